@@ -1,0 +1,29 @@
+# make train: set up, then train on the embedded digits.   make test: set up, then the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: train test lint bench clean
+train: $(READY)
+	$(BIN)/python -m ltvr.train --preset digits
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python bench/plan_synthesis.py
+
+# torch first: the extension is compiled against the torch that will load it.
+$(READY): setup.py pyproject.toml $(wildcard csrc/*.cpp)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q "torch==2.14.1" "torchvision==0.29.1" "setuptools>=77" ninja
+	$(BIN)/pip install -q --no-build-isolation -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info ltvr/_C*.so

@@ -1,0 +1,251 @@
+// The plan of feature generation (SFG, eq. 9-11): which X_class row meets which X_var row.
+//
+// A plan depends on the labels alone, so it is drawn on the host while the images are still on
+// their way. It is a pure function of (labels, gamma, alpha, seed, step): counter-based draws, one
+// thread, O(B + G). `plan_synthesis_reference` in ltvr/planning.py states the same in NumPy, and
+// tests/test_plan_synthesis.py holds the two together bit for bit.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+#include <torch/version.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace ltvr {
+namespace {
+
+using at::Tensor;
+using Plan = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// ---- Philox4x32-10 (Salmon et al., 2011) --------------------------------------------------------
+
+struct Draw {
+  uint64_t class_bits;      // words 0 and 1: picks i among the samples of the class
+  uint64_t variation_bits;  // words 2 and 3: picks j among the whole batch
+};
+
+inline Draw philox(uint64_t seed, uint64_t row, uint64_t step) {
+  auto low = [](uint64_t x) { return static_cast<uint32_t>(x); };
+  auto high = [](uint64_t x) { return static_cast<uint32_t>(x >> 32); };
+
+  uint32_t k0 = low(seed), k1 = high(seed);
+  uint32_t c0 = low(row), c1 = high(row), c2 = low(step), c3 = high(step);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t{0xD2511F53} * c0;
+    const uint64_t p1 = uint64_t{0xCD9E8D57} * c2;
+    c0 = high(p1) ^ c1 ^ k0;
+    c1 = low(p1);
+    c2 = high(p0) ^ c3 ^ k1;
+    c3 = low(p0);
+    k0 += 0x9E3779B9;
+    k1 += 0xBB67AE85;
+  }
+  return {uint64_t{c0} << 32 | c1, uint64_t{c2} << 32 | c3};
+}
+
+// floor(bits * n / 2^64): an index below n, for n < 2^32.
+inline int64_t index_below(uint64_t bits, uint64_t n) {
+  const uint64_t high = bits >> 32, low = bits & 0xFFFFFFFF;
+  return static_cast<int64_t>((high * n + (low * n >> 32)) >> 32);
+}
+
+// ---- The batch, grouped by class ----------------------------------------------------------------
+
+struct ClassGroup {
+  int64_t label;
+  int64_t start;  // its samples are order[start : start + count]
+  int64_t count;  // f_c
+};
+
+// Sample indices by ascending label, ties in batch order: LSD radix sort over the bytes of the
+// labels, with no more passes than `max_label` has bytes.
+std::vector<int64_t> sort_by_label(const int64_t* labels, int64_t batch, int64_t max_label) {
+  std::vector<int64_t> order(batch), sorted(batch);
+  for (int64_t b = 0; b < batch; ++b) order[b] = b;
+
+  for (int shift = 0; shift < 64 && (max_label >> shift) > 0; shift += 8) {
+    std::array<int64_t, 257> next{};  // next[digit]: where the next sample with this digit goes
+    auto digit = [=](int64_t b) { return static_cast<uint64_t>(labels[b]) >> shift & 0xFF; };
+    for (int64_t b = 0; b < batch; ++b) ++next[digit(b) + 1];
+    for (int d = 0; d < 256; ++d) next[d + 1] += next[d];
+    for (const int64_t b : order) sorted[next[digit(b)]++] = b;
+    order.swap(sorted);
+  }
+  return order;
+}
+
+std::vector<ClassGroup> group_by_class(const int64_t* labels, const std::vector<int64_t>& order) {
+  std::vector<ClassGroup> groups;
+  const auto batch = static_cast<int64_t>(order.size());
+  for (int64_t at = 0; at < batch; ++at) {
+    const int64_t label = labels[order[at]];
+    if (groups.empty() || groups.back().label != label) groups.push_back({label, at, 0});
+    ++groups.back().count;
+  }
+  return groups;
+}
+
+// ---- How many rows each class generates (eq. 9 and 10) ------------------------------------------
+
+// R_c = f_c^-alpha / sum f_c^-alpha,  G_c = ceil(gamma R_c B).
+// Counts are taken relative to the rarest class, so that the largest weight is 1 and the sum
+// neither overflows nor vanishes.
+std::vector<int64_t> rows_per_class(
+    const std::vector<ClassGroup>& groups, int64_t batch, double gamma, double alpha) {
+  std::vector<int64_t> rows(groups.size(), 0);
+  if (gamma == 0.0 || batch <= 1) return rows;  // one sample alone has no j != i
+
+  int64_t rarest = batch, largest = 1;
+  for (const auto& group : groups) {
+    rarest = std::min(rarest, group.count);
+    largest = std::max(largest, group.count);
+  }
+
+  // Few distinct counts fit in one batch: one exp and log for each of them, not for each class.
+  std::vector<double> weight_of(largest + 1, -1.0);
+  double sum = 0.0;
+  for (const auto& group : groups) {
+    double& weight = weight_of[group.count];
+    if (weight < 0.0) {
+      weight = std::exp(-alpha * std::log(static_cast<double>(group.count) / rarest));
+    }
+    sum += weight;
+  }
+
+  // The slack drops the last few ulps: four classes of 32 in 128 give 32 rows each, never 33.
+  // R_c > 0 even where exp underflows, so every class present generates at least one row.
+  constexpr double slack = 1e-12;
+  for (size_t c = 0; c < groups.size(); ++c) {
+    const double exact = gamma * (weight_of[groups[c].count] / sum) * static_cast<double>(batch);
+    rows[c] = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(exact * (1.0 - slack))));
+  }
+  return rows;
+}
+
+// ---- The inverse index of the backward ----------------------------------------------------------
+
+// CSR: rows[offsets[b] : offsets[b + 1]] are the g with index[g] == b, ascending.
+std::pair<Tensor, Tensor> invert(const Tensor& index, int64_t batch) {
+  Tensor offsets = at::empty({batch + 1}, index.options());
+  Tensor rows = at::empty_like(index);
+  const int64_t generated = index.numel();
+  const int64_t* from = index.const_data_ptr<int64_t>();
+  int64_t* offset = offsets.mutable_data_ptr<int64_t>();
+  int64_t* row = rows.mutable_data_ptr<int64_t>();
+
+  std::fill(offset, offset + batch + 1, 0);
+  for (int64_t g = 0; g < generated; ++g) ++offset[from[g] + 1];
+  for (int64_t b = 0; b < batch; ++b) offset[b + 1] += offset[b];
+  std::vector<int64_t> next(offset, offset + batch);
+  for (int64_t g = 0; g < generated; ++g) row[next[from[g]]++] = g;
+  return {offsets, rows};
+}
+
+// ---- The op -------------------------------------------------------------------------------------
+
+// Checks the arguments and returns the largest label (-1 for an empty batch).
+int64_t check_arguments(const Tensor& labels, double gamma, double alpha, int64_t step) {
+  TORCH_CHECK_TYPE(
+      labels.scalar_type() == at::kLong, "labels: expected int64, got ", labels.scalar_type());
+  TORCH_CHECK_VALUE(
+      labels.dim() == 1, "labels: expected one label a sample, shape [B], got shape ",
+      labels.sizes());
+  TORCH_CHECK_VALUE(
+      std::isfinite(gamma) && gamma >= 0.0, "gamma = ", gamma,
+      ": expected a finite number >= 0 (generated rows per real sample)");
+  TORCH_CHECK_VALUE(
+      std::isfinite(alpha) && alpha >= 0.0, "alpha = ", alpha,
+      ": expected a finite number >= 0 (0 treats all classes alike)");
+  TORCH_CHECK_VALUE(step >= 0, "step = ", step, ": expected an integer >= 0");
+
+  const int64_t batch = labels.numel();
+  TORCH_CHECK_VALUE(
+      batch <= std::numeric_limits<uint32_t>::max(), "labels: a batch of ", batch,
+      " samples is more than an index of 32 bits can draw from");
+  TORCH_CHECK_VALUE(
+      gamma * static_cast<double>(batch) <= 2147483648.0, "gamma = ", gamma, ": with a batch of ",
+      batch, " this asks for more than 2^31 generated rows; pass a smaller gamma");
+
+  const int64_t* label = labels.const_data_ptr<int64_t>();
+  int64_t max_label = -1;
+  for (int64_t b = 0; b < batch; ++b) {
+    TORCH_CHECK_VALUE(
+        label[b] >= 0, "labels[", b, "] = ", label[b],
+        ": expected a class index >= 0; leave ignored samples out of the batch");
+    max_label = std::max(max_label, label[b]);
+  }
+  return max_label;
+}
+
+Plan plan_synthesis(
+    const Tensor& labels_, double gamma, double alpha, int64_t seed, int64_t step) {
+  const Tensor labels = labels_.contiguous();
+  const int64_t max_label = check_arguments(labels, gamma, alpha, step);
+  const int64_t batch = labels.numel();
+  const int64_t* label = labels.const_data_ptr<int64_t>();
+
+  const std::vector<int64_t> order = sort_by_label(label, batch, max_label);
+  const std::vector<ClassGroup> groups = group_by_class(label, order);
+  const std::vector<int64_t> rows = rows_per_class(groups, batch, gamma, alpha);
+  int64_t generated = 0;
+  for (const int64_t count : rows) generated += count;
+
+  const auto options = labels.options();
+  Tensor class_index = at::empty({generated}, options);
+  Tensor variation_index = at::empty({generated}, options);
+  Tensor generated_labels = at::empty({generated}, options);
+  int64_t* i_of = class_index.mutable_data_ptr<int64_t>();
+  int64_t* j_of = variation_index.mutable_data_ptr<int64_t>();
+  int64_t* label_of = generated_labels.mutable_data_ptr<int64_t>();
+
+  std::vector<int64_t> group_of(generated);
+  int64_t filled = 0;
+  for (size_t c = 0; c < groups.size(); ++c) {
+    std::fill_n(group_of.begin() + filled, rows[c], static_cast<int64_t>(c));
+    filled += rows[c];
+  }
+
+  // The draws of all rows first: a loop over nothing but Philox, which the compiler vectorises.
+  std::vector<uint64_t> class_bits(generated), variation_bits(generated);
+  for (int64_t g = 0; g < generated; ++g) {
+    const Draw draw = philox(
+        static_cast<uint64_t>(seed), static_cast<uint64_t>(g), static_cast<uint64_t>(step));
+    class_bits[g] = draw.class_bits;
+    variation_bits[g] = draw.variation_bits;
+  }
+
+  // Eq. 11: X_gen[g] = X_class[i] + X_var[j], i within the class, j over the batch, j != i.
+  for (int64_t g = 0; g < generated; ++g) {
+    const ClassGroup& group = groups[group_of[g]];
+    const int64_t i = order[group.start + index_below(class_bits[g], group.count)];
+    const int64_t j = index_below(variation_bits[g], batch - 1);
+    i_of[g] = i;
+    j_of[g] = j + (j >= i);  // uniform over the batch without i
+    label_of[g] = group.label;
+  }
+
+  auto [class_offsets, class_rows] = invert(class_index, batch);
+  auto [variation_offsets, variation_rows] = invert(variation_index, batch);
+  return {class_index, variation_index, generated_labels, class_offsets,
+          class_rows,  variation_offsets, variation_rows};
+}
+
+}  // namespace
+}  // namespace ltvr
+
+// The schema lives in ltvr/ops.py.
+TORCH_LIBRARY_IMPL(ltvr, CPU, m) {
+  m.impl("plan_synthesis", &ltvr::plan_synthesis);
+}
+
+// ltvr/ops.py reads this from the file when the file does not load.
+extern "C" const char ltvr_built_for_torch[] = "ltvr built for torch " TORCH_VERSION;

@@ -1,0 +1,1 @@
+"""Triton kernels of AFA for NVIDIA GPUs; one file an op."""

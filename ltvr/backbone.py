@@ -1,0 +1,122 @@
+"""Residual backbones: torchvision's, small ResNeXts for CPUs, and timm's through an adapter."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+__all__ = ["Stem", "BackboneParts", "build_backbone", "split_backbone"]
+
+Stem = Literal["imagenet", "cifar", "stride2"]
+
+
+class _SlimBottleneck(Bottleneck):
+    """A bottleneck whose output is as wide as its planes: D = 256 after the third stage."""
+
+    expansion: int = 1
+
+
+# One block a stage: 4 x 3 + 2 = 14 layers, 8 groups of width 4.
+_SMALL = {"resnext14_8x4d": Bottleneck, "resnext14_8x4d_slim": _SlimBottleneck}
+
+
+def build_backbone(name: str, stem: Stem = "imagenet", pretrained: bool = False) -> nn.Module:
+    """Build a backbone by name.
+
+    Args:
+        name: a torchvision ResNet or ResNeXt (``resnext50_32x4d``); ``resnext14_8x4d`` (one block
+            a stage, D = 1024 after layer3) or ``resnext14_8x4d_slim`` (D = 256) for CPUs; or
+            ``timm:NAME`` for a residual backbone of timm.
+        stem: ``imagenet`` (7x7 stride 2, max-pool), ``cifar`` (3x3 stride 1, no pool) or
+            ``stride2`` (3x3 stride 2, no pool).
+        pretrained: load ImageNet weights (torchvision, timm); needs a network.
+
+    Raises:
+        ValueError: an unknown name or stem.
+        ModuleNotFoundError: ``timm:`` without timm.
+    """
+    if stem not in get_args(Stem):
+        raise ValueError(f"stem = {stem!r}: expected one of {', '.join(get_args(Stem))}")
+    backbone: nn.Module
+    if name.startswith("timm:"):
+        try:
+            import timm
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(
+                f"backbone = {name!r} needs timm: run `pip install timm`"
+            ) from None
+        backbone = timm.create_model(name.removeprefix("timm:"), pretrained=pretrained)
+    elif name in _SMALL:
+        if pretrained:
+            raise ValueError(f"pretrained: there are no weights for {name!r}")
+        backbone = ResNet(_SMALL[name], [1, 1, 1, 1], groups=8, width_per_group=4)
+    else:
+        families = ("resnet", "resnext", "wide_resnet")
+        known = [n for n in torchvision.models.list_models() if n.startswith(families)]
+        if name not in known:
+            raise ValueError(
+                f"backbone = {name!r}: expected one of {', '.join([*_SMALL, *known])}, or timm:NAME"
+            )
+        backbone = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
+    if stem != "imagenet":
+        if not isinstance(getattr(backbone, "conv1", None), nn.Conv2d):
+            raise ValueError(
+                f"stem = {stem!r}: {name} has no single conv1 to replace; use imagenet"
+            )
+        conv = backbone.conv1
+        small = nn.Conv2d(3, conv.out_channels, 3, 1 if stem == "cifar" else 2, 1, bias=False)
+        nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+        backbone.conv1 = small
+        backbone.maxpool = nn.Identity()
+    return backbone
+
+
+class BackboneParts(NamedTuple):
+    """A backbone cut in two where AFA goes, without its classifier."""
+
+    extractor: nn.Sequential
+    """Images [B, 3, S, S] to features [B, D, H, W]."""
+    head: nn.Sequential
+    """Features [B, D, H, W] to embeddings [B, E]."""
+    embedding_dim: int
+
+
+def split_backbone(backbone: nn.Module, insert_after: str) -> BackboneParts:
+    """Cut a torchvision or timm ResNet after stage ``insert_after`` (``layer1`` ... ``layer4``).
+
+    Raises:
+        ValueError: not such a backbone, or no such stage.
+    """
+    stages = [n for n, _ in backbone.named_children()]
+    needed = ("layer1", "layer4", "fc")
+    if not all(n in stages for n in needed) or not isinstance(backbone.fc, nn.Linear):
+        raise ValueError(
+            f"backbone {type(backbone).__name__}: expected a residual network of torchvision or "
+            f"timm with the parts {', '.join(needed)}, got {', '.join(stages)}"
+        )
+    layers = [n for n in stages if n.startswith("layer")]
+    if insert_after not in layers:
+        raise ValueError(f"insert_after = {insert_after!r}: expected one of {', '.join(layers)}")
+    extractor, head = nn.Sequential(), nn.Sequential()
+    part = extractor
+    for name, child in backbone.named_children():
+        if name == "fc":
+            break
+        part.add_module(name, child)
+        if name == insert_after:
+            part = head
+    head.add_module("flatten", nn.Flatten(1))
+    return BackboneParts(extractor, head, backbone.fc.in_features)
+
+
+@torch.no_grad()
+def feature_shape(extractor: nn.Module, image_size: int) -> tuple[int, int, int]:
+    """(D, H, W) of the features the extractor gives for square images of ``image_size``."""
+    training = extractor.training
+    shape = extractor.eval()(torch.zeros(1, 3, image_size, image_size)).shape
+    extractor.train(training)
+    return int(shape[1]), int(shape[2]), int(shape[3])
