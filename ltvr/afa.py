@@ -96,7 +96,7 @@ class AFA(nn.Module):
             f"attention_addition={self.attention_addition}"
         )
 
-    def _weights(self) -> tuple[Tensor, ...]:
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         return self.w_q, self.w_k, self.w_v, self.w_1, self.w_2
 
     def _options(self) -> dict[str, Any]:

@@ -63,11 +63,11 @@ def build_backbone(name: str, stem: Stem = "imagenet", pretrained: bool = False)
             )
         backbone = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
     if stem != "imagenet":
-        if not isinstance(getattr(backbone, "conv1", None), nn.Conv2d):
+        conv = getattr(backbone, "conv1", None)
+        if not isinstance(conv, nn.Conv2d):
             raise ValueError(
                 f"stem = {stem!r}: {name} has no single conv1 to replace; use imagenet"
             )
-        conv = backbone.conv1
         small = nn.Conv2d(3, conv.out_channels, 3, 1 if stem == "cifar" else 2, 1, bias=False)
         nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
         backbone.conv1 = small
