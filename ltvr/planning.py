@@ -228,6 +228,8 @@ def _check_factor(name: str, value: Any, meaning: str) -> float:
         number = float(value)
     except (TypeError, ValueError):
         number = None
+    except OverflowError:  # an integer beyond the largest double
+        number = math.inf
     if number is None or isinstance(value, str):
         raise TypeError(f"{name} = {value!r}: expected a number ({meaning})")
     if not (math.isfinite(number) and number >= 0):

@@ -1,0 +1,178 @@
+"""Batches of images: a whole batch augmented at once in memory, or read by workers from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from ltvr.config import Config
+from ltvr.data.datasets import Split, read_image
+from ltvr.data.longtail import Int64Array
+from ltvr.errors import UserError
+
+__all__ = ["Batches", "mix"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+def mix(*words: int) -> int:
+    """A 63-bit seed that is a pure function of its words (seed, stage, epoch, step, ...)."""
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Batches:
+    """Batches of one split for training or evaluation.
+
+    Random augmentation is drawn from (seed, epoch, step), or (seed, epoch, position) for images on
+    disk, so that a run resumed at any step sees the same images.
+
+    Args:
+        split: the images.
+        config: augmentation, normalisation, image size, workers.
+        device: where the images go.
+    """
+
+    def __init__(self, split: Split, config: Config, device: torch.device) -> None:
+        self.split, self.config, self.device = split, config, device
+        self.labels = torch.from_numpy(split.labels)
+        self._mean = torch.tensor(config.mean, device=device).view(3, 1, 1) * 255
+        self._std = torch.tensor(config.std, device=device).view(3, 1, 1) * 255
+        self._format = torch.channels_last if config.channels_last else torch.contiguous_format
+        if isinstance(split.images, Tensor):
+            if config.augmentation == "imagenet":
+                raise UserError(
+                    "augmentation imagenet is for images read from disk; use crop-flip, crop or none"
+                )
+            self._memory: Tensor | None = split.images.to(device)
+        else:
+            self._memory = None
+
+    def train(
+        self, order: Int64Array, batch_size: int, *, seed: int, epoch: int, start: int = 0
+    ) -> Iterator[Batch]:
+        """Yield full batches (images [B, 3, S, S] on the device, labels [B] on the host).
+
+        Args:
+            order: the samples of the epoch (``ltvr.data.samplers``); an incomplete last batch is
+                dropped.
+            start: first step to yield; the ones before it are passed over without being read.
+        """
+        steps = len(order) // batch_size
+        chosen = [torch.from_numpy(b) for b in np.split(order[: steps * batch_size], steps)]
+        if self._memory is None:
+            yield from self._read(chosen[start:], (seed, epoch, start * batch_size))
+            return
+        for step in range(start, steps):
+            generator = torch.Generator(self.device).manual_seed(mix(seed, epoch, step))
+            rows = chosen[step]
+            images = self._augment(self._memory[rows.to(self.device)], generator)
+            yield self._normalise(images), self.labels[rows]
+
+    def evaluate(self, batch_size: int) -> Iterator[Batch]:
+        """Yield all samples in order, without augmentation; the last batch may be smaller."""
+        chosen = torch.arange(len(self.split)).split(batch_size)
+        if self._memory is None:
+            yield from self._read(chosen, None)
+            return
+        for rows in chosen:
+            yield self._normalise(self._memory[rows.to(self.device)]), self.labels[rows]
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        images = (images.to(torch.float32) - self._mean) / self._std
+        return images.contiguous(memory_format=self._format)
+
+    def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Zero-pad and crop at random, then flip at random: one gather for the batch."""
+        kind, pad = self.config.augmentation, self.config.crop_padding
+        if kind == "none":
+            return images
+        number, _, height, width = images.shape
+        like = {"generator": generator, "device": self.device}
+        top = torch.randint(0, 2 * pad + 1, (number, 1), **like)
+        left = torch.randint(0, 2 * pad + 1, (number, 1), **like)
+        columns = torch.arange(width, device=self.device).expand(number, width)
+        if kind == "crop-flip":
+            flip = torch.rand((number, 1), **like) < 0.5
+            columns = torch.where(flip, width - 1 - columns, columns)
+        rows = torch.arange(height, device=self.device) + top
+        columns = columns + left
+        padded = F.pad(images, (pad, pad, pad, pad))
+        sample = torch.arange(number, device=self.device)[:, None, None]
+        cropped = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
+        return cropped.permute(0, 3, 1, 2)
+
+    def _read(
+        self, chosen: list[Tensor] | tuple[Tensor, ...], seed: tuple[int, ...] | None
+    ) -> Iterator[Batch]:
+        """Read batches from disk with workers; ``seed`` None for evaluation."""
+        assert not isinstance(self.split.images, Tensor)
+        positions = [r.tolist() for r in chosen]
+        if seed is not None:
+            first = iter(range(seed[-1], 2**62))
+            keyed = [[(i, mix(*seed[:-1], next(first))) for i in batch] for batch in positions]
+        else:
+            keyed = [[(i, -1) for i in batch] for batch in positions]
+        loader: DataLoader[Any] = DataLoader(
+            _Files(self.split.images, self.config, training=seed is not None),
+            batch_sampler=keyed,  # type: ignore[arg-type]  # any list of index lists will do
+            num_workers=self.config.workers,
+            collate_fn=_stack,
+            pin_memory=self.device.type == "cuda",
+        )
+        batches = iter(loader)
+        for rows in chosen:
+            # Workers hand a failed image back as text: torch would wrap it in a traceback.
+            images = next(batches)
+            if isinstance(images, str):
+                raise UserError(images)
+            yield (
+                self._normalise(images.to(self.device, non_blocking=True)),
+                self.labels[rows],
+            )
+
+
+class _Files(Dataset[Tensor]):
+    """Images on disk under the field's transforms; the index carries its own seed."""
+
+    def __init__(self, paths: list[Path], config: Config, *, training: bool) -> None:
+        self.paths = paths
+        size = config.image_size
+        steps: list[Any] = [v2.Resize(size * 256 // 224), v2.CenterCrop(size)]
+        if training and config.augmentation == "imagenet":
+            steps = [
+                v2.RandomResizedCrop(size),
+                v2.RandomHorizontalFlip(),
+                v2.ColorJitter(0.4, 0.4, 0.4, 0.0),
+            ]
+        elif training and config.augmentation != "none":
+            crop = v2.RandomCrop(size, padding=config.crop_padding)
+            flip = [v2.RandomHorizontalFlip()] if config.augmentation == "crop-flip" else []
+            steps = [v2.Resize((size, size)), crop, *flip]
+        self.transform = v2.Compose([*steps, v2.PILToTensor()])
+
+    def __getitem__(self, index: tuple[int, int]) -> Tensor:
+        position, seed = index
+        image = read_image(self.paths[position])
+        with torch.random.fork_rng(devices=[]):
+            if seed >= 0:
+                torch.manual_seed(seed)
+            return self.transform(image)
+
+    def __getitems__(self, indices: list[tuple[int, int]]) -> list[Tensor | str]:
+        try:
+            return [self[index] for index in indices]
+        except UserError as error:
+            return [str(error)]
+
+
+def _stack(images: list[Tensor | str]) -> Tensor | str:
+    failed = [image for image in images if isinstance(image, str)]
+    return failed[0] if failed else torch.stack([i for i in images if isinstance(i, Tensor)])

@@ -1,0 +1,21 @@
+"""Errors that are the user's to mend, and how a command shows them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+__all__ = ["UserError", "run"]
+
+
+class UserError(Exception):
+    """What is wrong, what was expected and what to do, in one line."""
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a command; a ``UserError`` becomes one line on stderr and exit status 2."""
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
