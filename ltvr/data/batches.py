@@ -95,7 +95,7 @@ class Batches:
         if kind == "none":
             return images
         number, _, height, width = images.shape
-        like = {"generator": generator, "device": self.device}
+        like: dict[str, Any] = {"generator": generator, "device": self.device}
         top = torch.randint(0, 2 * pad + 1, (number, 1), **like)
         left = torch.randint(0, 2 * pad + 1, (number, 1), **like)
         columns = torch.arange(width, device=self.device).expand(number, width)
@@ -122,7 +122,7 @@ class Batches:
             keyed = [[(i, -1) for i in batch] for batch in positions]
         loader: DataLoader[Any] = DataLoader(
             _Files(self.split.images, self.config, training=seed is not None),
-            batch_sampler=keyed,  # type: ignore[arg-type]  # any list of index lists will do
+            batch_sampler=keyed,
             num_workers=self.config.workers,
             collate_fn=_stack,
             pin_memory=self.device.type == "cuda",

@@ -41,7 +41,7 @@ def longtail_indices(labels: npt.ArrayLike, counts: list[int], data_seed: int = 
     fewer images than asked keeps all it has.
     """
     labels = np.asarray(labels)
-    random = np.random.RandomState(data_seed)  # noqa: NPY002 (the field's subset is this stream)
+    random = np.random.RandomState(data_seed)  # the field's subset is this stream
     chosen = []
     for k, n in enumerate(counts):
         indices = np.flatnonzero(labels == k)

@@ -1,0 +1,81 @@
+"""What a long-tailed classifier is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+)
+
+from ltvr.data.longtail import Int64Array, shot_of
+
+__all__ = ["SHOTS", "evaluate"]
+
+SHOTS = ("many", "medium", "few")
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    counts: Int64Array,
+    *,
+    many_above: int = 100,
+    few_below: int = 20,
+    confusion: bool = False,
+) -> dict[str, Any]:
+    """Metrics of ``model`` in eval mode over ``batches`` of images and host labels, in percent.
+
+    Args:
+        counts: [C] training images of each class, which split the classes into many, medium, few.
+        confusion: also the confusion matrix, rows are the true class.
+
+    Returns:
+        ``all`` (top-1 over the samples), ``many``, ``medium``, ``few`` (mean per-class top-1; None
+        where no class is in the subset), ``per_class``, ``macro_f1``, ``worst_class``, and
+        ``calibration_error`` (expected, 15 bins). A class without test samples is None.
+    """
+    number = len(counts)
+    parts: dict[str, Any] = {
+        "correct": MulticlassAccuracy(number, average="micro"),
+        "per_class": MulticlassAccuracy(number, average="none"),
+        "macro_f1": MulticlassF1Score(number, average="macro"),
+        "calibration_error": MulticlassCalibrationError(number, n_bins=15),
+    }
+    if confusion:
+        parts["confusion"] = MulticlassConfusionMatrix(number)
+    metrics = MetricCollection(parts, compute_groups=False)
+    seen = np.zeros(number, np.int64)
+    training = model.training
+    model.eval()
+    for images, labels in batches:
+        metrics.update(model(images).float().softmax(1).cpu(), labels)
+        seen += np.bincount(labels.numpy(), minlength=number)
+    model.train(training)
+    values = metrics.compute()
+    percent = (values["per_class"].double() * 100).tolist()
+    per_class = [p if n else None for p, n in zip(percent, seen, strict=True)]
+    shots = [shot_of(int(n), many_above, few_below) for n in counts]
+
+    def subset(shot: str) -> float | None:
+        of = [p for p, s in zip(per_class, shots, strict=True) if s == shot and p is not None]
+        return float(np.mean(of)) if of else None
+
+    result: dict[str, Any] = {"all": float(values["correct"].double() * 100)}
+    result.update({shot: subset(shot) for shot in SHOTS})
+    result["macro_f1"] = float(values["macro_f1"].double() * 100)
+    result["worst_class"] = min(p for p in per_class if p is not None)
+    result["calibration_error"] = float(values["calibration_error"].double() * 100)
+    result["per_class"] = per_class
+    if confusion:
+        result["confusion"] = values["confusion"].tolist()
+    return result
