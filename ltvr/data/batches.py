@@ -49,7 +49,7 @@ class Batches:
         if isinstance(split.images, Tensor):
             if config.augmentation == "imagenet":
                 raise UserError(
-                    "augmentation imagenet is for images read from disk; use crop-flip, crop or none"
+                    "augmentation imagenet is for images on disk; use crop-flip, crop or none"
                 )
             self._memory: Tensor | None = split.images.to(device)
         else:

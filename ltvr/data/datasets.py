@@ -219,7 +219,7 @@ def _in_memory(split: Split, size: int) -> Split:
 
 
 def _lists(config: Config) -> Data:
-    """Image root and list files, ``path label`` a line (ImageNet-LT, Places-LT, iNaturalist 2018)."""
+    """Image root and list files of ``path label`` lines (ImageNet-LT, Places-LT, iNaturalist)."""
     if not config.root:
         raise UserError(f"dataset {config.dataset} needs --root FOLDER, which its lists refer to")
     root, lists = Path(config.root), Path(config.lists or config.root)

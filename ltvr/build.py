@@ -1,0 +1,52 @@
+"""The model and device that a configuration describes."""
+
+from __future__ import annotations
+
+import torch
+
+from ltvr.backbone import build_backbone
+from ltvr.config import Config
+from ltvr.errors import UserError
+from ltvr.model import LTVR
+
+__all__ = ["build_model", "choose_device"]
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one.
+
+    Raises:
+        UserError: cuda where there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: torch sees no CUDA device; use --device cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def build_model(config: Config, num_classes: int) -> LTVR:
+    """Build the model of a configuration; weights are drawn from torch's global generator.
+
+    Raises:
+        UserError: a part that does not exist or does not fit, or ``fused`` (not there yet).
+    """
+    if config.fused:
+        raise UserError(
+            "--fused: the fused kernels are not in this version of ltvr; run without --fused"
+        )
+    try:
+        return LTVR(
+            build_backbone(config.backbone, config.stem, config.pretrained),
+            num_classes,
+            config.insert_after if config.method == "ltvr" else None,
+            image_size=config.image_size,
+            reduction=config.reduction,
+            projection=config.projection,
+            mask_axis=config.mask_axis,
+            mask_gain=config.mask_gain,
+            attention_addition=config.attention_addition,
+            initialisation=config.initialisation,
+        )
+    except (ValueError, ModuleNotFoundError) as error:
+        raise UserError(str(error)) from None

@@ -1,0 +1,163 @@
+"""``python -m ltvr.train``: train, evaluate and report, stage 1 and stage 2 in one command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ltvr import errors
+from ltvr.build import choose_device
+from ltvr.checkpoint import load_checkpoint
+from ltvr.config import Config, Parser, add_config_arguments, load_config, overrides_of, presets
+from ltvr.data.datasets import load_data
+from ltvr.data.manifest import manifest
+from ltvr.errors import UserError
+from ltvr.functional import resolve_backend
+from ltvr.report import write_report
+from ltvr.runs import Run, environment
+from ltvr.trainer import Trainer
+
+__all__ = ["main", "train"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line: run options, then every field of ``ltvr.config.Config``."""
+    p = Parser(
+        prog="python -m ltvr.train",
+        description="Train an image classifier on long-tailed data: stage 1 (features, with AFA "
+        "and the lay-back schedule), then stage 2 (cRT, the classifier alone).",
+        epilog=f"Presets: {', '.join(presets())}. Any field below overrides the preset.",
+    )
+    p.add_argument("--preset", default="digits", help="a preset's name or a YAML file (digits)")
+    p.add_argument("--out", default="runs", help="folder of run folders (runs)")
+    p.add_argument("--name", help="of the run folder; default: preset, method, seed and time")
+    p.add_argument(
+        "--stage", choices=("1", "2", "both"), default="both", help="what to train (both)"
+    )
+    p.add_argument("--from", dest="source", help="run folder or .pt that stage 2 alone starts from")
+    p.add_argument(
+        "--resume", metavar="PATH|auto", help="go on with a run; auto: the newest of --out"
+    )
+    add_config_arguments(p)
+    return p
+
+
+def train(
+    config: Config, folder: Path, *, stages: tuple[int, ...] = (1, 2), source: str | None = None
+) -> dict[str, Any]:
+    """Train a new run in ``folder``; return its summary (also ``summary.json``).
+
+    Raises:
+        UserError: configuration, data or source that do not fit.
+    """
+    data = load_data(config)
+    described = manifest(data, config)
+    run = Run.create(folder, config, described)
+    trainer = Trainer(config, data, run)
+    if source is not None:
+        path = Path(source)
+        path = path if path.suffix == ".pt" else Run.open(path).stage1
+        trainer.start_from(load_checkpoint(path)["model"], path)
+    return _finish(trainer, stages)
+
+
+def resume(run: Run) -> dict[str, Any]:
+    """Go on with a run from its ``last.pt``; return its summary.
+
+    Raises:
+        UserError: nothing to resume, or other data than the run began with.
+    """
+    config = run.config()
+    data = load_data(config)
+    run.check_manifest(manifest(data, config))
+    stages = tuple(json.loads((run.folder / "stages.json").read_text())["stages"])
+    trainer = Trainer(config, data, run)
+    trainer.resume()
+    return _finish(trainer, stages)
+
+
+def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
+    run, config = trainer.run, trainer.config
+    run.write("stages.json", {"stages": list(stages)})
+    began = time.perf_counter()
+    try:
+        metrics = trainer.fit(stages)
+    except KeyboardInterrupt:
+        if not run.last.is_file():
+            raise UserError("stopped before the first step; nothing to resume") from None
+        raise UserError(
+            f"stopped; go on with: python -m ltvr.train --resume {run.folder}"
+        ) from None
+    except UserError as error:
+        if not run.last.is_file():
+            raise
+        raise UserError(f"{error}. Then: python -m ltvr.train --resume {run.folder}") from None
+    summary = {
+        "metrics": metrics,
+        "method": config.method,
+        "backend": resolve_backend("auto") if config.method == "ltvr" else None,
+        "lr": {"stage1": trainer.stage(1).lr, "stage2": trainer.stage(2).lr},
+        "seconds": round(time.perf_counter() - began, 1),
+        "environment": environment(trainer.device),
+        "command": " ".join(sys.argv),
+        "seed": config.seed,
+    }
+    run.write("summary.json", summary)
+    write_report(run, trainer)
+    return summary
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """Format the accuracy table of a run."""
+    names = ("all", "many", "medium", "few", "macro_f1", "worst_class", "calibration_error")
+    heads = ("All", "Many", "Medium", "Few", "macro-F1", "worst", "ECE")
+    rows = ["".join([f"{'top-1, %':<18}", *(f"{h:>10}" for h in heads)])]
+    for stage, name in (("stage1", "stage 1"), ("stage2", "stage 2 (cRT)")):
+        if stage in metrics:
+            cells = [metrics[stage][n] for n in names]
+            shown = [f"{c:>10.2f}" if c is not None else f"{'n/a':>10}" for c in cells]
+            rows.append("".join([f"{name:<18}", *shown]))
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = parser().parse_args()
+    overrides = overrides_of(arguments)
+    if arguments.resume:
+        if overrides or arguments.source:
+            raise UserError(
+                "--resume goes on with the run's own configuration; drop the other options"
+            )
+        run = (
+            Run.newest_unfinished(Path(arguments.out))
+            if arguments.resume == "auto"
+            else Run.open(Path(arguments.resume))
+        )
+        if run is None:
+            raise UserError(f"--resume auto: no unfinished run in {arguments.out}")
+        print(f"resuming {run.folder}")
+        summary = resume(run)
+    else:
+        config = load_config(arguments.preset, overrides)
+        if arguments.stage == "2" and not arguments.source:
+            raise UserError("--stage 2 needs --from RUN, the run of stage 1")
+        if arguments.source and arguments.stage != "2":
+            raise UserError("--from is for --stage 2; add --stage 2")
+        stages = (1, 2) if arguments.stage == "both" else (int(arguments.stage),)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        label = f"{Path(arguments.preset).stem}-{config.method}-seed{config.seed}-{stamp}"
+        folder = Path(arguments.out) / (arguments.name or label)
+        device = choose_device(config.device)
+        print(f"{config.method} on {config.dataset}, {device.type}, run folder {folder}")
+        summary = train(config, folder, stages=stages, source=arguments.source)
+        run = Run.open(folder)
+    print(f"\n{table(summary['metrics'])}\n\nreport: {run.report}")
+
+
+if __name__ == "__main__":
+    errors.run(main)
