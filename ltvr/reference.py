@@ -36,7 +36,7 @@ def project(x: Tensor, w: Tensor, projection: Projection = "linear") -> Tensor:
 
 def channel_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """X_att = softmax(Q K^T / sqrt(N)) V over the D keys (eq. 1). All [B, D, N]."""
-    scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[2])
+    scores = (q / math.sqrt(q.shape[2])) @ k.transpose(1, 2)
     return torch.softmax(scores, dim=2) @ v
 
 

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ltvr.metrics import COLUMNS, cells
 from ltvr.runs import Run
 
 if TYPE_CHECKING:
     from ltvr.trainer import Trainer
 
-__all__ = ["write_report"]
+__all__ = ["named_stages", "write_report"]
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
@@ -42,7 +43,7 @@ img { max-width: 100%; display: block; margin: .5rem 0 } pre { background: #f6f6
 <h2>Environment</h2><pre>{{ environment }}</pre>
 </body></html>
 """
-HEADS = ("all", "many", "medium", "few", "macro_f1", "worst_class", "calibration_error")
+STAGES = {"stage1": "stage 1", "stage2": "stage 2 (cRT)"}
 
 
 def write_report(run: Run, trainer: Trainer) -> None:
@@ -84,16 +85,12 @@ def write_report(run: Run, trainer: Trainer) -> None:
     selection = "Reported epoch: the last." if on is None else f"Reported epoch: best on {on}."
     if on == "test":
         selection += " Chosen on the test set: optimistic."
-    rows = [
-        (name, ["n/a" if metrics[key][h] is None else f"{metrics[key][h]:.2f}" for h in HEADS])
-        for key, name in (("stage1", "stage 1"), ("stage2", "stage 2 (cRT)"))
-        if key in metrics
-    ]
+    rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
     page = jinja2.Environment(autoescape=True).from_string(PAGE)
     run.report.write_text(
         page.render(
             title=f"{trainer.config.method} on {trainer.config.dataset}, seed {summary['seed']}",
-            heads=("All", "Many", "Medium", "Few", "macro-F1", "worst class", "ECE"),
+            heads=list(COLUMNS.values()),
             rows=rows,
             selection=selection,
             figures=[(h, c, _png(f)) for h, c, f in figures],
@@ -101,6 +98,11 @@ def write_report(run: Run, trainer: Trainer) -> None:
             environment=json.dumps(summary["environment"], indent=1),
         )
     )
+
+
+def named_stages(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name the stages of a summary's metrics as a table shows them."""
+    return {STAGES[stage]: values for stage, values in metrics.items()}
 
 
 def _png(figure: Figure) -> str:
@@ -136,10 +138,9 @@ def _per_class(metrics: dict[str, Any], counts: np.ndarray) -> Figure:
     figure = Figure(figsize=(10, 3.6))
     axis = figure.subplots()
     order = np.argsort(-counts, kind="stable")
-    for key, name in (("stage1", "stage 1"), ("stage2", "stage 2 (cRT)")):
-        if key in metrics:
-            values = [np.nan if (v := metrics[key]["per_class"][k]) is None else v for k in order]
-            axis.plot(values, marker="o" if len(order) <= 50 else "", label=name)
+    for name, values in named_stages(metrics).items():
+        per_class = [np.nan if (v := values["per_class"][k]) is None else v for k in order]
+        axis.plot(per_class, marker="o" if len(order) <= 50 else "", label=name)
     axis.set(xlabel="class, by falling training images", ylabel="top-1, %", ylim=(0, 100))
     images = axis.twinx()
     images.bar(range(len(order)), counts[order], color="0.85", zorder=0)

@@ -41,7 +41,8 @@ class Run:
     """The files of one run.
 
     ``config.yaml``, ``manifest.json``, ``metrics.jsonl`` (a line an epoch), ``last.pt`` (to go
-    on), ``best.pt``, ``stage1.pt`` (what stage 2 starts from), ``summary.json``, ``report.html``
+    on), ``best.pt``, ``stage1.pt`` (what stage 2 starts from), ``final.pt`` (the
+    reported weights), ``summary.json``, ``report.html``
     and TensorBoard events.
     """
 
@@ -50,6 +51,7 @@ class Run:
         self.last = folder / "last.pt"
         self.best = folder / "best.pt"
         self.stage1 = folder / "stage1.pt"
+        self.final = folder / "final.pt"
         self.summary = folder / "summary.json"
         self.report = folder / "report.html"
         self._metrics = folder / "metrics.jsonl"

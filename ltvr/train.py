@@ -17,7 +17,8 @@ from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
 from ltvr.errors import UserError
 from ltvr.functional import resolve_backend
-from ltvr.report import write_report
+from ltvr.metrics import table
+from ltvr.report import named_stages, write_report
 from ltvr.runs import Run, environment
 from ltvr.trainer import Trainer
 
@@ -111,19 +112,6 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
     return summary
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """Format the accuracy table of a run."""
-    names = ("all", "many", "medium", "few", "macro_f1", "worst_class", "calibration_error")
-    heads = ("All", "Many", "Medium", "Few", "macro-F1", "worst", "ECE")
-    rows = ["".join([f"{'top-1, %':<18}", *(f"{h:>10}" for h in heads)])]
-    for stage, name in (("stage1", "stage 1"), ("stage2", "stage 2 (cRT)")):
-        if stage in metrics:
-            cells = [metrics[stage][n] for n in names]
-            shown = [f"{c:>10.2f}" if c is not None else f"{'n/a':>10}" for c in cells]
-            rows.append("".join([f"{name:<18}", *shown]))
-    return "\n".join(rows)
-
-
 def main() -> None:
     """Run the command line."""
     arguments = parser().parse_args()
@@ -156,7 +144,7 @@ def main() -> None:
         print(f"{config.method} on {config.dataset}, {device.type}, run folder {folder}")
         summary = train(config, folder, stages=stages, source=arguments.source)
         run = Run.open(folder)
-    print(f"\n{table(summary['metrics'])}\n\nreport: {run.report}")
+    print(f"\n{table(named_stages(summary['metrics']))}\n\nreport: {run.report}")
 
 
 if __name__ == "__main__":

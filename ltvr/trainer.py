@@ -279,6 +279,7 @@ class Trainer:
             load_weights(model, average.module.state_dict(), self.run.last)
         if stage.number == 1:
             self._save_weights(self.run.stage1, None)
+        self._save_weights(self.run.final, None)
         result = self._evaluate(None, self.test_batches, confusion=len(self.data.classes) <= 200)
         result["selected"] = config.select
         result["selected_on"] = (

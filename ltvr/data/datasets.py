@@ -16,7 +16,7 @@ from ltvr.config import Config
 from ltvr.data.longtail import Int64Array, longtail_counts, longtail_indices
 from ltvr.errors import UserError
 
-__all__ = ["Data", "Split", "load_data", "read_image"]
+__all__ = ["Data", "Split", "in_memory", "load_data", "read_image"]
 
 IN_MEMORY_PIXELS = 64
 """Folders of images up to this side live in memory, larger ones are read by workers."""
@@ -195,13 +195,13 @@ def _folder(config: Config) -> Data:
         if not paths:
             raise UserError(f"{root / name} has no images; expected {name}/<class>/<image>")
         split = _split(paths, np.asarray(labels))
-        return _in_memory(split, config.image_size)
+        return in_memory(split, config.image_size)
 
     val = read("val") if (root / "val").is_dir() else None
     return Data(read("train"), val, read("test"), classes)
 
 
-def _in_memory(split: Split, size: int) -> Split:
+def in_memory(split: Split, size: int) -> Split:
     """Decode small images once; leave large ones on disk."""
     assert not isinstance(split.images, Tensor)
     if size > IN_MEMORY_PIXELS:
@@ -225,7 +225,7 @@ def _lists(config: Config) -> Data:
     root, lists = Path(config.root), Path(config.lists or config.root)
     names = LISTS[config.dataset]
     splits = [
-        _in_memory(_read_list(root, lists / n), config.image_size) if n else None for n in names
+        in_memory(_read_list(root, lists / n), config.image_size) if n else None for n in names
     ]
     train, val, test = splits
     assert train is not None and test is not None

@@ -1,0 +1,41 @@
+"""``python -m ltvr.predict RUN IMAGE...``: the likeliest classes of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ltvr import errors
+from ltvr.config import Parser
+from ltvr.data.batches import Batches
+from ltvr.data.datasets import Split, in_memory
+from ltvr.trained import load_trained
+
+__all__ = ["main"]
+
+
+@torch.no_grad()
+def main() -> None:
+    """Run the command line."""
+    p = Parser(prog="python -m ltvr.predict", description="Classify images with a trained model.")
+    p.add_argument("run", type=Path, help="run folder, or a checkpoint in it")
+    p.add_argument("images", type=Path, nargs="+", help="image files of any type Pillow reads")
+    p.add_argument("--top", type=int, default=3, metavar="K", help="classes to show (3)")
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+    arguments = p.parse_args()
+    model, config, _, classes = load_trained(arguments.run, arguments.device)
+    zeros = np.zeros(len(arguments.images), np.int64)
+    split = in_memory(Split(arguments.images, zeros, zeros), config.image_size)
+    batches = Batches(split, config, next(model.parameters()).device)
+    paths = iter(arguments.images)
+    for images, _ in batches.evaluate(config.eval_batch_size):
+        top = model(images).float().softmax(1).topk(min(arguments.top, len(classes)))
+        for values, indices in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+            shown = (f"{classes[k]} {v:.1%}" for v, k in zip(values, indices, strict=True))
+            print(f"{next(paths)}: {', '.join(shown)}")
+
+
+if __name__ == "__main__":
+    errors.run(main)
