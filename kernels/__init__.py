@@ -1,1 +1,11 @@
-"""Triton kernels of AFA for NVIDIA GPUs; one file an op."""
+"""The fused operators in Triton, imported as ``ltvr.kernels``: one file an operator."""
+
+from ltvr.kernels.channel_attention import channel_attention, channel_attention_backward
+from ltvr.kernels.split_and_generate import split_and_generate, split_and_generate_backward
+
+__all__ = [
+    "channel_attention",
+    "channel_attention_backward",
+    "split_and_generate",
+    "split_and_generate_backward",
+]

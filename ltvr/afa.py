@@ -129,7 +129,7 @@ class AFA(nn.Module):
         self._check(x)
         if not self.attention_addition:
             return x
-        return functional.decompose(x, *self._weights(), backend=self.backend, **self._options())[0]
+        return functional.enhance(x, *self._weights(), backend=self.backend, **self._options())
 
     def mask(self, x: Tensor) -> Tensor:
         """Return the decomposition mask M (eq. 3) [B, D, H, W], to look at."""

@@ -1,4 +1,4 @@
-"""``decompose`` and ``augment`` of ``ltvr.reference`` with a choice of backend.
+"""``decompose``, ``enhance`` and ``augment`` of ``ltvr.reference`` with a choice of backend.
 
 A backend is never swapped for another behind the caller's back: one that cannot run is an error.
 """
@@ -7,33 +7,60 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
-from ltvr import reference
+from ltvr import fused, ops, reference
 from ltvr.planning import SynthesisPlan
 
-__all__ = ["Backend", "augment", "decompose", "resolve_backend"]
+__all__ = ["Backend", "augment", "decompose", "enhance", "resolve_backend"]
 
-Backend = Literal["auto", "reference"]
+Backend = Literal["auto", "reference", "cpp", "triton"]
 
 
-def resolve_backend(backend: str) -> str:
-    """Name the implementation that ``backend`` runs here; ``auto`` is the fastest there is.
+def resolve_backend(backend: str, device: torch.device) -> str:
+    """Name the implementation that ``backend`` runs on ``device``.
+
+    ``auto`` is ``triton`` on CUDA and ``cpp`` on a CPU, and ``reference`` where the C++ extension
+    is not built or the device is another.
 
     Raises:
-        ValueError: an unknown backend.
+        ValueError: an unknown backend, or one that does not run on this device.
+        RuntimeError: a backend that is not installed.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend = {backend!r}: expected one of {', '.join(get_args(Backend))}")
-    return "reference"
+    if backend == "auto":
+        if device.type == "cuda":
+            return "triton"
+        return "cpp" if device.type == "cpu" and ops.extension_available() else "reference"
+    if backend == "cpp":
+        if device.type != "cpu":
+            raise ValueError(
+                f"backend = 'cpp' on {device}: it runs on a CPU; use 'triton' or 'auto'"
+            )
+        ops.require_extension()
+    if backend == "triton":
+        ops.require_triton(device)
+    return backend
+
+
+def enhance(x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any) -> Tensor:
+    """X + X_class alone (eq. 6), by ``backend``; arguments as ``ltvr.reference.decompose``."""
+    backend = resolve_backend(backend, x.device)
+    if backend == "reference":
+        return reference.decompose(x, *weights, **options)[0]
+    return fused.enhance(ops.kernels(backend, x.device), x, *weights, **options)
 
 
 def decompose(
     x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``ltvr.reference.decompose`` by ``backend``; same arguments, same results."""
-    resolve_backend(backend)
-    return reference.decompose(x, *weights, **options)
+    backend = resolve_backend(backend, x.device)
+    if backend == "reference":
+        return reference.decompose(x, *weights, **options)
+    return fused.decompose(ops.kernels(backend, x.device), x, *weights, **options)
 
 
 def augment(
@@ -50,5 +77,9 @@ def augment(
     **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """``ltvr.reference.augment`` by ``backend``; same arguments, same results."""
-    resolve_backend(backend)
-    return reference.augment(x, labels, w_q, w_k, w_v, w_1, w_2, plan, **options)
+    backend = resolve_backend(backend, x.device)
+    weights = (w_q, w_k, w_v, w_1, w_2)
+    if backend == "reference":
+        return reference.augment(x, labels, *weights, plan, **options)
+    kernels = ops.kernels(backend, x.device)
+    return fused.augment(kernels, x, labels, *weights, plan=plan, **options)

@@ -7,15 +7,26 @@ call of an operator that needs it says what is missing and how to get it.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 import re
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-__all__ = ["extension_available", "plan_synthesis", "require_extension"]
+__all__ = [
+    "FUSED",
+    "extension_available",
+    "kernels",
+    "plan_synthesis",
+    "require_extension",
+    "require_triton",
+]
 
 BUILD_COMMAND = "pip install --no-build-isolation -e ."
 
@@ -27,6 +38,20 @@ SCHEMAS = {
         "Tensor class_index, Tensor variation_index, Tensor generated_labels, "
         "Tensor class_offsets, Tensor class_rows, "
         "Tensor variation_offsets, Tensor variation_rows)"
+    ),
+    "channel_attention": "(Tensor q, Tensor k, Tensor? v) -> (Tensor out, Tensor lse)",
+    "channel_attention_backward": (
+        "(Tensor d_out, Tensor q, Tensor k, Tensor? v, Tensor out, Tensor lse) -> "
+        "(Tensor d_q, Tensor d_k, Tensor d_v)"
+    ),
+    "split_and_generate": (
+        "(Tensor? x, Tensor x_att, Tensor s, Tensor v, Tensor class_index, "
+        "Tensor variation_index, bool spatial, float gain, bool addition) -> Tensor"
+    ),
+    "split_and_generate_backward": (
+        "(Tensor d_features, Tensor x_att, Tensor s, Tensor v, Tensor class_offsets, "
+        "Tensor class_rows, Tensor variation_offsets, Tensor variation_rows, "
+        "bool spatial, float gain, bool addition) -> (Tensor d_x_att, Tensor d_s, Tensor d_v)"
     ),
 }
 
@@ -84,6 +109,53 @@ if not extension_available():
         torch.library.impl(f"ltvr::{_name}", "cpu", _raise_missing)
 
 
+# ---- The backends of the fused operators -------------------------------------------------------
+
+FUSED = tuple(name for name in SCHEMAS if name != "plan_synthesis")
+
+
+def require_triton(device: torch.device) -> None:
+    """Raise, saying what to do, if the Triton kernels do not run on ``device``.
+
+    Raises:
+        RuntimeError: Triton is not installed.
+        ValueError: a device without a GPU, outside Triton's interpreter.
+    """
+    if importlib.util.find_spec("triton") is None:
+        raise RuntimeError("backend = 'triton': triton is not installed; run `pip install triton`")
+    if device.type != "cuda" and not _interpreted():
+        raise ValueError(
+            f"backend = 'triton' on {device}: it runs on CUDA; use 'cpp' or 'auto' "
+            "(or set TRITON_INTERPRET=1 to debug the kernels, slowly)"
+        )
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def kernels(backend: str, device: torch.device) -> Any:
+    """Return the fused operators of ``cpp`` or ``triton``, as attributes.
+
+    On a GPU and for C++ they are the registered operators; Triton under its interpreter takes CPU
+    tensors, which the dispatcher would hand to C++.
+    """
+    if backend == "triton" and device.type != "cuda":
+        return importlib.import_module("ltvr.kernels")
+    return torch.ops.ltvr
+
+
+def _triton(name: str) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module("ltvr.kernels"), name)(*arguments)
+
+    return call
+
+
+for _name in FUSED:
+    torch.library.impl(f"ltvr::{_name}", "cuda", _triton(_name))
+
+
 # ---- plan_synthesis ----------------------------------------------------------------------------
 
 
@@ -102,3 +174,57 @@ def plan_synthesis(
 ) -> tuple[Tensor, ...]:
     """Call the operator; ``ltvr.planning.plan_synthesis`` is the documented entry."""
     return torch.ops.ltvr.plan_synthesis.default(labels, gamma, alpha, seed, step)
+
+
+# ---- channel_attention -------------------------------------------------------------------------
+#
+# out = softmax(q k^T) v over the D keys, the scale already in q; lse [B, D] is the row log-sum-exp
+# in float32 (float64 for float64). All other tensors [B, D, N], contiguous, one dtype. Without v the
+# keys are the values too (the absorbed form): d_k is the gradient of both, and d_v is empty.
+
+
+@torch.library.register_fake("ltvr::channel_attention")
+def _channel_attention_fake(q: Tensor, k: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(k), q.new_empty(q.shape[:2], dtype=_statistics(q))
+
+
+@torch.library.register_fake("ltvr::channel_attention_backward")
+def _channel_attention_backward_fake(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor | None, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    d_v = k.new_empty(0) if v is None else torch.empty_like(v)
+    return torch.empty_like(q), torch.empty_like(k), d_v
+
+
+def _statistics(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+# ---- split_and_generate ------------------------------------------------------------------------
+#
+# ``ltvr.reference.split_and_generate`` with s [B, D] in float32 (float64 for float64) and the
+# options as flags. The backward takes the plan's inverse index and gathers, in a fixed order:
+# d_x_att and d_v [B, D, N], d_s [B, D] in the dtype of s. ``d_x_att`` leaves out the path through
+# s, ``d_v`` the path through the attention.
+
+
+@torch.library.register_fake("ltvr::split_and_generate")
+def _split_and_generate_fake(
+    x: Tensor | None,
+    x_att: Tensor,
+    s: Tensor,
+    v: Tensor,
+    class_index: Tensor,
+    variation_index: Tensor,
+    spatial: bool,
+    gain: float,
+    addition: bool,
+) -> Tensor:
+    return v.new_empty((v.shape[0] + class_index.shape[0], *v.shape[1:]))
+
+
+@torch.library.register_fake("ltvr::split_and_generate_backward")
+def _split_and_generate_backward_fake(
+    d_features: Tensor, x_att: Tensor, s: Tensor, v: Tensor, *_: object
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from ltvr.planning import SynthesisPlan
 
-__all__ = ["MaskAxis", "Projection", "augment", "decompose", "decomposition_mask"]
+__all__ = [
+    "MaskAxis",
+    "Projection",
+    "augment",
+    "channel_attention",
+    "decompose",
+    "decomposition_mask",
+    "split_and_generate",
+]
 
 Projection = Literal["linear", "conv1x1"]
 MaskAxis = Literal["spatial", "channel"]
@@ -69,21 +77,48 @@ def mask_softmax(x_att: Tensor, s: Tensor, mask_axis: MaskAxis, mask_gain: float
     return mask_gain * torch.softmax((1 + s) * x_att, dim=2 if mask_axis == "spatial" else 1)
 
 
-def _mask_and_value(
-    x: Tensor,
-    w_q: Tensor,
-    w_k: Tensor,
-    w_v: Tensor,
-    w_1: Tensor,
-    w_2: Tensor,
+def split_and_generate(
+    x: Tensor | None,
+    x_att: Tensor,
+    s: Tensor,
+    v: Tensor,
+    class_index: Tensor,
+    variation_index: Tensor,
+    *,
     mask_axis: MaskAxis,
-    mask_gain: float,
-    projection: Projection,
+    mask_gain: float = 1.0,
+    attention_addition: bool = True,
+) -> Tensor:
+    """Real and generated features of a batch in one tensor (eq. 3-6 and 11).
+
+    With M the mask of eq. 3, X_class = M V and X_var = V - X_class::
+
+        rows 0 to B-1      X + X_class (X alone without attention addition)
+        rows B to B+G-1    X_class[i_g] + X_var[j_g]
+
+    Args:
+        x: features X [B, D, N]; None for rows of X_class alone.
+        x_att, v: [B, D, N].
+        s: [B, D, 1].
+        class_index, variation_index: i and j of the plan, [G] int64.
+
+    Returns:
+        [B+G, D, N].
+    """
+    class_related = mask_softmax(x_att, s, mask_axis, mask_gain) * v
+    real = class_related
+    if x is not None:
+        real = x + class_related if attention_addition else x.to(class_related.dtype)
+    generated = class_related[class_index] + (v - class_related)[variation_index]
+    return torch.cat([real, generated])
+
+
+def _attention_and_value(
+    flat: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, projection: Projection
 ) -> tuple[Tensor, Tensor]:
-    flat = x.flatten(2)
+    """X_att and V of the flat map."""
     q, k, v = (project(flat, w, projection) for w in (w_q, w_k, w_v))
-    x_att = channel_attention(q, k, v)
-    return mask_softmax(x_att, squeeze_excite(x_att, w_1, w_2), mask_axis, mask_gain), v
+    return channel_attention(q, k, v), v
 
 
 def decomposition_mask(
@@ -99,8 +134,8 @@ def decomposition_mask(
     projection: Projection = "linear",
 ) -> Tensor:
     """Return the mask M [B, D, H, W] of eq. 3 alone, to look at; arguments as ``decompose``."""
-    mask, _ = _mask_and_value(x, w_q, w_k, w_v, w_1, w_2, mask_axis, mask_gain, projection)
-    return mask.view(x.shape)
+    x_att, _ = _attention_and_value(x.flatten(2), w_q, w_k, w_v, projection)
+    return mask_softmax(x_att, squeeze_excite(x_att, w_1, w_2), mask_axis, mask_gain).view(x.shape)
 
 
 def decompose(
@@ -129,7 +164,8 @@ def decompose(
         ``enhanced`` X + X_class, ``class_related`` X_class = M V and ``variation_related``
         X_var = V - X_class, each [B, D, H, W] in the dtype the equations give.
     """
-    mask, v = _mask_and_value(x, w_q, w_k, w_v, w_1, w_2, mask_axis, mask_gain, projection)
+    x_att, v = _attention_and_value(x.flatten(2), w_q, w_k, w_v, projection)
+    mask = mask_softmax(x_att, squeeze_excite(x_att, w_1, w_2), mask_axis, mask_gain)
     class_related = (mask * v).view(x.shape)
     variation_related = v.view(x.shape) - class_related
     return x + class_related, class_related, variation_related
@@ -164,9 +200,17 @@ def augment(
         features [B+G, D, H, W], the (enhanced) real samples first, then the generated ones, and
         labels [B+G].
     """
-    enhanced, class_related, variation_related = decompose(
-        x, w_q, w_k, w_v, w_1, w_2, mask_axis=mask_axis, mask_gain=mask_gain, projection=projection
+    flat = x.flatten(2)
+    x_att, v = _attention_and_value(flat, w_q, w_k, w_v, projection)
+    features = split_and_generate(
+        flat,
+        x_att,
+        squeeze_excite(x_att, w_1, w_2),
+        v,
+        plan.class_index,
+        plan.variation_index,
+        mask_axis=mask_axis,
+        mask_gain=mask_gain,
+        attention_addition=attention_addition,
     )
-    generated = class_related[plan.class_index] + variation_related[plan.variation_index]
-    real = enhanced if attention_addition else x.to(generated.dtype)
-    return torch.cat([real, generated]), torch.cat([labels, plan.labels])
+    return features.view(-1, *x.shape[1:]), torch.cat([labels, plan.labels])
