@@ -1,0 +1,41 @@
+"""What every kernel's host side needs: the precision of a product, the GPU, padded sizes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+__all__ = ["AUTOTUNE", "capability", "check_dtype", "dot_precision", "padded"]
+
+AUTOTUNE = os.environ.get("LTVR_AUTOTUNE") == "1"
+"""Time a few tiles on the first call of a shape instead of taking the one the host picks."""
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def check_dtype(x: Tensor) -> None:
+    """Refuse what the kernels do not compute in."""
+    if x.dtype not in _DTYPES:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+        raise TypeError(f"the Triton kernels take {names}, not {x.dtype}; use backend='reference'")
+
+
+def dot_precision(x: Tensor) -> str:
+    """Precision of a float32 product, as PyTorch's own: TF32 where the user allows it."""
+    allowed = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if x.dtype == torch.float32 and allowed else "ieee"
+
+
+def capability(x: Tensor) -> int:
+    """80 for sm_80, 90 for sm_90, 100 for sm_100; the interpreter passes for the smallest."""
+    if not x.is_cuda:
+        return 80
+    major, minor = torch.cuda.get_device_capability(x.device)
+    return 10 * major + minor
+
+
+def padded(size: int, at_least: int = 1) -> int:
+    """Return the next power of two: blocks are powers of two, ``tl.dot`` wants 16 or more."""
+    return max(at_least, 1 << (size - 1).bit_length())

@@ -1,0 +1,350 @@
+"""Mask, split, attention addition and generation in one pass, and its backward.
+
+Schemas in ``ltvr/ops.py``, equations 3-6 and 11 in ``ltvr/reference.py``. Real and generated rows
+go straight into the [B+G, D, N] output; the masks of a generated row are made again from X_att,
+which is cheaper than writing X_class and X_var down. With the mask over positions everything is
+row-wise; over channels, small kernels first find the statistics of each column.
+
+The grid runs over the samples first, then over the blocks of channels: while a block of channels is
+at work, the rows of all samples that it gathers from stay in L2, and memory sees each tensor once.
+The backward gathers through the inverse index, rows ascending: one writer, a fixed order.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ltvr.kernels.blocks import LOG2E, load_block, store_block
+from ltvr.kernels.launch import check_dtype, padded
+
+__all__ = ["split_and_generate", "split_and_generate_backward"]
+
+# Elements of a block: 16 a thread, which leaves registers for the five tensors of the backward and
+# gives every thread loads of 16 bytes. The same on every GPU: the kernels wait for memory.
+BLOCK_ELEMENTS = 2048
+WARPS = 4
+# Columns of one program of the statistics: 32 bytes of bfloat16, a sector of memory.
+STATISTICS_COLUMNS = 16
+# Gathered rows in flight at once.
+UNROLL = tl.constexpr(4)
+
+
+@triton.jit
+def _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D: tl.constexpr, N: tl.constexpr):
+    """X_att [rows, cols] and 1 + s [rows, 1], in float32."""
+    x_att = load_block(x_att_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
+    s = tl.load(s_ptr + sample * D + rows, mask=rows < D, other=0.0)
+    return x_att, 1 + s[:, None]
+
+
+@triton.jit
+def _softmax(scaled, lse_ptr, sample, cols, N: tl.constexpr):
+    """Softmax of [rows, cols] over all its columns, or over channels where their lse is given."""
+    if lse_ptr is not None:
+        lse = tl.load(lse_ptr + sample * N + cols, mask=cols < N, other=0.0)
+        return tl.exp2((scaled - lse[None, :]) * LOG2E)
+    if N < cols.shape[0]:
+        scaled = tl.where(cols[None, :] < N, scaled, float("-inf"))
+    p = tl.exp2((scaled - tl.max(scaled, 1)[:, None]) * LOG2E)
+    return p / tl.sum(p, 1)[:, None]
+
+
+@triton.jit
+def _split(
+    x_att_ptr, s_ptr, v_ptr, lse_ptr, gain, sample, rows, cols, D: tl.constexpr, N: tl.constexpr
+):  # fmt: skip
+    """X_class and X_var [rows, cols] of a sample."""
+    x_att, scale = _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D, N)
+    v = load_block(v_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
+    class_related = gain * _softmax(scale * x_att, lse_ptr, sample, cols, N) * v
+    return class_related, v - class_related
+
+
+@triton.jit
+def _forward_kernel(
+    x_ptr,
+    x_att_ptr,
+    s_ptr,
+    v_ptr,
+    lse_ptr,
+    class_index_ptr,
+    variation_index_ptr,
+    out_ptr,
+    batch,
+    gain,
+    ADDITION: tl.constexpr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    target = tl.program_id(0).to(tl.int64)
+    rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    cols = tl.arange(0, BLOCK_N)
+    if target >= batch:
+        i = tl.load(class_index_ptr + target - batch)
+        j = tl.load(variation_index_ptr + target - batch)
+        class_related, _ = _split(x_att_ptr, s_ptr, v_ptr, lse_ptr, gain, i, rows, cols, D, N)
+        _, variation = _split(x_att_ptr, s_ptr, v_ptr, lse_ptr, gain, j, rows, cols, D, N)
+        out = class_related + variation
+    else:
+        out = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
+        if x_ptr is not None:
+            out += load_block(x_ptr + target * D * N, rows, cols, D, N)
+        if ADDITION:
+            out += _split(x_att_ptr, s_ptr, v_ptr, lse_ptr, gain, target, rows, cols, D, N)[0]
+    store_block(out_ptr + target * D * N, rows, cols, out, D, N)
+
+
+@triton.jit
+def _column_lse_kernel(
+    x_att_ptr,
+    s_ptr,
+    lse_ptr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Log-sum-exp over the channels of each column of (1 + s) X_att."""
+    sample = tl.program_id(0).to(tl.int64)
+    cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    col_max = tl.full([BLOCK_N], float("-inf"), tl.float32)
+    col_sum = tl.zeros([BLOCK_N], tl.float32)
+    for start in tl.range(0, D, BLOCK_D):
+        rows = start + tl.arange(0, BLOCK_D)
+        # [BLOCK_D, BLOCK_N]
+        x_att, scale = _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D, N)
+        scaled = scale * x_att * LOG2E
+        if D % BLOCK_D != 0:
+            scaled = tl.where(rows[:, None] < D, scaled, float("-inf"))
+        new_max = tl.maximum(col_max, tl.max(scaled, 0))
+        p = tl.exp2(scaled - new_max[None, :])
+        col_sum = col_sum * tl.exp2(col_max - new_max) + tl.sum(p, 0)
+        col_max = new_max
+    lse = (col_max + tl.log2(col_sum)) / LOG2E
+    tl.store(lse_ptr + sample * N + cols, lse, mask=cols < N)
+
+
+@triton.jit
+def _gather(
+    d_features_ptr, offsets_ptr, rows_ptr, batch, sample, rows, cols,
+    D: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """Sum of the gradients of the generated rows that took this sample's feature."""
+    ptrs = d_features_ptr + rows[:, None] * N + cols[None, :]
+    inside = (rows[:, None] < D) & (cols[None, :] < N)
+    first = tl.load(offsets_ptr + sample)
+    last = tl.load(offsets_ptr + sample + 1)
+    acc = tl.zeros([rows.shape[0], cols.shape[0]], tl.float32)
+    for start in range(first, last, UNROLL):
+        for step in tl.static_range(UNROLL):
+            taken = start + step < last
+            g = tl.load(rows_ptr + start + step, mask=taken, other=0)
+            d = tl.load(ptrs + (batch + g) * D * N, mask=inside & taken, other=0.0)
+            acc += d.to(tl.float32)
+    return acc
+
+
+@triton.jit
+def _load_gradients(
+    d_features_ptr, v_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
+    variation_rows_ptr, batch, gain, sample, rows, cols,
+    ADDITION: tl.constexpr, D: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """d_M, d_X_var and d_X_class - d_X_var, all [rows, cols] of a sample."""
+    d_class = _gather(
+        d_features_ptr, class_offsets_ptr, class_rows_ptr, batch, sample, rows, cols, D, N
+    )
+    if ADDITION:
+        d_class += load_block(d_features_ptr + sample * D * N, rows, cols, D, N)
+    d_variation = _gather(
+        d_features_ptr, variation_offsets_ptr, variation_rows_ptr, batch, sample, rows, cols, D, N
+    )
+    v = load_block(v_ptr + sample * D * N, rows, cols, D, N)
+    difference = d_class - d_variation
+    return gain * v.to(tl.float32) * difference, d_variation, difference
+
+
+@triton.jit
+def _column_mean_kernel(
+    d_features_ptr,
+    x_att_ptr,
+    s_ptr,
+    v_ptr,
+    lse_ptr,
+    mean_ptr,
+    class_offsets_ptr,
+    class_rows_ptr,
+    variation_offsets_ptr,
+    variation_rows_ptr,
+    batch,
+    gain,
+    ADDITION: tl.constexpr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Sum over the channels of M d_M: the mean of d_M that the softmax takes off."""
+    sample = tl.program_id(0).to(tl.int64)
+    cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    mean = tl.zeros([BLOCK_N], tl.float32)
+    for start in tl.range(0, D, BLOCK_D):
+        rows = start + tl.arange(0, BLOCK_D)
+        # [BLOCK_D, BLOCK_N]
+        d_mask, _, _ = _load_gradients(
+            d_features_ptr, v_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
+            variation_rows_ptr, batch, gain, sample, rows, cols, ADDITION, D, N,
+        )  # fmt: skip
+        x_att, scale = _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D, N)
+        mask = _softmax(scale * x_att, lse_ptr, sample, cols, N)
+        if D % BLOCK_D != 0:  # outside the sample exp2 may overflow: 0 * inf is NaN
+            mask = tl.where(rows[:, None] < D, mask, 0.0)
+        mean += tl.sum(mask * d_mask, 0)
+    tl.store(mean_ptr + sample * N + cols, mean, mask=cols < N)
+
+
+@triton.jit
+def _backward_kernel(
+    d_features_ptr,
+    x_att_ptr,
+    s_ptr,
+    v_ptr,
+    lse_ptr,
+    mean_ptr,
+    class_offsets_ptr,
+    class_rows_ptr,
+    variation_offsets_ptr,
+    variation_rows_ptr,
+    d_x_att_ptr,
+    d_s_ptr,
+    d_v_ptr,
+    batch,
+    gain,
+    ADDITION: tl.constexpr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    sample = tl.program_id(0).to(tl.int64)
+    rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    cols = tl.arange(0, BLOCK_N)
+    base = sample * D * N
+    # [BLOCK_D, BLOCK_N]
+    d_mask, d_variation, difference = _load_gradients(
+        d_features_ptr, v_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
+        variation_rows_ptr, batch, gain, sample, rows, cols, ADDITION, D, N,
+    )  # fmt: skip
+    x_att, scale = _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D, N)
+    mask = _softmax(scale * x_att, lse_ptr, sample, cols, N)
+    if mean_ptr is None:
+        mean = tl.sum(mask * d_mask, 1)[:, None]
+    else:
+        mean = tl.load(mean_ptr + sample * N + cols, mask=cols < N, other=0.0)[None, :]
+    d_scaled = mask * (d_mask - mean)
+    store_block(d_x_att_ptr + base, rows, cols, scale * d_scaled, D, N)
+    tl.store(d_s_ptr + sample * D + rows, tl.sum(x_att * d_scaled, 1), mask=rows < D)
+    store_block(d_v_ptr + base, rows, cols, d_variation + gain * mask * difference, D, N)
+
+
+def _rows(samples: int, channels: int, positions: int) -> tuple[tuple[int, int], dict[str, int]]:
+    """Grid and block sizes of a row-wise kernel: whole rows, as many as fit a block."""
+    block_n = padded(positions)
+    block_d = min(padded(channels), max(1, BLOCK_ELEMENTS // block_n))
+    blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": WARPS}
+    return (samples, triton.cdiv(channels, block_d)), blocks
+
+
+def _columns(samples: int, channels: int, positions: int) -> tuple[tuple[int, int], dict[str, int]]:
+    """Grid and block sizes of the column statistics: narrow, to have enough programs."""
+    block_n = min(padded(positions), STATISTICS_COLUMNS)
+    block_d = min(padded(channels), BLOCK_ELEMENTS // block_n)
+    blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": WARPS}
+    return (samples, triton.cdiv(positions, block_n)), blocks
+
+
+def _column_lse(x_att: Tensor, s: Tensor) -> Tensor:
+    batch, channels, positions = x_att.shape
+    lse = s.new_empty(batch, positions)
+    grid, blocks = _columns(batch, channels, positions)
+    _column_lse_kernel[grid](x_att, s, lse, channels, positions, **blocks)
+    return lse
+
+
+def split_and_generate(
+    x: Tensor | None,
+    x_att: Tensor,
+    s: Tensor,
+    v: Tensor,
+    class_index: Tensor,
+    variation_index: Tensor,
+    spatial: bool,
+    gain: float,
+    addition: bool,
+) -> Tensor:
+    """Real and generated rows, [B+G, D, N]."""
+    check_dtype(v)
+    x = None if x is None else x.contiguous()
+    x_att, s, v = x_att.contiguous(), s.contiguous(), v.contiguous()
+    batch, channels, positions = v.shape
+    out = v.new_empty(batch + class_index.shape[0], channels, positions)
+    grid, blocks = _rows(out.shape[0], channels, positions)
+    with torch.cuda.device_of(v):
+        lse = None if spatial else _column_lse(x_att, s)
+        _forward_kernel[grid](
+            x,
+            x_att,
+            s,
+            v,
+            lse,
+            class_index,
+            variation_index,
+            out,
+            batch,
+            gain,
+            addition or x is None,
+            channels,
+            positions,
+            **blocks,
+        )
+    return out
+
+
+def split_and_generate_backward(
+    d_features: Tensor,
+    x_att: Tensor,
+    s: Tensor,
+    v: Tensor,
+    class_offsets: Tensor,
+    class_rows: Tensor,
+    variation_offsets: Tensor,
+    variation_rows: Tensor,
+    spatial: bool,
+    gain: float,
+    addition: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """d_X_att, d_s and d_V, [B, D, N] and [B, D]."""
+    check_dtype(v)
+    d_features, x_att, s, v = (t.contiguous() for t in (d_features, x_att, s, v))
+    batch, *size = v.shape
+    d_x_att, d_s, d_v = torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
+    inverse = (class_offsets, class_rows, variation_offsets, variation_rows)
+    scalars = (batch, gain, addition, *size)
+    lse = mean = None
+    with torch.cuda.device_of(v):
+        if not spatial:
+            lse, mean = _column_lse(x_att, s), s.new_empty(batch, size[1])
+            grid, blocks = _columns(batch, *size)
+            _column_mean_kernel[grid](
+                d_features, x_att, s, v, lse, mean, *inverse, *scalars, **blocks
+            )
+        grid, blocks = _rows(batch, *size)
+        _backward_kernel[grid](
+            d_features, x_att, s, v, lse, mean, *inverse, d_x_att, d_s, d_v, *scalars, **blocks
+        )
+    return d_x_att, d_s, d_v
