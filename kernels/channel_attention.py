@@ -2,7 +2,9 @@
 
 Schemas in ``ltvr/ops.py``, equation 1 in ``ltvr/reference.py``. Without V the keys are the values:
 one load serves both products, and in the backward one accumulator takes both gradients,
-d_K = dS^T Q + P^T dO. The D x D scores live in registers, BLOCK_Q x BLOCK_K at a time.
+d_K = dS^T Q + P^T dO. The D x D scores live in registers, BLOCK_Q x BLOCK_K at a time. A program
+makes BLOCK_N columns of its result: all N of them, or as many as fit the registers, and then every
+block of columns makes the scores again.
 
 The backward is two kernels, so that every gradient has one writer and no atomics are needed: one
 over blocks of queries (d_Q, and delta = rowsum(dO O) for the other), one over blocks of keys (d_K,
@@ -27,11 +29,33 @@ __all__ = ["channel_attention", "channel_attention_backward"]
 
 
 @triton.jit
-def _sample_and_rows(D: tl.constexpr, BLOCK: tl.constexpr):
-    """Sample and rows of this program; the blocks of a sample run together and share its L2."""
+def _place(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Offset of the sample, its index times D, rows and columns of this program.
+
+    The blocks of a sample run together: they read the same keys, from L2.
+    """
     blocks: tl.constexpr = (D + BLOCK - 1) // BLOCK
     pid = tl.program_id(0)
-    return (pid // blocks).to(tl.int64), pid % blocks * BLOCK + tl.arange(0, BLOCK)
+    sample = (pid // blocks).to(tl.int64)
+    rows = pid % blocks * BLOCK + tl.arange(0, BLOCK)
+    cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    return sample * D * N, sample * D, rows, cols
+
+
+@triton.jit
+def _products(
+    a, a_ptr, a_rows, b, b_ptr, b_rows, D: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
+    """A B^T over all N positions; ``a`` and ``b`` are this program's, which may be all there is."""
+    if a.shape[1] >= N:
+        return tl.dot(a, tl.trans(b), input_precision=PRECISION)
+    acc = tl.zeros([a.shape[0], b.shape[0]], tl.float32)
+    for first in tl.range(0, N, a.shape[1]):
+        cols = first + tl.arange(0, a.shape[1])
+        a = load_block(a_ptr, a_rows, cols, D, N)
+        b = load_block(b_ptr, b_rows, cols, D, N)
+        acc = tl.dot(a, tl.trans(b), acc, input_precision=PRECISION)
+    return acc
 
 
 @triton.jit
@@ -48,19 +72,19 @@ def _forward_kernel(
     BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    sample, rows = _sample_and_rows(D, BLOCK_Q)
-    base = sample * D * N
-    cols = tl.arange(0, BLOCK_N)
+    base, row_base, rows, cols = _place(D, N, BLOCK_Q, BLOCK_N)
+    q_ptr, k_ptr = q_ptr + base, k_ptr + base
     # [BLOCK_Q, BLOCK_N]
-    q = load_block(q_ptr + base, rows, cols, D, N)
+    q = load_block(q_ptr, rows, cols, D, N)
     row_max = tl.full([BLOCK_Q], float("-inf"), tl.float32)
     row_sum = tl.zeros([BLOCK_Q], tl.float32)
     acc = tl.zeros([BLOCK_Q, BLOCK_N], tl.float32)
     for start in tl.range(0, D, BLOCK_K):
         keys = start + tl.arange(0, BLOCK_K)
         # [BLOCK_K, BLOCK_N]
-        k = load_block(k_ptr + base, keys, cols, D, N)
-        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        k = load_block(k_ptr, keys, cols, D, N)
+        # [BLOCK_Q, BLOCK_K]
+        scores = _products(q, q_ptr, rows, k, k_ptr, keys, D, N, PRECISION)
         if D % BLOCK_K != 0:
             scores = tl.where(keys[None, :] < D, scores, float("-inf"))
         # Statistics in units of log 2: exp2(LOG2E scores - max) is one multiply-add and one exp2.
@@ -73,8 +97,7 @@ def _forward_kernel(
         acc = tl.dot(p.to(v.dtype), v, acc, input_precision=PRECISION)
         row_max = new_max
     store_block(out_ptr + base, rows, cols, acc / row_sum[:, None], D, N)
-    lse = (row_max + tl.log2(row_sum)) / LOG2E
-    tl.store(lse_ptr + sample * D + rows, lse, mask=rows < D)
+    tl.store(lse_ptr + row_base + rows, (row_max + tl.log2(row_sum)) / LOG2E, mask=rows < D)
 
 
 @triton.jit
@@ -94,28 +117,33 @@ def _d_query_kernel(
     BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    sample, rows = _sample_and_rows(D, BLOCK_Q)
-    base = sample * D * N
-    cols = tl.arange(0, BLOCK_N)
+    base, row_base, rows, cols = _place(D, N, BLOCK_Q, BLOCK_N)
+    d_out_ptr, q_ptr, k_ptr, out_ptr = d_out_ptr + base, q_ptr + base, k_ptr + base, out_ptr + base
+    value_ptr = k_ptr if v_ptr is None else v_ptr + base
     # [BLOCK_Q, BLOCK_N]
-    q = load_block(q_ptr + base, rows, cols, D, N)
-    d_out = load_block(d_out_ptr + base, rows, cols, D, N)
-    out = load_block(out_ptr + base, rows, cols, D, N)
+    q = load_block(q_ptr, rows, cols, D, N)
+    d_out = load_block(d_out_ptr, rows, cols, D, N)
     # [BLOCK_Q]
-    lse = tl.load(lse_ptr + sample * D + rows, mask=rows < D, other=0.0) * LOG2E
-    delta = tl.sum(d_out.to(tl.float32) * out.to(tl.float32), 1)
-    tl.store(delta_ptr + sample * D + rows, delta, mask=rows < D)
+    lse = tl.load(lse_ptr + row_base + rows, mask=rows < D, other=0.0) * LOG2E
+    delta = tl.zeros([BLOCK_Q], tl.float32)
+    for first in tl.static_range(0, N, BLOCK_N):
+        # [BLOCK_Q, BLOCK_N]
+        some = first + tl.arange(0, BLOCK_N)
+        out = load_block(out_ptr, rows, some, D, N).to(tl.float32)
+        delta += tl.sum(out * load_block(d_out_ptr, rows, some, D, N), 1)
+    tl.store(delta_ptr + row_base + rows, delta, mask=rows < D)
     acc = tl.zeros([BLOCK_Q, BLOCK_N], tl.float32)
     for start in tl.range(0, D, BLOCK_K):
         keys = start + tl.arange(0, BLOCK_K)
         # [BLOCK_K, BLOCK_N]
-        k = load_block(k_ptr + base, keys, cols, D, N)
-        v = k if v_ptr is None else load_block(v_ptr + base, keys, cols, D, N)
-        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        k = load_block(k_ptr, keys, cols, D, N)
+        v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
+        # [BLOCK_Q, BLOCK_K]
+        scores = _products(q, q_ptr, rows, k, k_ptr, keys, D, N, PRECISION)
         p = tl.exp2(scores * LOG2E - lse[:, None])
         if D % BLOCK_K != 0:  # a score of 0 outside the sample may overflow: 0 * inf is NaN
             p = tl.where(keys[None, :] < D, p, 0.0)
-        d_p = tl.dot(d_out, tl.trans(v), input_precision=PRECISION)
+        d_p = _products(d_out, d_out_ptr, rows, v, value_ptr, keys, D, N, PRECISION)
         d_scores = p * (d_p - delta[:, None])
         acc = tl.dot(d_scores.to(k.dtype), k, acc, input_precision=PRECISION)
     store_block(d_q_ptr + base, rows, cols, acc, D, N)
@@ -138,30 +166,30 @@ def _d_key_kernel(
     BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    sample, keys = _sample_and_rows(D, BLOCK_K)
-    base = sample * D * N
-    cols = tl.arange(0, BLOCK_N)
+    base, row_base, keys, cols = _place(D, N, BLOCK_K, BLOCK_N)
+    d_out_ptr, q_ptr, k_ptr = d_out_ptr + base, q_ptr + base, k_ptr + base
+    value_ptr = k_ptr if v_ptr is None else v_ptr + base
     # [BLOCK_K, BLOCK_N]
-    k = load_block(k_ptr + base, keys, cols, D, N)
-    v = k if v_ptr is None else load_block(v_ptr + base, keys, cols, D, N)
+    k = load_block(k_ptr, keys, cols, D, N)
+    v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
     d_k = tl.zeros([BLOCK_K, BLOCK_N], tl.float32)
     d_v = d_k  # of its own only where V is
     for start in tl.range(0, D, BLOCK_Q):
         rows = start + tl.arange(0, BLOCK_Q)
-        # [BLOCK_Q, BLOCK_N]; zero rows outside the sample add nothing to either gradient
-        q = load_block(q_ptr + base, rows, cols, D, N)
-        d_out = load_block(d_out_ptr + base, rows, cols, D, N)
+        # [BLOCK_Q, BLOCK_N]; outside the sample q and d_out are 0, and those rows add nothing
+        q = load_block(q_ptr, rows, cols, D, N)
+        d_out = load_block(d_out_ptr, rows, cols, D, N)
         # [BLOCK_Q]
         if D % BLOCK_Q == 0:
-            lse = tl.load(lse_ptr + sample * D + rows) * LOG2E
-            delta = tl.load(delta_ptr + sample * D + rows)
+            lse = tl.load(lse_ptr + row_base + rows) * LOG2E
+            delta = tl.load(delta_ptr + row_base + rows)
         else:
-            lse = tl.load(lse_ptr + sample * D + rows, mask=rows < D, other=0.0) * LOG2E
-            delta = tl.load(delta_ptr + sample * D + rows, mask=rows < D, other=0.0)
+            lse = tl.load(lse_ptr + row_base + rows, mask=rows < D, other=0.0) * LOG2E
+            delta = tl.load(delta_ptr + row_base + rows, mask=rows < D, other=0.0)
         # Transposed, [BLOCK_K, BLOCK_Q]: both products below then read it row by row.
-        scores = tl.dot(k, tl.trans(q), input_precision=PRECISION)
+        scores = _products(k, k_ptr, keys, q, q_ptr, rows, D, N, PRECISION)
         p = tl.exp2(scores * LOG2E - lse[None, :])
-        d_p = tl.dot(v, tl.trans(d_out), input_precision=PRECISION)
+        d_p = _products(v, value_ptr, keys, d_out, d_out_ptr, rows, D, N, PRECISION)
         d_scores = p * (d_p - delta[None, :])
         d_k = tl.dot(d_scores.to(q.dtype), q, d_k, input_precision=PRECISION)
         if v_ptr is None:
@@ -174,49 +202,85 @@ def _d_key_kernel(
 
 
 class Tile(NamedTuple):
-    """Block sizes of queries and keys, warps, pipeline stages."""
+    """Queries, keys and positions of a block; warps; pipeline stages."""
 
     block_q: int
     block_k: int
+    block_n: int
     warps: int
     stages: int
 
 
-def forward_tile(x: Tensor, capability: int) -> Tile:
-    return Tile(64, 32, 4, 2)
+class Tiles(NamedTuple):
+    forward: Tile
+    d_query: Tile
+    d_key: Tile
 
 
-def d_query_tile(x: Tensor, capability: int) -> Tile:
-    return Tile(64, 32, 4, 2)
+def pick_tiles(channels: int, positions: int, precision: str, capability: int) -> Tiles:
+    """Tiles for a number of positions, by what the compiler says: no spills, shared memory fits.
+
+    Args:
+        channels, positions: D and N.
+        precision: ``half`` (bfloat16, float16), ``tf32`` or ``ieee``.
+        capability: of the GPU, as 80, 90 or 100.
+    """
+    n = padded(positions, at_least=16)
+    hopper = 90 <= capability < 100
+    if precision == "half" and n <= 64:
+        # Exponentials bound these: small blocks, several on a multiprocessor, hide them behind the
+        # products of others. The forward's long block of queries halves the reading of keys; on
+        # sm_80, where operands take registers as well, it needs eight warps.
+        tiles = (128, 64, n, 4 if capability >= 90 else 8, 3), (64, 64, n, 4, 3), (64, 64, n, 4, 3)
+    elif precision == "half" and n == 256 and hopper:
+        # An accumulator of 256 columns takes half the registers. A warpgroup wants 64 rows of its
+        # own; the other dimension shrinks until the scores fit beside it.
+        tiles = (128, 64, n, 8, 2), (128, 32, n, 8, 2), (32, 128, n, 8, 2)
+    elif precision == "half":
+        # Beyond 256 positions a program makes 128 columns, and the scores in as many steps.
+        n = n if n <= 256 else 128
+        tiles = (64, 64, n, 8, 2), (64, 64, n, 8, 2), (64, 64, n, 8, 2)
+    elif precision == "tf32":
+        n = min(n, 256)
+        if n <= 64:
+            tiles = (64, 32, n, 4, 2), (64, 32, n, 4, 2), (32, 64, n, 8, 2)
+        else:
+            tiles = (32, 32, n, 8, 2), (32, 32, n, 8, 2), (32, 32, n, 8, 2)
+    else:
+        # No matrix unit: a thread holds whole rows of its operands, so 64 columns are the limit.
+        n = min(n, 64)
+        tiles = (64, 32, n, 8, 2), (32, 32, n, 4, 2), (32, 32, n, 8, 2)
+    most = padded(channels, at_least=16)
+    return Tiles(*(Tile(min(q, most), min(k, most), *rest) for q, k, *rest in tiles))
 
 
-def d_key_tile(x: Tensor, capability: int) -> Tile:
-    return Tile(64, 32, 4, 2)
+def _tiles(x: Tensor) -> Tiles:
+    precision = dot_precision(x) if x.dtype == torch.float32 else "half"
+    return pick_tiles(x.shape[1], x.shape[2], precision, capability(x))
 
 
 def _launch(kernel: Any, blocked: str, tile: Tile, x: Tensor, *arguments: Tensor | None) -> None:
-    """Run ``kernel`` on every sample and every block of its ``blocked`` dimension."""
+    """Run ``kernel`` on every sample, block of its ``blocked`` dimension, and block of columns."""
     batch, channels, positions = x.shape
-    block_n = padded(positions, at_least=16)
-    most = padded(channels, at_least=16)
     sizes: dict[str, Any] = {
-        "BLOCK_Q": min(tile.block_q, most),
-        "BLOCK_K": min(tile.block_k, most),
+        "BLOCK_Q": tile.block_q,
+        "BLOCK_K": tile.block_k,
         "num_warps": tile.warps,
         "num_stages": tile.stages,
     }
     if AUTOTUNE:
         kernel, sizes = _tuned(kernel), {}
 
-    def grid(meta: dict[str, Any]) -> tuple[int]:
-        return (batch * triton.cdiv(channels, meta[blocked]),)
+    def grid(meta: dict[str, Any]) -> tuple[int, int]:
+        rows = triton.cdiv(channels, meta[blocked])
+        return batch * rows, triton.cdiv(positions, tile.block_n)
 
     with torch.cuda.device_of(x):
         kernel[grid](
             *arguments,
-            channels,
-            positions,
-            BLOCK_N=block_n,
+            D=channels,
+            N=positions,
+            BLOCK_N=tile.block_n,
             PRECISION=dot_precision(x),
             enable_fp_fusion=True,
             **sizes,
@@ -231,7 +295,7 @@ def _tuned(kernel: Any) -> Any:
         for q, k in itertools.product((32, 64, 128), repeat=2)
         for warps, stages in ((4, 2), (4, 3), (8, 2), (8, 3))
     ]
-    return triton.autotune(configs, key=["D", "N", "PRECISION"])(kernel)
+    return triton.autotune(configs, key=["D", "N", "BLOCK_N", "PRECISION"])(kernel)
 
 
 def channel_attention(q: Tensor, k: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -240,8 +304,7 @@ def channel_attention(q: Tensor, k: Tensor, v: Tensor | None) -> tuple[Tensor, T
     q, k, v = q.contiguous(), k.contiguous(), None if v is None else v.contiguous()
     out = torch.empty_like(k)
     lse = q.new_empty(q.shape[:2], dtype=torch.float32)
-    tile = forward_tile(q, capability(q))
-    _launch(_forward_kernel, "BLOCK_Q", tile, q, q, k, v, out, lse)
+    _launch(_forward_kernel, "BLOCK_Q", _tiles(q).forward, q, q, k, v, out, lse)
     return out, lse
 
 
@@ -254,9 +317,9 @@ def channel_attention_backward(
     v = None if v is None else v.contiguous()
     d_q, d_k, delta = torch.empty_like(q), torch.empty_like(k), torch.empty_like(lse)
     d_v = None if v is None else torch.empty_like(v)
-    gpu = capability(q)
+    tiles = _tiles(q)
     inputs = (d_out, q, k, v)
     # In this order: the first leaves delta for the second.
-    _launch(_d_query_kernel, "BLOCK_Q", d_query_tile(q, gpu), q, *inputs, out, lse, delta, d_q)
-    _launch(_d_key_kernel, "BLOCK_K", d_key_tile(q, gpu), q, *inputs, lse, delta, d_k, d_v)
+    _launch(_d_query_kernel, "BLOCK_Q", tiles.d_query, q, *inputs, out, lse, delta, d_q)
+    _launch(_d_key_kernel, "BLOCK_K", tiles.d_key, q, *inputs, lse, delta, d_k, d_v)
     return d_q, d_k, k.new_empty(0) if d_v is None else d_v

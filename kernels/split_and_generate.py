@@ -46,7 +46,7 @@ def _softmax(scaled, lse_ptr, sample, cols, N: tl.constexpr):
     if lse_ptr is not None:
         lse = tl.load(lse_ptr + sample * N + cols, mask=cols < N, other=0.0)
         return tl.exp2((scaled - lse[None, :]) * LOG2E)
-    if N < cols.shape[0]:
+    if cols.shape[0] > N:
         scaled = tl.where(cols[None, :] < N, scaled, float("-inf"))
     p = tl.exp2((scaled - tl.max(scaled, 1)[:, None]) * LOG2E)
     return p / tl.sum(p, 1)[:, None]
