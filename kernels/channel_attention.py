@@ -11,6 +11,8 @@ over blocks of queries (d_Q, and delta = rowsum(dO O) for the other), one over b
 d_V). Both make P = exp(S - lse) again.
 """
 
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
 from __future__ import annotations
 
 import functools

@@ -10,6 +10,8 @@ at work, the rows of all samples that it gathers from stay in L2, and memory see
 The backward gathers through the inverse index, rows ascending: one writer, a fixed order.
 """
 
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
 from __future__ import annotations
 
 import torch

@@ -1,0 +1,188 @@
+"""Every Triton launch of a training step, recorded without a GPU and without running any.
+
+The step runs on fake tensors. Triton's own launcher is replaced by one that writes down what it was
+asked to launch; ``Launch.compile`` hands the same arguments back to Triton, for a GPU that need not
+be there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+import triton
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from ltvr import LTVR, ops, plan_synthesis
+from ltvr.backbone import build_backbone
+
+__all__ = ["Case", "Launch", "afa_bytes", "record_step"]
+
+
+class Case(NamedTuple):
+    """A training step of ResNeXt-50 with AFA after layer3 (D = 1024), half of it generated."""
+
+    name: str
+    image_size: int
+    stem: Any
+    batch: int
+
+    def model(self, backend: str, mask_axis: Any) -> LTVR:
+        return LTVR(
+            build_backbone("resnext50_32x4d", self.stem),
+            num_classes=10,
+            image_size=self.image_size,
+            mask_axis=mask_axis,
+            backend=backend,
+        )
+
+
+class Launch(NamedTuple):
+    kernel: JITFunction
+    arguments: tuple[Any, ...]
+    """Tensors are fake: dtype and shape."""
+    options: dict[str, Any]
+    grid: tuple[int, ...]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [a for a in self.arguments if isinstance(a, Tensor)]
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Arguments by name."""
+        return {**dict(zip(self.kernel.arg_names, self.arguments, strict=False)), **self.options}
+
+    @property
+    def bytes(self) -> int:
+        """Each tensor once: what a cache of the size of one sample's keys leaves to memory."""
+        return sum(t.numel() * t.element_size() for t in self.tensors)
+
+    def compile(self, capability: int) -> Any:
+        """Compile for a GPU of this capability, as Triton would at this launch."""
+        triton.runtime.driver.set_active(_Offline(capability))
+        types = [a.dtype if isinstance(a, Tensor) else a for a in self.arguments]
+        return self.kernel.warmup(*types, grid=(1,), **self.options)
+
+
+class _Offline:
+    """Triton's driver of a GPU that is not there; one device index an architecture."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+@contextmanager
+def _recording(capability: int, launches: list[Launch]) -> Iterator[FakeTensorMode]:
+    """Fake tensors, bfloat16 autocast, and launches that only go on the list."""
+
+    def record(
+        kernel: JITFunction, *arguments: Any, grid: Any, warmup: bool, **options: Any
+    ) -> None:
+        names = dict(zip(kernel.arg_names, arguments, strict=False))
+        grid = grid({**names, **options}) if callable(grid) else grid
+        launches.append(Launch(kernel, arguments, options, grid))
+
+    softmax = torch.softmax
+    with (
+        patch.object(JITFunction, "run", record),
+        patch.object(ops, "require_triton", lambda _: None),
+        patch("ltvr.kernels.channel_attention.capability", lambda _: capability),
+        patch("ltvr.fused._SLOW_ON_CPU", frozenset()),
+        # Autograd refuses fake CUDA tensors where there is no GPU: these are fake CPU tensors. The
+        # CPU's autocast leaves softmax in bfloat16; that of CUDA, the one reported, does not.
+        patch.object(torch, "softmax", lambda x, dim: softmax(x, dim, dtype=torch.float32)),
+        FakeTensorMode(allow_non_fake_inputs=True) as mode,
+    ):
+        yield mode
+
+
+def _plan(batch: int) -> tuple[Tensor, Any]:
+    """Labels of ten classes, balanced: G = B; both on the host."""
+    labels = torch.arange(batch) % 10
+    return labels, plan_synthesis(labels, seed=0, step=0)
+
+
+def record_step(case: Case, capability: int, mask_axis: str = "spatial") -> list[Launch]:
+    """Record the launches of one step, forward and backward, under bfloat16 autocast."""
+    labels, plan = _plan(case.batch)
+    launches: list[Launch] = []
+    with _recording(capability, launches) as mode:
+        model = case.model("triton", mask_axis)
+        fake = [mode.from_tensor(t) for t in (labels, *plan)]
+        images = torch.empty(case.batch, 3, case.image_size, case.image_size)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, target = model.forward_augmented(images, fake[0], type(plan)(*fake[1:]))
+            loss = torch.nn.functional.cross_entropy(logits, target)
+        loss.backward()
+    return launches
+
+
+class _CountBytes(TorchDispatchMode):
+    """Bytes that every operator must read and write; views and allocations are free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        aliases = [r.alias_info for r in func._schema.returns]
+        free = any(a is not None and not a.is_write for a in aliases)
+        if free or re.search(r"^prim::|empty|_unsafe_view", func.name()):
+            return out
+        inputs = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if _counts(t)]
+        outputs = [t for t in torch.utils._pytree.tree_leaves(out) if _counts(t)]
+        if "index" in func.name():  # a gather or a scatter touches the rows it names, no others
+            self.total += 2 * min(map(_size, inputs + outputs), default=0)
+            self.total += _size(outputs[0]) if "put" in func.name() else 0
+        else:
+            self.total += sum(map(_size, inputs + outputs))
+        return out
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _size(x: Tensor) -> int:
+    """Bytes of ``x``; a broadcast one counts once."""
+    held = math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride)
+    return held * x.element_size()
+
+
+def afa_bytes(case: Case, backend: str, mask_axis: Any = "spatial") -> int:
+    """Bytes that the AFA module moves in one step, forward and backward, launches included."""
+    labels, plan = _plan(case.batch)
+    launches: list[Launch] = []
+    with _recording(90, launches) as mode:
+        afa = case.model(backend, mask_axis).afa
+        assert afa is not None
+        fake = [mode.from_tensor(t) for t in (labels, *plan)]
+        shape = (case.batch, afa.channels, *afa.spatial)
+        x = torch.empty(shape, dtype=torch.bfloat16, requires_grad=True)
+        with _CountBytes() as counted:
+            with torch.autocast("cpu", torch.bfloat16):
+                features, _ = afa.augment_planned(x, fake[0], type(plan)(*fake[1:]))
+            features.backward(torch.empty_like(features))
+    return counted.total + sum(launch.bytes for launch in launches)
