@@ -1,42 +1,72 @@
 """Build of ltvr: the package, the folder kernels/ as ltvr.kernels, and the C++ extension.
 
-Metadata is in pyproject.toml. The extension is optional: where it does not compile, the install
-succeeds with a warning, and ltvr says what is missing when an operator needs it (ltvr/ops.py).
+Metadata is in pyproject.toml. The extension is built once for each instruction set, and the machine
+that runs it picks one (ltvr/ops.py). It is optional: where it does not compile, the install
+succeeds with a warning, and ltvr says what is missing when an operator needs it.
 """
 
+import platform
 import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 from torch.utils.cpp_extension import BuildExtension, CppExtension
 
+# Of at::vec's headers under g++, not of ours.
+QUIET = ["-Wno-unknown-pragmas", "-Wno-psabi"]
 OPENMP = ["-fopenmp"] if sys.platform.startswith("linux") else []
+# The flags that PyTorch compiles its own kernels with. No -march=native: a wheel runs on any
+# machine.
+INSTRUCTION_SETS = {"DEFAULT": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    INSTRUCTION_SETS["AVX2"] = ["-mavx2", "-mfma", "-mf16c"]
+    INSTRUCTION_SETS["AVX512"] = [
+        *INSTRUCTION_SETS["AVX2"],
+        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"),
+    ]
 
 
 class OptionalBuildExtension(BuildExtension):
-    """Compile with ninja; without a working compiler, warn and go on."""
+    """Compile with ninja; without a working compiler, or a flag it lacks, warn and go on."""
 
     def build_extensions(self) -> None:
         try:
             super().build_extensions()
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            print(
-                "\nWARNING: ltvr is being installed WITHOUT its C++ extension, which did not "
-                f"compile ({reason}); install g++ and run the install again.\n",
-                file=sys.stderr,
-                flush=True,
-            )
+            warn("its C++ extension", error)
+
+    def build_extension(self, extension: Extension) -> None:
+        build_temp = self.build_temp
+        self.build_temp = str(Path(build_temp, extension.name))  # the same sources, other objects
+        try:
+            super().build_extension(extension)
+        except Exception as error:
+            warn(extension.name, error)
+        self.build_temp = build_temp
 
 
-extension = CppExtension(
-    "ltvr._C",
-    sorted(str(path) for path in Path("csrc").glob("*.cpp")),
-    depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
-    extra_compile_args=["-O3", "-g0", *OPENMP],  # no -march=native: a wheel runs on any machine
-    extra_link_args=OPENMP,
-    optional=True,  # setuptools: do not fail on a missing file
-)
+def warn(missing: str, error: Exception) -> None:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    print(
+        f"\nWARNING: ltvr is being installed WITHOUT {missing}, which did not compile "
+        f"({reason}); install a newer g++ and run the install again.\n",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def extension(name: str, flags: list[str]) -> Extension:
+    """Return ltvr._C for one instruction set; at::vec needs the macros beside the flags."""
+    macros = [f"-DCPU_CAPABILITY={name}", f"-DCPU_CAPABILITY_{name}"]
+    return CppExtension(
+        f"ltvr._C_{name.lower()}",
+        sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+        depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
+        extra_compile_args=["-O3", "-g0", *QUIET, *OPENMP, *flags, *macros],
+        extra_link_args=OPENMP,
+        optional=True,  # setuptools: do not fail on a missing file
+    )
+
 
 setup(
     packages=[
@@ -47,6 +77,6 @@ setup(
     # The folder kernels/ imports as ltvr.kernels: PyPI has another top-level `kernels`.
     package_dir={"ltvr": "ltvr", "ltvr.kernels": "kernels"},
     package_data={"ltvr": ["presets/*.yaml"]},
-    ext_modules=[extension],
+    ext_modules=[extension(*item) for item in INSTRUCTION_SETS.items()],
     cmdclass={"build_ext": OptionalBuildExtension},
 )

@@ -58,6 +58,7 @@ class AFA(nn.Module):
         _expect("projection", projection, get_args(Projection))
         _expect("mask_axis", mask_axis, get_args(MaskAxis))
         _expect("initialisation", initialisation, get_args(Initialisation))
+        _expect("backend", backend, get_args(functional.Backend))
         if not 1 <= reduction <= channels:
             raise ValueError(f"reduction = {reduction}: expected 1 to channels = {channels}")
         self.channels = channels
@@ -68,7 +69,6 @@ class AFA(nn.Module):
         self.attention_addition = attention_addition
         self.initialisation = initialisation
         self.backend = backend
-        functional.resolve_backend(backend)
         width = self.spatial[0] * self.spatial[1] if projection == "linear" else channels
         self.w_q = nn.Parameter(torch.empty(width, width))
         self.w_k = nn.Parameter(torch.empty(width, width))

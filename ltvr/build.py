@@ -7,9 +7,10 @@ import torch
 from ltvr.backbone import build_backbone
 from ltvr.config import Config
 from ltvr.errors import UserError
+from ltvr.functional import resolve_backend
 from ltvr.model import LTVR
 
-__all__ = ["build_model", "choose_device"]
+__all__ = ["build_model", "choose_backend", "choose_device"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,16 +26,30 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def build_model(config: Config, num_classes: int) -> LTVR:
-    """Build the model of a configuration; weights are drawn from torch's global generator.
+def choose_backend(config: Config, device: torch.device) -> str:
+    """Name what runs AFA: the reference, or with ``fused`` Triton on CUDA and C++ on a CPU.
 
     Raises:
-        UserError: a part that does not exist or does not fit, or ``fused`` (not there yet).
+        UserError: ``fused`` where its kernels do not run.
     """
-    if config.fused:
-        raise UserError(
-            "--fused: the fused kernels are not in this version of ltvr; run without --fused"
-        )
+    if not config.fused:
+        return "reference"
+    try:
+        return resolve_backend("triton" if device.type == "cuda" else "cpp", device)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"--fused: {error}; or run without --fused") from None
+
+
+def build_model(config: Config, num_classes: int, backend: str | None = None) -> LTVR:
+    """Build the model of a configuration; weights are drawn from torch's global generator.
+
+    Args:
+        backend: of AFA; default: what the configuration asks for on its own device.
+
+    Raises:
+        UserError: a part that does not exist or does not fit, or kernels that do not run.
+    """
+    backend = backend or choose_backend(config, choose_device(config.device))
     try:
         return LTVR(
             build_backbone(config.backbone, config.stem, config.pretrained),
@@ -47,6 +62,7 @@ def build_model(config: Config, num_classes: int) -> LTVR:
             mask_gain=config.mask_gain,
             attention_addition=config.attention_addition,
             initialisation=config.initialisation,
+            backend=backend,
         )
     except (ValueError, ModuleNotFoundError) as error:
         raise UserError(str(error)) from None

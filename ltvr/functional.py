@@ -5,6 +5,8 @@ A backend is never swapped for another behind the caller's back: one that cannot
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import Any, Literal, get_args
 
 import torch
@@ -31,9 +33,13 @@ def resolve_backend(backend: str, device: torch.device) -> str:
     if backend not in get_args(Backend):
         raise ValueError(f"backend = {backend!r}: expected one of {', '.join(get_args(Backend))}")
     if backend == "auto":
+        backend = "reference"
         if device.type == "cuda":
-            return "triton"
-        return "cpp" if device.type == "cpu" and ops.extension_available() else "reference"
+            backend = "triton"
+        elif device.type == "cpu" and ops.extension_available():
+            backend = "cpp"
+        if not torch.compiler.is_compiling():
+            _log_choice(backend, device.type)
     if backend == "cpp":
         if device.type != "cpu":
             raise ValueError(
@@ -43,6 +49,11 @@ def resolve_backend(backend: str, device: torch.device) -> str:
     if backend == "triton":
         ops.require_triton(device)
     return backend
+
+
+@functools.cache
+def _log_choice(backend: str, device: str) -> None:
+    logging.getLogger(__name__).info("backend = 'auto' on %s: %s", device, backend)
 
 
 def enhance(x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any) -> Tensor:

@@ -1,9 +1,12 @@
 """Fused decomposition and augmentation: the equations of ``ltvr.reference``, regrouped.
 
-With A = W_Q W_K^T / sqrt(N) the scores are (X A) X^T, and X_att = (softmax(scores) X) W_V: X is both
-keys and values, and two maps a token remain instead of three. The D x D attention never reaches
-memory. Kept for the backward: X, X A, the output of the attention, and row statistics; X_att and V
-are small products, made again.
+With A = W_Q W_K^T / sqrt(N) the scores are (X A) X^T, and X_att = (softmax(scores) X) W_V: X is
+both keys and values, and two maps a token remain instead of three. The D x D attention never
+reaches memory. Kept for the backward: X, X A, the output of the attention, and row statistics;
+X_att and V are small products, made again.
+
+The C++ kernels take V = X W_V on its own: a CPU gains nothing from loading one operand instead of
+two, and W_V ahead of the attention saves four small products.
 """
 
 from __future__ import annotations
@@ -21,6 +24,20 @@ from ltvr.reference import MaskAxis, Projection, project
 __all__ = ["Kernels", "augment", "decompose", "enhance"]
 
 
+def _slow_on_cpu() -> frozenset[torch.dtype]:
+    """Dtypes without a fast matrix product on this CPU."""
+    slow = {torch.bfloat16, torch.float16}
+    if torch.backends.mkldnn.is_available():
+        if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            slow.remove(torch.bfloat16)
+        if torch.ops.mkldnn._is_mkldnn_fp16_supported():
+            slow.remove(torch.float16)
+    return frozenset(slow)
+
+
+_SLOW_ON_CPU = _slow_on_cpu()
+
+
 class Kernels(Protocol):
     """The operators that a fused backend provides; documented in ``ltvr.ops``."""
 
@@ -33,6 +50,8 @@ class Kernels(Protocol):
 class _Options(NamedTuple):
     kernels: Kernels
     linear: bool
+    shared: bool
+    """Whether X is both keys and values, and W_V comes after the attention."""
     spatial: bool
     gain: float
     residual: bool
@@ -64,20 +83,20 @@ class _Augment(Function):
         kernels = options.kernels
         q, k, v = _operands(x, w_q, w_k, w_v, options)
         out, lse = kernels.channel_attention(q, k, v)
-        x_att = _to_x_att(out, w_v, options)
+        x_att = _product(out, w_v) if v is None else out
         s, hidden, z = _squeeze_excite(x_att, w_1, w_2)
         features = kernels.split_and_generate(
             x if options.residual else None,
             x_att,
             s,
-            _to_value(x, v, w_v),
+            _product(x, w_v) if v is None else v,
             class_index,
             variation_index,
             options.spatial,
             options.gain,
             options.addition,
         )
-        # conv1x1: K and V are products of x and [D, D] weights, made again in the backward.
+        # conv1x1: Q and K are products of x and [D, D] weights, made again in the backward.
         kept = q if options.linear else None
         inverse = (class_offsets, class_rows, variation_offsets, variation_rows)
         ctx.save_for_backward(x, kept, out, lse, s, hidden, z, w_q, w_k, w_v, w_1, w_2, *inverse)
@@ -91,15 +110,13 @@ class _Augment(Function):
         x, q, out, lse, s, hidden, z, w_q, w_k, w_v, w_1, w_2, *inverse = ctx.saved_tensors
         batch, _, positions = x.shape
         d_features = d_features.contiguous()
-        k, v = x, None
-        if not options.linear:
-            q, k, v = _operands(x, w_q, w_k, w_v, options)
-        x_att = _to_x_att(out, w_v, options)
+        q, k, v = _operands(x, w_q, w_k, w_v, options, q)
+        x_att = _product(out, w_v) if v is None else out
         d_x_att, d_s, d_value = kernels.split_and_generate_backward(
             d_features,
             x_att,
             s,
-            _to_value(x, v, w_v),
+            _product(x, w_v) if v is None else v,
             *inverse,
             options.spatial,
             options.gain,
@@ -112,21 +129,25 @@ class _Augment(Function):
         d_w_1 = d_hidden.T @ z
         d_z = d_hidden @ w_1.to(s.dtype) / positions
         d_x_att += d_z.to(x.dtype).unsqueeze(2)
-        d_out = d_x_att @ w_v.to(x.dtype).T if options.linear else d_x_att
+        d_out = _product(d_x_att, w_v.T) if v is None else d_x_att
         d_q, d_k, d_v = kernels.channel_attention_backward(d_out, q, k, v, out, lse)
+        d_v = d_value if v is None else d_v.add_(d_value)
         scale = 1 / math.sqrt(positions)
         if options.linear:
-            d_w_v = _weight_gradient(out, d_x_att) + _weight_gradient(x, d_value)
+            d_w_v = _weight_gradient(x, d_v)
+            if v is None:
+                d_w_v += _weight_gradient(out, d_x_att)
             d_a = _weight_gradient(x, d_q) * scale
             d_w_q, d_w_k = d_a @ w_k.to(d_a.dtype), d_a.T @ w_q.to(d_a.dtype)
-            # Keys and values are one operand: d_k holds the gradient of both.
-            d_x = d_k + d_q @ _absorbed(w_q, w_k, scale, x.dtype).T
-            d_x += d_value @ w_v.to(x.dtype).T
+            d_x = d_k.add_(_product(d_q, _absorbed(w_q, w_k, scale).T))
+            d_x += _product(d_v, w_v.T)
         else:
-            d_v = d_v + d_value
             d_q = d_q * scale
-            d_w_q, d_w_k, d_w_v = (torch.einsum("bdn,ben->de", d, x) for d in (d_q, d_k, d_v))
-            d_x = sum(w.to(x.dtype).T @ d for w, d in ((w_q, d_q), (w_k, d_k), (w_v, d_v)))
+            by_channel = x.transpose(0, 1).flatten(1)
+            d_w_q, d_w_k, d_w_v = (
+                _product(d.transpose(0, 1).flatten(1), by_channel.T) for d in (d_q, d_k, d_v)
+            )
+            d_x = sum(_product(w.T, d) for w, d in ((w_q, d_q), (w_k, d_k), (w_v, d_v)))
         if options.residual:
             d_x += d_features[:batch]
         weights = zip((d_w_q, d_w_k, d_w_v, d_w_1, d_w_2), (w_q, w_k, w_v, w_1, w_2), strict=True)
@@ -134,28 +155,37 @@ class _Augment(Function):
 
 
 def _operands(
-    x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, options: _Options
+    x: Tensor,
+    w_q: Tensor,
+    w_k: Tensor,
+    w_v: Tensor,
+    options: _Options,
+    q: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Q, K, V of the attention, the scale in Q; absorbed, K is X and so is V (None)."""
+    """Q, K, V of the attention, the scale in Q; absorbed, K is X, and so is V (None) if shared."""
     scale = 1 / math.sqrt(x.shape[2])
-    if options.linear:
-        return x @ _absorbed(w_q, w_k, scale, x.dtype), x, None
-    return (w_q * scale).to(x.dtype) @ x, w_k.to(x.dtype) @ x, w_v.to(x.dtype) @ x
+    if not options.linear:
+        return _product(w_q * scale, x), _product(w_k, x), _product(w_v, x)
+    if q is None:
+        q = _product(x, _absorbed(w_q, w_k, scale))
+    return q, x, None if options.shared else _product(x, w_v)
 
 
-def _absorbed(w_q: Tensor, w_k: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-    """A = W_Q W_K^T / sqrt(N) in the precision of the weights, then in ``dtype``."""
-    return ((w_q @ w_k.T) * scale).to(dtype)
+def _absorbed(w_q: Tensor, w_k: Tensor, scale: float) -> Tensor:
+    """A = W_Q W_K^T / sqrt(N) in the precision of the weights."""
+    return (w_q @ w_k.T) * scale
 
 
-def _to_x_att(out: Tensor, w_v: Tensor, options: _Options) -> Tensor:
-    """X_att from the output of the attention: (softmax X) W_V in the absorbed form."""
-    return out @ w_v.to(out.dtype) if options.linear else out
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """A B, one of them features and the other, where it is a weight, cast to their dtype.
 
-
-def _to_value(x: Tensor, v: Tensor | None, w_v: Tensor) -> Tensor:
-    """V of eq. 4 and 5."""
-    return x @ w_v.to(x.dtype) if v is None else v
+    By way of float32 on a CPU that has no matrix unit for the dtype, where PyTorch's own product
+    is up to twenty times slower.
+    """
+    dtype = a.dtype if a.dim() == 3 else b.dtype
+    if a.device.type == "cpu" and dtype in _SLOW_ON_CPU:
+        return (a.float() @ b.float()).to(dtype)
+    return a.to(dtype) @ b.to(dtype)
 
 
 def _squeeze_excite(x_att: Tensor, w_1: Tensor, w_2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -168,7 +198,7 @@ def _squeeze_excite(x_att: Tensor, w_1: Tensor, w_2: Tensor) -> tuple[Tensor, Te
 
 def _weight_gradient(x: Tensor, d_y: Tensor) -> Tensor:
     """Gradient of W in Y = X W over all tokens: [N, N]."""
-    return x.flatten(0, 1).T @ d_y.flatten(0, 1)
+    return _product(x.flatten(0, 1).T, d_y.flatten(0, 1))
 
 
 def _run(
@@ -199,8 +229,10 @@ def _run(
             plan.variation_offsets,
             plan.variation_rows,
         )
+    linear = projection == "linear"
+    shared = linear and not (kernels is torch.ops.ltvr and x.device.type == "cpu")
     options = _Options(
-        kernels, projection == "linear", mask_axis == "spatial", mask_gain, residual, addition
+        kernels, linear, shared, mask_axis == "spatial", mask_gain, residual, addition
     )
     with torch.autocast(x.device.type, enabled=False):
         flat = _Augment.apply(x.flatten(2).contiguous(), *weights, *index, options)

@@ -63,8 +63,12 @@ for _name, _schema in SCHEMAS.items():
 
 
 def _load_extension(folder: Path) -> str | None:
-    """Load ``_C*.so`` from ``folder``; return None, or the reason why there is no extension."""
-    paths = [folder / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES]
+    """Load ``_C_*.so`` from ``folder``; return None, or the reason why there is no extension.
+
+    There is one for each instruction set; the best that this machine runs is taken.
+    """
+    names = (f"_C_{torch.backends.cpu.get_cpu_capability().lower()}", "_C_default")
+    paths = [folder / f"{name}{suffix}" for name in names for suffix in EXTENSION_SUFFIXES]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return (
@@ -179,8 +183,8 @@ def plan_synthesis(
 # ---- channel_attention -------------------------------------------------------------------------
 #
 # out = softmax(q k^T) v over the D keys, the scale already in q; lse [B, D] is the row log-sum-exp
-# in float32 (float64 for float64). All other tensors [B, D, N], contiguous, one dtype. Without v the
-# keys are the values too (the absorbed form): d_k is the gradient of both, and d_v is empty.
+# in float32 (float64 for float64). All other tensors [B, D, N], contiguous, one dtype. Without v
+# the keys are the values too (the absorbed form): d_k is the gradient of both, and d_v is empty.
 
 
 @torch.library.register_fake("ltvr::channel_attention")

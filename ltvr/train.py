@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ltvr import errors
-from ltvr.build import choose_device
+from ltvr.build import choose_backend, choose_device
 from ltvr.checkpoint import load_checkpoint
 from ltvr.config import Config, Parser, add_config_arguments, load_config, overrides_of, presets
 from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
 from ltvr.errors import UserError
-from ltvr.functional import resolve_backend
 from ltvr.metrics import table
 from ltvr.report import named_stages, write_report
 from ltvr.runs import Run, environment
@@ -100,7 +99,7 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
     summary = {
         "metrics": metrics,
         "method": config.method,
-        "backend": resolve_backend("auto") if config.method == "ltvr" else None,
+        "backend": trainer.model.afa.backend if trainer.model.afa is not None else None,
         "lr": {"stage1": trainer.stage(1).lr, "stage2": trainer.stage(2).lr},
         "seconds": round(time.perf_counter() - began, 1),
         "environment": environment(trainer.device),
@@ -141,7 +140,10 @@ def main() -> None:
         label = f"{Path(arguments.preset).stem}-{config.method}-seed{config.seed}-{stamp}"
         folder = Path(arguments.out) / (arguments.name or label)
         device = choose_device(config.device)
-        print(f"{config.method} on {config.dataset}, {device.type}, run folder {folder}")
+        backend = choose_backend(config, device)
+        print(
+            f"{config.method} on {config.dataset}, {device.type} ({backend}), run folder {folder}"
+        )
         summary = train(config, folder, stages=stages, source=arguments.source)
         run = Run.open(folder)
     print(f"\n{table(named_stages(summary['metrics']))}\n\nreport: {run.report}")

@@ -287,10 +287,10 @@ def test_says_how_to_build_a_missing_extension(tmp_path: Path):
 
 
 def test_says_for_which_torch_a_broken_extension_was_built(tmp_path: Path):
-    (tmp_path / "_C.so").write_bytes(b"\0ltvr built for torch 1.2.3\0")
+    (tmp_path / "_C_default.so").write_bytes(b"\0ltvr built for torch 1.2.3\0")
     reason = ops._load_extension(tmp_path)
     assert reason is not None
-    for part in ("torch 1.2.3", torch.__version__, "_C.so", "pip install"):
+    for part in ("torch 1.2.3", torch.__version__, "_C_default.so", "pip install"):
         assert part in reason
 
 

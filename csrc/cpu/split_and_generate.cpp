@@ -1,0 +1,417 @@
+// Mask, split, attention addition and generation (eq. 3-6 and 11) and their gradients; schema and
+// meaning of the operators in ltvr/ops.py.
+//
+// All of it is independent by channel, but for the softmax of mask_axis="channel". A thread takes a
+// slab of channels of the whole batch, so that X_class and X_var stay in its cache between the real
+// rows and the generated ones; sums run in the order of the plan's inverse index.
+
+#include "vec.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <tuple>
+
+namespace ltvr {
+namespace {
+
+using at::Tensor;
+
+struct Shape {
+  int64_t batch, channels, positions;
+
+  int64_t sample() const { return channels * positions; }
+  // Channels of a slab: two values for each of the batch in half of a second-level cache.
+  int64_t slab() const {
+    return std::clamp<int64_t>(16384 / (batch * positions), 1, channels);
+  }
+  int64_t slabs() const { return divide_up(channels, slab()); }
+};
+
+struct Options {
+  bool spatial;
+  double gain;
+  bool addition;
+};
+
+// ---- The softmax of the mask --------------------------------------------------------------------
+//
+// Logits carry log2(e). The channel axis needs the statistics of whole columns first.
+
+// logits[d, n] = (1 + s[d]) x_att[d, n]
+template <typename T>
+void mask_logits(const T* x_att, const T* s, T* logits, int64_t channels, int64_t positions) {
+  for (int64_t d = 0; d < channels; ++d, x_att += positions, logits += positions) {
+    const T scale = (1 + s[d]) * static_cast<T>(kLog2e);
+    for (int64_t n = 0; n < positions; ++n) logits[n] = scale * x_att[n];
+  }
+}
+
+template <typename T>
+void exp2_all(T* x, int64_t size) {
+  at::vec::map([](Vec<T> value) { return exp2(value); }, x, x, size);
+}
+
+template <typename T>
+void softmax_rows(T* logits, int64_t channels, int64_t positions) {
+  for (int64_t d = 0; d < channels; ++d) {
+    T* row = logits + d * positions;
+    T highest = row[0];
+    for (int64_t n = 1; n < positions; ++n) highest = std::max(highest, row[n]);
+    for (int64_t n = 0; n < positions; ++n) row[n] -= highest;
+  }
+  exp2_all(logits, channels * positions);
+  for (int64_t d = 0; d < channels; ++d) {
+    T* row = logits + d * positions;
+    T total = 0;
+    for (int64_t n = 0; n < positions; ++n) total += row[n];
+    const T scale = 1 / total;
+    for (int64_t n = 0; n < positions; ++n) row[n] *= scale;
+  }
+}
+
+// Over the channels: softmax = exp2(logits - highest[n]) scale[n]. Overwrites the logits.
+template <typename T>
+void column_statistics(T* logits, int64_t channels, int64_t positions, T* highest, T* scale) {
+  std::copy_n(logits, positions, highest);
+  std::fill_n(scale, positions, T(0));
+  for (int64_t d = 1; d < channels; ++d) {
+    const T* row = logits + d * positions;
+    for (int64_t n = 0; n < positions; ++n) highest[n] = std::max(highest[n], row[n]);
+  }
+  for (int64_t d = 0; d < channels; ++d) {
+    T* row = logits + d * positions;
+    for (int64_t n = 0; n < positions; ++n) row[n] -= highest[n];
+    exp2_all(row, positions);
+    for (int64_t n = 0; n < positions; ++n) scale[n] += row[n];
+  }
+  for (int64_t n = 0; n < positions; ++n) scale[n] = 1 / scale[n];
+}
+
+template <typename T>
+void softmax_columns(
+    T* logits, int64_t channels, int64_t positions, const T* highest, const T* scale) {
+  for (int64_t d = 0; d < channels; ++d) {
+    T* row = logits + d * positions;
+    for (int64_t n = 0; n < positions; ++n) row[n] -= highest[n];
+  }
+  exp2_all(logits, channels * positions);
+  for (int64_t d = 0; d < channels; ++d) {
+    T* row = logits + d * positions;
+    for (int64_t n = 0; n < positions; ++n) row[n] *= scale[n];
+  }
+}
+
+// ---- Forward ------------------------------------------------------------------------------------
+
+template <typename S>
+struct ForwardArguments {
+  const S* x;  // null: rows of X_class alone
+  const S* x_att;
+  const Compute<S>* s;
+  const S* v;
+  const int64_t* class_index;
+  const int64_t* variation_index;
+  int64_t generated;
+  S* features;
+};
+
+// Column statistics of all samples, [B, 2, N].
+template <typename S, typename T = Compute<S>>
+void batch_statistics(const ForwardArguments<S>& a, const Shape& shape, T* statistics) {
+  at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
+    Buffer<T> converted_x(shape.sample()), logits(shape.sample());
+    for (int64_t b = begin; b < end; ++b) {
+      const T* x_att =
+          converted(a.x_att + b * shape.sample(), converted_x.get(), shape.sample());
+      mask_logits(x_att, a.s + b * shape.channels, logits.get(), shape.channels, shape.positions);
+      T* highest = statistics + b * 2 * shape.positions;
+      column_statistics(
+          logits.get(), shape.channels, shape.positions, highest, highest + shape.positions);
+    }
+  });
+}
+
+template <typename S>
+void forward(const ForwardArguments<S>& a, const Shape& shape, const Options& options) {
+  using T = Compute<S>;
+  const int64_t positions = shape.positions, slab = shape.slab();
+  const T gain = static_cast<T>(options.gain);
+  Buffer<T> statistics(options.spatial ? 0 : shape.batch * 2 * positions);
+  if (!options.spatial) batch_statistics(a, shape, statistics.get());
+
+  at::parallel_for(0, shape.slabs(), 1, [&](int64_t begin, int64_t end) {
+    const int64_t most = slab * positions;
+    Buffer<T> related(shape.batch * most), variation(shape.batch * most);
+    Buffer<T> x_buffer(most), v_buffer(most), row(most);
+    for (int64_t d = begin * slab; d < std::min(end * slab, shape.channels); d += slab) {
+      const int64_t channels = std::min(slab, shape.channels - d), size = channels * positions;
+      for (int64_t b = 0; b < shape.batch; ++b) {
+        const int64_t at = b * shape.sample() + d * positions;
+        const T* x_att = converted(a.x_att + at, x_buffer.get(), size);
+        const T* v = converted(a.v + at, v_buffer.get(), size);
+        T* class_row = related.get() + b * size;
+        T* variation_row = variation.get() + b * size;
+        mask_logits(x_att, a.s + b * shape.channels + d, class_row, channels, positions);
+        if (options.spatial) {
+          softmax_rows(class_row, channels, positions);
+        } else {
+          const T* highest = statistics.get() + b * 2 * positions;
+          softmax_columns(class_row, channels, positions, highest, highest + positions);
+        }
+        for (int64_t i = 0; i < size; ++i) {
+          class_row[i] *= gain * v[i];
+          variation_row[i] = v[i] - class_row[i];
+        }
+        S* real = a.features + at;
+        if (a.x == nullptr) {
+          at::vec::convert(class_row, real, size);
+        } else if (!options.addition) {
+          std::copy_n(a.x + at, size, real);
+        } else {
+          const T* x = converted(a.x + at, x_buffer.get(), size);
+          for (int64_t i = 0; i < size; ++i) row.get()[i] = x[i] + class_row[i];
+          at::vec::convert(row.get(), real, size);
+        }
+      }
+      for (int64_t g = 0; g < a.generated; ++g) {
+        const T* class_row = related.get() + a.class_index[g] * size;
+        const T* variation_row = variation.get() + a.variation_index[g] * size;
+        for (int64_t i = 0; i < size; ++i) row.get()[i] = class_row[i] + variation_row[i];
+        S* made = a.features + (shape.batch + g) * shape.sample() + d * positions;
+        at::vec::convert(row.get(), made, size);
+      }
+    }
+  });
+}
+
+// ---- Backward -----------------------------------------------------------------------------------
+//
+// With M the mask and T = (1 + s) X_att its logits:
+//   d_v = d_var + M u,  u = d_class - d_var,  d_M = v u,
+//   d_T = M (d_M - sum of M d_M over the softmax's axis),  d_x_att = (1 + s) d_T,
+//   d_s = rowsum(X_att d_T).
+
+// The generated rows of each sample: rows[offsets[b] : offsets[b + 1]].
+struct InverseIndex {
+  const int64_t* offsets;
+  const int64_t* rows;
+};
+
+template <typename S>
+struct BackwardArguments {
+  const S* d_features;
+  const S* x_att;
+  const Compute<S>* s;
+  const S* v;
+  InverseIndex class_of, variation_of;
+  S* d_x_att;
+  Compute<S>* d_s;
+  S* d_v;
+};
+
+template <typename S>
+class Backward {
+  using T = Compute<S>;
+
+ public:
+  Backward(
+      const BackwardArguments<S>& arguments, const Shape& shape, const Options& options,
+      int64_t channels)
+      : a_(arguments),
+        shape_(shape),
+        options_(options),
+        x_att_(channels * shape.positions),
+        v_(channels * shape.positions),
+        gradient_(channels * shape.positions),
+        d_class_(channels * shape.positions),
+        d_v_(channels * shape.positions),
+        mask_(channels * shape.positions),
+        columns_(3 * shape.positions) {}
+
+  // Channels [d, d + channels) of sample b; all of them where the softmax is over channels.
+  void slab(int64_t b, int64_t d, int64_t channels) {
+    const int64_t positions = shape_.positions, size = channels * positions;
+    const int64_t at = b * shape_.sample() + d * positions;
+    const T gain = static_cast<T>(options_.gain);
+    const T* x_att = converted(a_.x_att + at, x_att_.get(), size);
+    const T* v = converted(a_.v + at, v_.get(), size);
+    const T* s = a_.s + b * shape_.channels + d;
+    T* mask = mask_.get();
+    mask_logits(x_att, s, mask, channels, positions);
+    if (options_.spatial) {
+      softmax_rows(mask, channels, positions);
+    } else {
+      T* highest = columns_.get();
+      T* scale = highest + positions;
+      column_statistics(mask, channels, positions, highest, scale);
+      for (int64_t i = 0; i < channels; ++i) {
+        for (int64_t n = 0; n < positions; ++n) mask[i * positions + n] *= scale[n];
+      }
+    }
+
+    T* d_mask = d_class_.get();
+    T* d_v = d_v_.get();
+    std::fill_n(d_mask, size, T(0));
+    std::fill_n(d_v, size, T(0));
+    if (options_.addition) add_row(b, d, size, d_mask);
+    gather(a_.class_of, b, d, size, d_mask);
+    gather(a_.variation_of, b, d, size, d_v);
+    for (int64_t i = 0; i < size; ++i) {
+      const T u = gain * (d_mask[i] - d_v[i]);
+      d_v[i] += mask[i] * u;
+      d_mask[i] = v[i] * u;
+    }
+    at::vec::convert(d_v, a_.d_v + at, size);
+
+    if (options_.spatial) {
+      for (int64_t i = 0; i < channels; ++i) {
+        T* row = d_mask + i * positions;
+        const T* weights = mask + i * positions;
+        const T mean = dot(weights, row, positions);
+        for (int64_t n = 0; n < positions; ++n) row[n] = weights[n] * (row[n] - mean);
+      }
+    } else {
+      T* mean = columns_.get() + 2 * positions;
+      std::fill_n(mean, positions, T(0));
+      for (int64_t i = 0; i < channels; ++i) {
+        for (int64_t n = 0; n < positions; ++n) {
+          mean[n] += mask[i * positions + n] * d_mask[i * positions + n];
+        }
+      }
+      for (int64_t i = 0; i < channels; ++i) {
+        for (int64_t n = 0; n < positions; ++n) {
+          d_mask[i * positions + n] = mask[i * positions + n] * (d_mask[i * positions + n] - mean[n]);
+        }
+      }
+    }
+
+    for (int64_t i = 0; i < channels; ++i) {
+      T* row = d_mask + i * positions;
+      a_.d_s[b * shape_.channels + d + i] = dot(x_att + i * positions, row, positions);
+      for (int64_t n = 0; n < positions; ++n) row[n] *= 1 + s[i];
+    }
+    at::vec::convert(d_mask, a_.d_x_att + at, size);
+  }
+
+ private:
+  void add_row(int64_t row, int64_t d, int64_t size, T* target) {
+    const S* source = a_.d_features + row * shape_.sample() + d * shape_.positions;
+    const T* gradient = converted(source, gradient_.get(), size);
+    for (int64_t i = 0; i < size; ++i) target[i] += gradient[i];
+  }
+
+  void gather(const InverseIndex& index, int64_t b, int64_t d, int64_t size, T* target) {
+    for (int64_t at = index.offsets[b]; at < index.offsets[b + 1]; ++at) {
+      add_row(shape_.batch + index.rows[at], d, size, target);
+    }
+  }
+
+  BackwardArguments<S> a_;
+  Shape shape_;
+  Options options_;
+  Buffer<T> x_att_, v_, gradient_, d_class_, d_v_, mask_, columns_;
+};
+
+template <typename S>
+void backward(const BackwardArguments<S>& a, const Shape& shape, const Options& options) {
+  if (!options.spatial) {
+    at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
+      Backward<S> sample(a, shape, options, shape.channels);
+      for (int64_t b = begin; b < end; ++b) sample.slab(b, 0, shape.channels);
+    });
+    return;
+  }
+  // A slab of the whole batch in a row: its gradients are read from memory once, for both splits.
+  const int64_t slab = shape.slab();
+  at::parallel_for(0, shape.slabs(), 1, [&](int64_t begin, int64_t end) {
+    Backward<S> part(a, shape, options, slab);
+    for (int64_t d = begin * slab; d < std::min(end * slab, shape.channels); d += slab) {
+      for (int64_t b = 0; b < shape.batch; ++b) {
+        part.slab(b, d, std::min(slab, shape.channels - d));
+      }
+    }
+  });
+}
+
+// ---- The operators ------------------------------------------------------------------------------
+
+Shape check(const Tensor& x_att, const Tensor& s, const Tensor& v) {
+  TORCH_CHECK_VALUE(v.dim() == 3, "v: expected [B, D, N], got shape ", v.sizes());
+  TORCH_CHECK_VALUE(
+      x_att.sizes() == v.sizes() && x_att.scalar_type() == v.scalar_type(), "x_att: expected ",
+      v.sizes(), " ", v.scalar_type(), " as v, got ", x_att.sizes(), " ", x_att.scalar_type());
+  TORCH_CHECK_VALUE(
+      s.sizes() == v.sizes().slice(0, 2) && s.scalar_type() == at::toOpMathType(v.scalar_type()),
+      "s: expected [B, D] ", at::toOpMathType(v.scalar_type()), ", got ", s.sizes(), " ",
+      s.scalar_type());
+  return {v.size(0), v.size(1), v.size(2)};
+}
+
+Tensor split_and_generate(
+    const std::optional<Tensor>& x_, const Tensor& x_att_, const Tensor& s_, const Tensor& v_,
+    const Tensor& class_index_, const Tensor& variation_index_, bool spatial, double gain,
+    bool addition) {
+  const Shape shape = check(x_att_, s_, v_);
+  const Tensor x_att = x_att_.contiguous(), s = s_.contiguous(), v = v_.contiguous();
+  const Tensor x = x_ ? x_->to(v.scalar_type()).contiguous() : Tensor();
+  const Tensor class_index = class_index_.contiguous();
+  const Tensor variation_index = variation_index_.contiguous();
+  const int64_t generated = class_index.numel();
+  Tensor features =
+      at::empty({shape.batch + generated, shape.channels, shape.positions}, v.options());
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kBFloat16, at::kHalf, v.scalar_type(), "split_and_generate", [&] {
+        using S = scalar_t;
+        forward<S>(
+            {x.defined() ? x.const_data_ptr<S>() : nullptr, x_att.const_data_ptr<S>(),
+             s.const_data_ptr<Compute<S>>(), v.const_data_ptr<S>(),
+             class_index.const_data_ptr<int64_t>(), variation_index.const_data_ptr<int64_t>(),
+             generated, features.mutable_data_ptr<S>()},
+            shape, {spatial, gain, addition});
+      });
+  return features;
+}
+
+std::tuple<Tensor, Tensor, Tensor> split_and_generate_backward(
+    const Tensor& d_features_, const Tensor& x_att_, const Tensor& s_, const Tensor& v_,
+    const Tensor& class_offsets_, const Tensor& class_rows_, const Tensor& variation_offsets_,
+    const Tensor& variation_rows_, bool spatial, double gain, bool addition) {
+  const Shape shape = check(x_att_, s_, v_);
+  const Tensor d_features = d_features_.contiguous();
+  const Tensor x_att = x_att_.contiguous(), s = s_.contiguous(), v = v_.contiguous();
+  const Tensor class_offsets = class_offsets_.contiguous();
+  const Tensor class_rows = class_rows_.contiguous();
+  const Tensor variation_offsets = variation_offsets_.contiguous();
+  const Tensor variation_rows = variation_rows_.contiguous();
+  Tensor d_x_att = at::empty_like(x_att), d_s = at::empty_like(s), d_v = at::empty_like(v);
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kBFloat16, at::kHalf, v.scalar_type(), "split_and_generate_backward", [&] {
+        using S = scalar_t;
+        backward<S>(
+            {d_features.const_data_ptr<S>(), x_att.const_data_ptr<S>(),
+             s.const_data_ptr<Compute<S>>(), v.const_data_ptr<S>(),
+             {class_offsets.const_data_ptr<int64_t>(), class_rows.const_data_ptr<int64_t>()},
+             {variation_offsets.const_data_ptr<int64_t>(),
+              variation_rows.const_data_ptr<int64_t>()},
+             d_x_att.mutable_data_ptr<S>(), d_s.mutable_data_ptr<Compute<S>>(),
+             d_v.mutable_data_ptr<S>()},
+            shape, {spatial, gain, addition});
+      });
+  return {d_x_att, d_s, d_v};
+}
+
+}  // namespace
+}  // namespace ltvr
+
+TORCH_LIBRARY_IMPL(ltvr, CPU, m) {
+  m.impl("split_and_generate", &ltvr::split_and_generate);
+  m.impl("split_and_generate_backward", &ltvr::split_and_generate_backward);
+}

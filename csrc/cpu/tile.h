@@ -1,0 +1,143 @@
+// Register-tiled products, the matrix work of the attention on the CPU.
+//
+// Operands are small blocks that stay in the caches: `panels` holds the D keys (or values) of a
+// sample transposed, [D / kPanel, N, kPanel], zero beyond D; `rows` is the same as it came, [D, N].
+#pragma once
+
+#include "vec.h"
+
+#include <type_traits>
+
+namespace ltvr {
+
+// A tile of kRows x kVectors accumulators fills the vector registers and hides the latency of FMA.
+#if defined(CPU_CAPABILITY_AVX512)
+constexpr int kRows = 12;
+#else
+constexpr int kRows = 6;
+#endif
+constexpr int kVectors = 2;
+
+template <typename T>
+constexpr int kPanel = kVectors * Vec<T>::size();
+
+// Inlines every call below a function: accumulators stay in registers only where nothing is called.
+#define LTVR_FLATTEN [[gnu::flatten]]
+
+template <typename T, int R, int V>
+struct Tile {
+  Vec<T> at[R][V];
+
+  template <typename F>
+  static void each(F&& f) {
+    c10::ForcedUnroll<R>{}([&](auto r) {
+      c10::ForcedUnroll<V>{}([&](auto v) { f(r, v); });
+    });
+  }
+
+  void zero() {
+    each([&](auto r, auto v) { at[r][v] = Vec<T>(0); });
+  }
+  void load(const T* c, int64_t c_row) {
+    each([&](auto r, auto v) { at[r][v] = Vec<T>::loadu(c + r * c_row + v * Vec<T>::size()); });
+  }
+  void store(T* c, int64_t c_row) const {
+    each([&](auto r, auto v) { at[r][v].store(c + r * c_row + v * Vec<T>::size()); });
+  }
+
+  // at[r][:] += sum_k a[r * a_row + k * a_step] b[k * b_step + :]
+  void multiply(
+      const T* a, int64_t a_row, int64_t a_step, const T* b, int64_t b_step, int64_t depth) {
+    for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
+      Vec<T> column[V];
+      c10::ForcedUnroll<V>{}([&](auto v) { column[v] = Vec<T>::loadu(b + v * Vec<T>::size()); });
+      c10::ForcedUnroll<R>{}([&](auto r) {
+        const Vec<T> factor(a[r * a_row]);
+        c10::ForcedUnroll<V>{}([&](auto v) {
+          at[r][v] = at::vec::fmadd(factor, column[v], at[r][v]);
+        });
+      });
+    }
+  }
+};
+
+// f(rows of the tile, first row) over `rows` rows: full tiles, then smaller ones for what is left.
+template <int R = kRows, typename F>
+void for_tiles(int64_t rows, F&& f, int64_t first = 0) {
+  for (; first + R <= rows; first += R) f(std::integral_constant<int, R>{}, first);
+  if constexpr (R > 1) {
+    if (first < rows) for_tiles<(R > 6 ? R - 4 : R > 2 ? R - 2 : 1)>(rows, f, first);
+  }
+}
+
+// f(tile, key) for the panels of `count` keys, the tile being the products of R rows of a with them.
+template <int R, typename T, typename F>
+void for_products(const T* a, const T* panels, int64_t count, int64_t positions, F&& f) {
+  for (int64_t key = 0; key < count; key += kPanel<T>) {
+    Tile<T, R, kVectors> tile;
+    tile.zero();
+    tile.multiply(a, positions, 1, panels + key * positions, kPanel<T>, positions);
+    f(tile, key);
+  }
+}
+
+// c[r, n] += sum over keys of p[r, key] rows[key, n]: vectors over n, and over the keys for the
+// columns that do not fill one, so that nothing is padded.
+template <int R, typename T>
+LTVR_FLATTEN void add_weighted_rows(
+    const T* p, int64_t p_row, const T* rows, const T* panels, int64_t count, int64_t positions,
+    T* c) {
+  constexpr int width = Vec<T>::size();
+  int64_t n = 0;
+  auto column_block = [&](auto vectors) {
+    Tile<T, R, vectors> tile;
+    tile.load(c + n, positions);
+    tile.multiply(p, p_row, 1, rows + n, positions, count);
+    tile.store(c + n, positions);
+    n += vectors * width;
+  };
+  while (n + kVectors * width <= positions) {
+    column_block(std::integral_constant<int, kVectors>{});
+  }
+  if (n + width <= positions) column_block(std::integral_constant<int, 1>{});
+
+  auto single_columns = [&](auto columns) {
+    Tile<T, R, columns> tile;
+    tile.zero();
+    for (int64_t key = 0; key < count; key += kPanel<T>) {
+      for (int64_t k = key; k < key + kPanel<T>; k += width) {
+        const T* column = panels + key * positions + n * kPanel<T> + (k - key);
+        Vec<T> values[columns];
+        c10::ForcedUnroll<columns>{}(
+            [&](auto i) { values[i] = Vec<T>::loadu(column + i * kPanel<T>); });
+        c10::ForcedUnroll<R>{}([&](auto r) {
+          const Vec<T> weight = Vec<T>::loadu(p + r * p_row + k);
+          c10::ForcedUnroll<columns>{}([&](auto i) {
+            tile.at[r][i] = at::vec::fmadd(weight, values[i], tile.at[r][i]);
+          });
+        });
+      }
+    }
+    tile.each([&](auto r, auto i) { c[r * positions + n + i] += sum(tile.at[r][i]); });
+    n += columns;
+  };
+  while (n + 2 <= positions) single_columns(std::integral_constant<int, 2>{});
+  if (n < positions) single_columns(std::integral_constant<int, 1>{});
+}
+
+// c[n, key] += sum over rows of a[row, n] p[row, key], for whole panels of keys.
+template <typename T>
+LTVR_FLATTEN void add_transposed_product(
+    const T* a, const T* p, int64_t p_row, int64_t rows, int64_t count, int64_t positions, T* c,
+    int64_t c_row) {
+  for (int64_t key = 0; key < count; key += kPanel<T>) {
+    for_tiles(positions, [&](auto r, int64_t n) {
+      Tile<T, r, kVectors> tile;
+      tile.load(c + n * c_row + key, c_row);
+      tile.multiply(a + n, 1, positions, p + key, p_row, rows);
+      tile.store(c + n * c_row + key, c_row);
+    });
+  }
+}
+
+}  // namespace ltvr
