@@ -20,6 +20,7 @@ from ltvr.functional import resolve_backend
 from ltvr.metrics import table
 from ltvr.report import named_stages, write_report
 from ltvr.runs import Run, environment
+from ltvr.stage import Stage
 from ltvr.trainer import Trainer
 
 __all__ = ["main", "train"]
@@ -101,7 +102,7 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
         "metrics": metrics,
         "method": config.method,
         "backend": resolve_backend("auto") if config.method == "ltvr" else None,
-        "lr": {"stage1": trainer.stage(1).lr, "stage2": trainer.stage(2).lr},
+        "lr": {f"stage{n}": Stage.of(config, n).lr for n in (1, 2)},
         "seconds": round(time.perf_counter() - began, 1),
         "environment": environment(trainer.device),
         "command": " ".join(sys.argv),
