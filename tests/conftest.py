@@ -8,11 +8,6 @@ from PIL import Image
 
 from ltvr import errors
 
-TINY = (
-    "--preset digits --imbalance 30 --stem stride2 --batch-size 64 --epochs 2 --lay-back-epoch 1 "
-    "--crt-epochs 1 --device cpu"
-).split()
-
 
 @pytest.fixture
 def command(monkeypatch, capsys):
