@@ -9,7 +9,7 @@ from ltvr.config import Config
 from ltvr.errors import UserError
 from ltvr.model import LTVR
 
-__all__ = ["build_model", "choose_device"]
+__all__ = ["autocast", "build_model", "choose_device"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -23,6 +23,12 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def autocast(config: Config, device: torch.device) -> torch.autocast:
+    """Context of the configuration's mixed precision, for training and evaluation alike."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.amp)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def build_model(config: Config, num_classes: int) -> LTVR:
@@ -47,6 +53,12 @@ def build_model(config: Config, num_classes: int) -> LTVR:
             mask_gain=config.mask_gain,
             attention_addition=config.attention_addition,
             initialisation=config.initialisation,
+            value_scale=config.value_scale,
         )
     except (ValueError, ModuleNotFoundError) as error:
         raise UserError(str(error)) from None
+    except OSError as error:
+        raise UserError(
+            f"pretrained weights of {config.backbone} cannot be downloaded "
+            f"({' '.join(str(error).split())}); use --no-pretrained"
+        ) from None

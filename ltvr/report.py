@@ -188,7 +188,7 @@ def _masks(trainer: Trainer, number: int = 8) -> Figure:
     images, _ = next(batches.evaluate(len(chosen)))
     trainer.model.eval()
     masks = trainer.model.masks(images).float().amax(1, keepdim=True)
-    masks = F.interpolate(masks, size=images.shape[2:], mode="bilinear").cpu()[:, 0]
+    masks = F.interpolate(masks, size=images.shape[2:], mode="bilinear").cpu()[:, 0].numpy()
     pixels = _pixels(images, trainer)
     figure = Figure(figsize=(1.5 * len(chosen), 3.2))
     axes = figure.subplots(2, len(chosen), squeeze=False)

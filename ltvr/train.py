@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def resume(run: Run) -> dict[str, Any]:
     Raises:
         UserError: nothing to resume, or other data than the run began with.
     """
-    config = run.config()
+    if not run.last.is_file():
+        raise UserError(f"{run.folder} stopped before its first checkpoint; start it again")
+    config = replace(run.config(), pretrained=False)  # the weights are the checkpoint's
     data = load_data(config)
     run.check_manifest(manifest(data, config))
     stages = tuple(json.loads((run.folder / "stages.json").read_text())["stages"])
@@ -115,10 +118,12 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line."""
-    arguments = parser().parse_args()
+    p = parser()
+    arguments = p.parse_args()
     overrides = overrides_of(arguments)
     if arguments.resume:
-        if overrides or arguments.source:
+        given = {k for k, v in vars(arguments).items() if v != p.get_default(k)}
+        if given - {"resume", "out"}:
             raise UserError(
                 "--resume goes on with the run's own configuration; drop the other options"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ def load_trained(path: Path, device: str = "auto") -> tuple[LTVR, Config, Run, l
             f"{run.folder} is not finished; go on with --resume, or name one of its .pt"
         )
     config, classes = run.config(), run.manifest()["classes"]
-    model = build_model(config, len(classes))
+    model = build_model(replace(config, pretrained=False), len(classes))
     load_weights(model, load_checkpoint(weights)["model"], weights)
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(choose_device(device)).to(memory_format=memory_format)

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from ltvr import errors
+from ltvr.config import load_config
+from ltvr.train import train
 
 
 @pytest.fixture
@@ -36,3 +38,17 @@ def write_images():
         return pixels
 
     return write
+
+
+def tiny_config(**changes):
+    """Settings of a run of 6 steps an epoch: one epoch of real images, one of both, one of cRT."""
+    tiny = {"imbalance": 30.0, "stem": "stride2", "batch_size": 64, "epochs": 2, "crt_epochs": 1}
+    return load_config("digits", {**tiny, "lay_back_epoch": 1, "device": "cpu", **changes})
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a finished tiny run; read it, do not write to it."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    train(tiny_config(), folder)
+    return folder
