@@ -197,7 +197,7 @@ class Parser(argparse.ArgumentParser):
         """Raise, for ``ltvr.errors.run`` to print."""
         near = [
             f"{word} -> did you mean {match[0]}?"
-            for word in message.split()
+            for word in message.replace(":", " ").split()
             if word.startswith("--")
             and (match := difflib.get_close_matches(word, self._option_string_actions, 1))
             and match[0] != word
