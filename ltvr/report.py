@@ -192,11 +192,11 @@ def _masks(trainer: Trainer, number: int = 8) -> Figure:
     images, _ = next(batches.evaluate(len(chosen)))
     trainer.model.eval()
     masks = trainer.model.masks(images).float().amax(1, keepdim=True)
-    masks = F.interpolate(masks, size=images.shape[2:], mode="bilinear").cpu()[:, 0].numpy()
+    masks = F.interpolate(masks, size=images.shape[2:], mode="bilinear").cpu()[:, 0]
     pixels = _pixels(images, trainer)
     figure = Figure(figsize=(1.5 * len(chosen), 3.2))
     axes = figure.subplots(2, len(chosen), squeeze=False)
-    for column, (k, image, mask) in enumerate(zip(rarest, pixels, masks, strict=True)):
+    for column, (k, image, mask) in enumerate(zip(rarest, pixels, masks.numpy(), strict=True)):
         axes[0, column].imshow(image)
         axes[1, column].imshow(image)
         axes[1, column].imshow(mask, cmap="magma", alpha=0.6)
