@@ -23,7 +23,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 VARIANTS = {
     "baseline": ["--method", "baseline"],
-    "ltvr-letter": ["--mask-gain", "1", "--value-scale", "1"],
+    "ltvr-letter": ["--mask-gain", "1", "--value-scale", "1", "--attention-scale", "1"],
     "ltvr": [],
 }
 """The plain backbone, the paper's equations to the letter, and the preset."""

@@ -38,6 +38,8 @@ class AFA(nn.Module):
         value_scale: factor on W_V at the start. With identities and a mask that averages m, real
             rows have (1 + m c) times the mean of X and generated ones c times it, c this factor:
             they are alike at c = 1 / (1 - m).
+        attention_scale: factor on W_Q and W_K at the start. Near 0 every channel attends to all
+            alike and the mask starts flat: the enhanced features begin as a multiple of X.
         backend: of ``ltvr.functional``.
 
     Raises:
@@ -56,6 +58,7 @@ class AFA(nn.Module):
         attention_addition: bool = True,
         initialisation: Initialisation = "identity",
         value_scale: float = 1.0,
+        attention_scale: float = 1.0,
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -72,6 +75,7 @@ class AFA(nn.Module):
         self.attention_addition = attention_addition
         self.initialisation = initialisation
         self.value_scale = value_scale
+        self.attention_scale = attention_scale
         self.backend = backend
         functional.resolve_backend(backend)
         width = self.spatial[0] * self.spatial[1] if projection == "linear" else channels
@@ -91,6 +95,8 @@ class AFA(nn.Module):
                 nn.init.uniform_(w, -(w.shape[0] ** -0.5), w.shape[0] ** -0.5)
         with torch.no_grad():
             self.w_v.mul_(self.value_scale)
+            self.w_q.mul_(self.attention_scale)
+            self.w_k.mul_(self.attention_scale)
         for w in (self.w_1, self.w_2):
             nn.init.uniform_(w, -(w.shape[1] ** -0.5), w.shape[1] ** -0.5)
 

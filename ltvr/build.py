@@ -54,6 +54,7 @@ def build_model(config: Config, num_classes: int) -> LTVR:
             attention_addition=config.attention_addition,
             initialisation=config.initialisation,
             value_scale=config.value_scale,
+            attention_scale=config.attention_scale,
         )
     except (ValueError, ModuleNotFoundError) as error:
         raise UserError(str(error)) from None

@@ -49,6 +49,7 @@ class Config:
     attention_addition: bool = option(True, "method", "add X_class to the features (eq. 6)")
     initialisation: Initialisation = option("identity", "method", "of W_Q, W_K, W_V")
     value_scale: float = option(1.0, "method", "factor on W_V at the start")
+    attention_scale: float = option(1.0, "method", "factor on W_Q and W_K at the start")
     reduction: int = option(16, "method", "of the squeeze-and-excitation bottleneck")
     insert_after: str = option("layer3", "method", "the stage AFA follows")
 
@@ -213,7 +214,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         title = f.metadata["group"]
         group = groups.setdefault(title, parser.add_argument_group(title))
         kind: Any = types_of[f.name]
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f.metadata["help"]}
+        shown = " ".join(map(str, f.default)) if isinstance(f.default, tuple) else str(f.default)
+        text = f"{f.metadata['help']} ({shown or 'none'})".replace("%", "%%")
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif typing.get_origin(kind) is Literal:

@@ -31,9 +31,11 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line: run options, then every field of ``ltvr.config.Config``."""
     p = Parser(
         prog="python -m ltvr.train",
+        usage="python -m ltvr.train [--preset NAME] [--FIELD VALUE ...] | --resume RUN",
         description="Train an image classifier on long-tailed data: stage 1 (features, with AFA "
         "and the lay-back schedule), then stage 2 (cRT, the classifier alone).",
-        epilog=f"Presets: {', '.join(presets())}. Any field below overrides the preset.",
+        epilog=f"Presets: {', '.join(presets())}. Any field below overrides the preset; "
+        "in brackets, its value where neither is given.",
     )
     p.add_argument("--preset", default="digits", help="a preset's name or a YAML file (digits)")
     p.add_argument("--out", default="runs", help="folder of run folders (runs)")
@@ -108,7 +110,7 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
         "lr": {f"stage{n}": Stage.of(config, n).lr for n in (1, 2)},
         "seconds": round(time.perf_counter() - began, 1),
         "environment": environment(trainer.device),
-        "command": " ".join(sys.argv),
+        "command": " ".join(["python -m ltvr.train", *sys.argv[1:]]),
         "seed": config.seed,
     }
     run.write("summary.json", summary)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ltvr.build import build_model, choose_device
+from ltvr.build import autocast, build_model, choose_device
 from ltvr.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.config import Config
 from ltvr.data.batches import Batches, mix
@@ -27,8 +27,6 @@ from ltvr.runs import Run
 from ltvr.stage import Stage, StageState
 
 __all__ = ["Trainer"]
-
-_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
@@ -106,10 +104,17 @@ class Trainer:
             state.load_state_dict(self._resumed, self.run.last)
             self._resumed = None
             self.run.truncate(stage.number, state.epoch + 1)
+        self._save(state)  # from here on there is always something to resume
         while state.epoch < stage.epochs:
             record = self._train_epoch(stage, state, interrupt)
             began = time.perf_counter()
-            record["eval"] = self._evaluate(state.evaluated, self.val_batches or self.test_batches)
+            try:
+                record["eval"] = self._evaluate(
+                    state.evaluated, self.val_batches or self.test_batches
+                )
+            except UserError:  # an image that cannot be read: keep what was trained
+                self._save(state)
+                raise
             record["eval_seconds"] = round(time.perf_counter() - began, 3)
             self.run.append(record)
             self.say(epoch_line(record, stage.epochs))
@@ -221,7 +226,7 @@ class Trainer:
             )
             plan = plan.to(device, non_blocking=True)
         targets = labels.to(device, non_blocking=True)
-        with self._autocast():
+        with autocast(config, device):
             if stage.number == 2:
                 with torch.no_grad():
                     embeddings = self.model.embed(images)
@@ -245,15 +250,11 @@ class Trainer:
     def _evaluated_on(self) -> str:
         return "val" if self.val_batches else "test"
 
-    def _autocast(self) -> torch.autocast:
-        dtype = _AMP.get(self.config.amp)
-        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
-
     def _evaluate(
         self, model: nn.Module, batches: Batches, confusion: bool = False
     ) -> dict[str, Any]:
         config = self.config
-        with self._autocast():
+        with autocast(config, self.device):
             return evaluate(
                 model,
                 batches.evaluate(config.eval_batch_size),

@@ -261,7 +261,7 @@ def test_a_run_outlives_corrupt_images(large, command, refused, tmp_path, monkey
     assert command(ltvr.train, *large, "--name", "whole")[0] == 0
     folder = tmp_path / "spoilt"
     arguments = [*large, "--name", "spoilt"]
-    for spoilt, steps in (("train/b/7.png", range(1, 4)),):
+    for spoilt, steps in (("train/b/7.png", range(1, 4)), ("test/a/1.png", [4])):
         image = tmp_path / spoilt
         content = image.read_bytes()
         spoil_image(image)
