@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ltvr import ops
 from ltvr.build import autocast, build_model, choose_device
 from ltvr.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.config import Config
@@ -41,6 +42,11 @@ class Trainer:
     ) -> None:
         self.config, self.data, self.run, self.say = config, data, run, say
         self.device = choose_device(config.device)
+        if config.method == "ltvr":
+            try:
+                ops.require_extension()
+            except RuntimeError as error:
+                raise UserError(str(error)) from None
         torch.manual_seed(config.seed)
         self.model = build_model(config, len(data.classes))
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
