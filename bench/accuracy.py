@@ -51,8 +51,11 @@ def train(folder: Path, preset: str, seed: int, options: list[str], threads: int
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read the summary of a finished run."""
-    return json.loads((folder / "summary.json").read_text())
+    """Read the summary of a finished run, without its confusion matrices."""
+    summary = json.loads((folder / "summary.json").read_text())
+    for metrics in summary["metrics"].values():
+        metrics.pop("confusion", None)
+    return {name: summary[name] for name in ("metrics", "lr", "seconds", "backend", "environment")}
 
 
 def spread(values: list[float | None]) -> str:
