@@ -1,6 +1,7 @@
 """What the compiler makes of every Triton launch of a training step, without a GPU.
 
-    python bench/kernel_report.py [--arch 80 90 100] [--mask-axis spatial channel] [--json FILE]
+    python bench/kernel_report.py [--arch 80 90 100] [--mask-axis spatial channel]
+                                  [--map 2x2 8x8 14x14] [--json FILE]
 
 For ResNeXt-50 with AFA at 32 px (both stems) and at 224 px, under bfloat16 autocast: registers,
 spills, shared memory, occupancy, matrix instructions, instructions of the inner loop by pipe, and
@@ -20,11 +21,12 @@ from torch import Tensor
 from kernel_binary import LIMITS, inspect
 from kernel_launches import Case, Launch, afa_bytes, record_step
 
-CASES = (
-    Case("32 px, imagenet stem", 32, "imagenet", 256),
-    Case("32 px, cifar stem", 32, "cifar", 256),
-    Case("224 px", 224, "imagenet", 64),
-)
+CASES = {
+    "2x2": Case("32 px, imagenet stem", 32, "imagenet", 256),
+    "8x8": Case("32 px, cifar stem", 32, "cifar", 256),
+    "14x14": Case("224 px", 224, "imagenet", 64),
+}
+"""By the feature map that AFA sees."""
 
 
 class Gpu(NamedTuple):
@@ -148,9 +150,14 @@ def main() -> None:
     parser.add_argument(
         "--mask-axis", nargs="+", choices=["spatial", "channel"], default=["spatial"]
     )
+    parser.add_argument("--map", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    reports = [report(case, axis, arguments.arch) for axis in arguments.mask_axis for case in CASES]
+    reports = [
+        report(CASES[name], axis, arguments.arch)
+        for axis in arguments.mask_axis
+        for name in arguments.map
+    ]
     if arguments.json:
         arguments.json.write_text(json.dumps(reports, indent=1))
 

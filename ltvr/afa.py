@@ -35,6 +35,11 @@ class AFA(nn.Module):
         attention_addition: add X_class to the features (eq. 6); False is Table VII.
         initialisation: of W_Q, W_K, W_V. ``identity`` starts synthetic features in the space of
             the real ones; ``uniform`` is PyTorch's default for a linear layer.
+        value_scale: factor on W_V at the start. With identities and a mask that averages m, real
+            rows have (1 + m c) times the mean of X and generated ones c times it, c this factor:
+            they are alike at c = 1 / (1 - m).
+        attention_scale: factor on W_Q and W_K at the start. Near 0 every channel attends to all
+            alike and the mask starts flat: the enhanced features begin as a multiple of X.
         backend: of ``ltvr.functional``.
 
     Raises:
@@ -52,6 +57,8 @@ class AFA(nn.Module):
         mask_gain: float = 1.0,
         attention_addition: bool = True,
         initialisation: Initialisation = "identity",
+        value_scale: float = 1.0,
+        attention_scale: float = 1.0,
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -68,6 +75,8 @@ class AFA(nn.Module):
         self.mask_gain = float(mask_gain)
         self.attention_addition = attention_addition
         self.initialisation = initialisation
+        self.value_scale = value_scale
+        self.attention_scale = attention_scale
         self.backend = backend
         width = self.spatial[0] * self.spatial[1] if projection == "linear" else channels
         self.w_q = nn.Parameter(torch.empty(width, width))
@@ -84,6 +93,10 @@ class AFA(nn.Module):
                 nn.init.eye_(w)
             else:
                 nn.init.uniform_(w, -(w.shape[0] ** -0.5), w.shape[0] ** -0.5)
+        with torch.no_grad():
+            self.w_v.mul_(self.value_scale)
+            self.w_q.mul_(self.attention_scale)
+            self.w_k.mul_(self.attention_scale)
         for w in (self.w_1, self.w_2):
             nn.init.uniform_(w, -(w.shape[1] ** -0.5), w.shape[1] ** -0.5)
 

@@ -37,6 +37,7 @@ def build_backbone(name: str, stem: Stem = "imagenet", pretrained: bool = False)
 
     Raises:
         ValueError: an unknown name or stem.
+        OSError: ``pretrained`` weights that cannot be downloaded.
         ModuleNotFoundError: ``timm:`` without timm.
     """
     if stem not in get_args(Stem):
@@ -49,7 +50,10 @@ def build_backbone(name: str, stem: Stem = "imagenet", pretrained: bool = False)
             raise ModuleNotFoundError(
                 f"backbone = {name!r} needs timm: run `pip install timm`"
             ) from None
-        backbone = timm.create_model(name.removeprefix("timm:"), pretrained=pretrained)
+        model = name.removeprefix("timm:")
+        if not timm.is_model(model):
+            raise ValueError(f"backbone = {name!r}: timm has no {model!r}; see timm.list_models()")
+        backbone = timm.create_model(model, pretrained=pretrained)
     elif name in _SMALL:
         if pretrained:
             raise ValueError(f"pretrained: there are no weights for {name!r}")

@@ -10,7 +10,7 @@ from ltvr.errors import UserError
 from ltvr.functional import resolve_backend
 from ltvr.model import LTVR
 
-__all__ = ["build_model", "choose_backend", "choose_device"]
+__all__ = ["autocast", "build_model", "choose_backend", "choose_device"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,6 +24,12 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def autocast(config: Config, device: torch.device) -> torch.autocast:
+    """Context of the configuration's mixed precision, for training and evaluation alike."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.amp)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def choose_backend(config: Config, device: torch.device) -> str:
@@ -63,6 +69,13 @@ def build_model(config: Config, num_classes: int, backend: str | None = None) ->
             attention_addition=config.attention_addition,
             initialisation=config.initialisation,
             backend=backend,
+            value_scale=config.value_scale,
+            attention_scale=config.attention_scale,
         )
     except (ValueError, ModuleNotFoundError) as error:
         raise UserError(str(error)) from None
+    except OSError as error:
+        raise UserError(
+            f"pretrained weights of {config.backbone} cannot be downloaded "
+            f"({' '.join(str(error).split())}); use --no-pretrained"
+        ) from None

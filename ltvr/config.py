@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import typing
@@ -47,6 +48,8 @@ class Config:
     mask_gain: float = option(1.0, "method", "factor on the mask; 1 is eq. 3 to the letter")
     attention_addition: bool = option(True, "method", "add X_class to the features (eq. 6)")
     initialisation: Initialisation = option("identity", "method", "of W_Q, W_K, W_V")
+    value_scale: float = option(1.0, "method", "factor on W_V at the start")
+    attention_scale: float = option(1.0, "method", "factor on W_Q and W_K at the start")
     reduction: int = option(16, "method", "of the squeeze-and-excitation bottleneck")
     insert_after: str = option("layer3", "method", "the stage AFA follows")
 
@@ -109,6 +112,7 @@ class Config:
             "image_size": 1, "imbalance": 1, "crop_padding": 0, "workers": 0, "epochs": 0,
             "batch_size": 1, "accumulate": 1, "lr": 0, "lr_batch": 0, "crt_epochs": 0, "crt_lr": 0,
             "eval_batch_size": 1, "ema": 0, "warmup_epochs": 0, "weight_decay": 0, "momentum": 0,
+            "seed": 0, "data_seed": 0,
         }  # fmt: skip
         for name, low in at_least.items():
             value = getattr(self, name)
@@ -147,7 +151,7 @@ def load_config(source: str, overrides: dict[str, Any] | None = None) -> Config:
         raise UserError(f"preset {source!r}: expected one of {', '.join(presets())}, or a file")
     try:
         values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected `field: value` lines")
@@ -176,14 +180,15 @@ def _convert(name: str, kind: Any, value: Any) -> Any:
         raise UserError(
             f"{name} = {value!r}: expected one of {', '.join(map(str, typing.get_args(kind)))}"
         )
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(float(v) for v in value)
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(kind, type) and type(value) is kind:
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(name, float, v) for v in value)
+    if kind is float and type(value) in (int, float, str):
+        with contextlib.suppress(ValueError):
+            return float(value)  # YAML 1.1 reads 5e-4 as a string
+    if type(value) is kind:
         return value
-    wanted = kind.__name__ if isinstance(kind, type) else str(kind)
-    raise UserError(f"{name} = {value!r}: expected {wanted}")
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    raise UserError(f"{name} = {value!r}: expected {wanted.get(kind, 'a list of numbers')}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -193,7 +198,7 @@ class Parser(argparse.ArgumentParser):
         """Raise, for ``ltvr.errors.run`` to print."""
         near = [
             f"{word} -> did you mean {match[0]}?"
-            for word in message.split()
+            for word in message.replace(":", " ").split()
             if word.startswith("--")
             and (match := difflib.get_close_matches(word, self._option_string_actions, 1))
             and match[0] != word
@@ -209,7 +214,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         title = f.metadata["group"]
         group = groups.setdefault(title, parser.add_argument_group(title))
         kind: Any = types_of[f.name]
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f.metadata["help"]}
+        shown = " ".join(map(str, f.default)) if isinstance(f.default, tuple) else str(f.default)
+        text = f"{f.metadata['help']} ({shown or 'none'})".replace("%", "%%")
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif typing.get_origin(kind) is Literal:

@@ -13,9 +13,12 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command; a ``UserError`` becomes one line on stderr and exit status 2."""
+    """Run a command; a ``UserError`` becomes one line on stderr and exit status 2, Ctrl-C 130."""
     try:
         sys.exit(main() or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ltvr import errors
+from ltvr.build import autocast
 from ltvr.config import Parser
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
@@ -32,13 +33,14 @@ def main() -> None:
     if split is None:
         raise UserError(f"{config.dataset} has no {arguments.split} split; use --split test")
     device = next(model.parameters()).device
-    metrics = evaluate(
-        model,
-        Batches(split, config, device).evaluate(config.eval_batch_size),
-        data.counts,
-        many_above=config.many_above,
-        few_below=config.few_below,
-    )
+    with autocast(config, device):
+        metrics = evaluate(
+            model,
+            Batches(split, config, device).evaluate(config.eval_batch_size),
+            data.counts,
+            many_above=config.many_above,
+            few_below=config.few_below,
+        )
     print(table({arguments.split: metrics}))
     if arguments.json:
         arguments.json.write_text(json.dumps(metrics, indent=1) + "\n")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ltvr.metrics import COLUMNS, cells
@@ -129,6 +130,7 @@ def _curves(records: list[dict[str, Any]]) -> Figure:
         if second:
             axis.axvline(second + 0.5, color="0.7", lw=1)
         axis.set(xlabel="epoch", ylabel=name)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axis.lines:
             axis.legend(fontsize=7)
     return figure
@@ -142,6 +144,7 @@ def _per_class(metrics: dict[str, Any], counts: np.ndarray) -> Figure:
         per_class = [np.nan if (v := values["per_class"][k]) is None else v for k in order]
         axis.plot(per_class, marker="o" if len(order) <= 50 else "", label=name)
     axis.set(xlabel="class, by falling training images", ylabel="top-1, %", ylim=(0, 100))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     images = axis.twinx()
     images.bar(range(len(order)), counts[order], color="0.85", zorder=0)
     images.set(ylabel="training images")
@@ -163,6 +166,7 @@ def _counts(records: list[dict[str, Any]], counts: np.ndarray) -> Figure:
         low = values.min()
         ratio = f", ratio {values.max() / low:.1f}" if low else ""
         axis.set(title=f"{name}, {values.sum():,}{ratio}", xlabel="class")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set(ylabel="samples")
     return figure
 
@@ -192,7 +196,7 @@ def _masks(trainer: Trainer, number: int = 8) -> Figure:
     pixels = _pixels(images, trainer)
     figure = Figure(figsize=(1.5 * len(chosen), 3.2))
     axes = figure.subplots(2, len(chosen), squeeze=False)
-    for column, (k, image, mask) in enumerate(zip(rarest, pixels, masks, strict=True)):
+    for column, (k, image, mask) in enumerate(zip(rarest, pixels, masks.numpy(), strict=True)):
         axes[0, column].imshow(image)
         axes[1, column].imshow(image)
         axes[1, column].imshow(mask, cmap="magma", alpha=0.6)

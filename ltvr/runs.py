@@ -58,15 +58,16 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: Config, manifest: dict[str, Any]) -> Run:
-        """Make the folder; refuse one that already holds a run.
+        """Make the folder; refuse one that already holds a run that got as far as a checkpoint.
 
         Raises:
             UserError: the folder holds a run, or cannot be made.
         """
         run = cls(folder)
-        if (folder / "config.yaml").exists():
+        if run.last.exists():
             raise UserError(
-                f"{folder} already holds a run; name another --out, or go on with --resume {folder}"
+                f"{folder} already holds a run; choose another --name, or go on with --resume "
+                f"{folder}"
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)

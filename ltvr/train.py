@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ltvr.errors import UserError
 from ltvr.metrics import table
 from ltvr.report import named_stages, write_report
 from ltvr.runs import Run, environment
+from ltvr.stage import Stage
 from ltvr.trainer import Trainer
 
 __all__ = ["main", "train"]
@@ -28,9 +30,11 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line: run options, then every field of ``ltvr.config.Config``."""
     p = Parser(
         prog="python -m ltvr.train",
+        usage="python -m ltvr.train [--preset NAME] [--FIELD VALUE ...] | --resume RUN",
         description="Train an image classifier on long-tailed data: stage 1 (features, with AFA "
         "and the lay-back schedule), then stage 2 (cRT, the classifier alone).",
-        epilog=f"Presets: {', '.join(presets())}. Any field below overrides the preset.",
+        epilog=f"Presets: {', '.join(presets())}. Any field below overrides the preset; "
+        "in brackets, its value where neither is given.",
     )
     p.add_argument("--preset", default="digits", help="a preset's name or a YAML file (digits)")
     p.add_argument("--out", default="runs", help="folder of run folders (runs)")
@@ -71,7 +75,9 @@ def resume(run: Run) -> dict[str, Any]:
     Raises:
         UserError: nothing to resume, or other data than the run began with.
     """
-    config = run.config()
+    if not run.last.is_file():
+        raise UserError(f"{run.folder} stopped before its first checkpoint; start it again")
+    config = replace(run.config(), pretrained=False)  # the weights are the checkpoint's
     data = load_data(config)
     run.check_manifest(manifest(data, config))
     stages = tuple(json.loads((run.folder / "stages.json").read_text())["stages"])
@@ -100,10 +106,10 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
         "metrics": metrics,
         "method": config.method,
         "backend": trainer.model.afa.backend if trainer.model.afa is not None else None,
-        "lr": {"stage1": trainer.stage(1).lr, "stage2": trainer.stage(2).lr},
+        "lr": {f"stage{n}": Stage.of(config, n).lr for n in (1, 2)},
         "seconds": round(time.perf_counter() - began, 1),
         "environment": environment(trainer.device),
-        "command": " ".join(sys.argv),
+        "command": " ".join(["python -m ltvr.train", *sys.argv[1:]]),
         "seed": config.seed,
     }
     run.write("summary.json", summary)
@@ -113,10 +119,12 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line."""
-    arguments = parser().parse_args()
+    p = parser()
+    arguments = p.parse_args()
     overrides = overrides_of(arguments)
     if arguments.resume:
-        if overrides or arguments.source:
+        given = {k for k, v in vars(arguments).items() if v != p.get_default(k)}
+        if given - {"resume", "out"}:
             raise UserError(
                 "--resume goes on with the run's own configuration; drop the other options"
             )
@@ -141,9 +149,8 @@ def main() -> None:
         folder = Path(arguments.out) / (arguments.name or label)
         device = choose_device(config.device)
         backend = choose_backend(config, device)
-        print(
-            f"{config.method} on {config.dataset}, {device.type} ({backend}), run folder {folder}"
-        )
+        method = f"{config.method} ({backend})" if config.method == "ltvr" else config.method
+        print(f"{method} on {config.dataset}, {device.type}, run folder {folder}")
         summary = train(config, folder, stages=stages, source=arguments.source)
         run = Run.open(folder)
     print(f"\n{table(named_stages(summary['metrics']))}\n\nreport: {run.report}")

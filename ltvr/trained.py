@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -40,7 +41,11 @@ def load_trained(
         )
     config, classes = run.config(), run.manifest()["classes"]
     place = choose_device(device)
-    model = build_model(config, len(classes), backend or choose_backend(config, place))
+    model = build_model(
+        replace(config, pretrained=False),
+        len(classes),
+        backend or choose_backend(config, place),
+    )
     load_weights(model, load_checkpoint(weights)["model"], weights)
     memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(place).to(memory_format=memory_format)

@@ -2,95 +2,39 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from ltvr.build import build_model, choose_device
+from ltvr import ops
+from ltvr.build import autocast, build_model, choose_device
 from ltvr.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.config import Config
 from ltvr.data.batches import Batches, mix
 from ltvr.data.datasets import Data
 from ltvr.data.samplers import epoch_order
 from ltvr.errors import UserError
-from ltvr.losses import LayBackLoss, generates, lay_back_loss
+from ltvr.interrupt import Interrupt
+from ltvr.losses import generates, lay_back_loss
 from ltvr.metrics import evaluate
-from ltvr.planning import plan_synthesis
+from ltvr.planning import SynthesisPlan, plan_synthesis
+from ltvr.progress import Curves, epoch_line, progress
 from ltvr.runs import Run
-from ltvr.schedule import cosine
+from ltvr.stage import Stage, StageState
 
 __all__ = ["Trainer"]
-
-_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What differs between the two stages."""
-
-    number: int
-    epochs: int
-    lr: float
-    sampler: str
-
-
-class _Totals:
-    """Sums over the steps of an epoch, kept on the device so that no step waits for them."""
-
-    NAMES = (
-        "real_loss",
-        "real_correct",
-        "real",
-        "synthetic_loss",
-        "synthetic_correct",
-        "synthetic",
-    )
-
-    def __init__(self, device: torch.device, classes: int) -> None:
-        self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
-        self.synthetic_counts = torch.zeros(classes, dtype=torch.int64)
-
-    def add(self, loss: LayBackLoss, logits: Tensor, labels: Tensor, real: int) -> None:
-        correct = logits.detach().argmax(1) == labels
-        number = len(labels) - real
-        zero = torch.zeros((), device=logits.device)
-        synthetic = loss.synthetic if loss.synthetic is not None else zero
-        self.sums += torch.stack(
-            [
-                loss.real * real,
-                correct[:real].sum(),
-                zero + real,
-                synthetic * number,
-                correct[real:].sum(),
-                zero + number,
-            ]
-        ).double()
-
-    def means(self) -> dict[str, float | None]:
-        s = dict(zip(self.NAMES, self.sums.tolist(), strict=True))
-        return {
-            f"{kind}_{what}": s[f"{kind}_{key}"] / s[kind] * scale if s[kind] else None
-            for kind in ("real", "synthetic")
-            for what, key, scale in (("loss", "loss", 1), ("accuracy", "correct", 100))
-        }
 
 
 class Trainer:
     """Trains, evaluates and records one run; resumes to the bit from ``last.pt``.
 
-    Order, augmentation and synthesis are pure functions of (seed, stage, epoch, step); weights,
-    optimizer, scaler, generators and position are in the checkpoint.
+    Order, augmentation and synthesis are pure functions of (seed, stage, epoch, step); all else is
+    in the checkpoint (``ltvr.stage.StageState``).
     """
 
     def __init__(
@@ -98,6 +42,11 @@ class Trainer:
     ) -> None:
         self.config, self.data, self.run, self.say = config, data, run, say
         self.device = choose_device(config.device)
+        if config.method == "ltvr":
+            try:
+                ops.require_extension()
+            except RuntimeError as error:
+                raise UserError(str(error)) from None
         torch.manual_seed(config.seed)
         self.model = build_model(config, len(data.classes))
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -105,21 +54,14 @@ class Trainer:
         self.train_batches = Batches(data.train, config, self.device)
         self.test_batches = Batches(data.test, config, self.device)
         self.val_batches = Batches(data.val, config, self.device) if data.val else None
-        self.writer = SummaryWriter(str(run.folder / "tensorboard"))
-        self._forward = (
-            torch.compile(self._training_logits) if config.compile else (self._training_logits)
-        )
-        self._stopping = False
+        self.micro_batch = config.batch_size // config.accumulate
+        self.steps = len(data.train) // config.batch_size * config.accumulate
+        """Micro-batches an epoch."""
+        self._forward = torch.compile(self._logits) if config.compile else self._logits
+        self._results: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
 
     # ---- stages ----
-
-    def stage(self, number: int) -> Stage:
-        """Settings of stage 1 or 2."""
-        c = self.config
-        if number == 1:
-            return Stage(1, c.epochs, c.scaled_lr(c.lr), c.sampler)
-        return Stage(2, c.crt_epochs, c.scaled_lr(c.crt_lr), c.crt_sampler)
 
     def fit(self, stages: tuple[int, ...]) -> dict[str, Any]:
         """Train the stages in order; return the test metrics of each.
@@ -128,310 +70,205 @@ class Trainer:
             UserError: training cannot go on; ``last.pt`` holds all there is.
             KeyboardInterrupt: after Ctrl-C (or SIGTERM), with ``last.pt`` written.
         """
-        results: dict[str, Any] = {}
         if self._resumed is not None:
-            results = self._resumed["results"]
+            self._results = self._resumed["results"]
             stages = tuple(s for s in stages if s >= self._resumed["stage"])
-        with self._signals():
+        curves = Curves(self.run.folder)
+        with Interrupt() as interrupt:
             for number in stages:
-                results[f"stage{number}"] = self._fit_stage(self.stage(number), results)
-        self.writer.close()
-        return results
+                stage = Stage.of(self.config, number)
+                self._results[f"stage{number}"] = self._fit_stage(stage, curves, interrupt)
+        curves.close()
+        return self._results
 
-    def start_from(self, weights: dict[str, Any], source: Any) -> None:
-        """Take the weights of another run, for stage 2 alone."""
+    def start_from(self, weights: dict[str, Any], source: Path) -> None:
+        """Take the weights of another run, for stage 2 alone.
+
+        Raises:
+            UserError: weights of another architecture.
+        """
         load_weights(self.model, weights, source)
 
     def resume(self) -> None:
-        """Go on from the run's ``last.pt``."""
+        """Go on from the run's ``last.pt``.
+
+        Raises:
+            UserError: there is none.
+        """
         self._resumed = load_checkpoint(self.run.last)
 
-    def _fit_stage(self, stage: Stage, results: dict[str, Any]) -> dict[str, Any]:
-        model, config = self.model, self.config
-        micro = config.batch_size // config.accumulate
-        steps = len(self.data.train) // config.batch_size * config.accumulate
-        if stage.epochs and not steps:
+    def _fit_stage(self, stage: Stage, curves: Curves, interrupt: Interrupt) -> dict[str, Any]:
+        if stage.epochs and not self.steps:
             raise UserError(
-                f"batch_size = {config.batch_size}: there are only {len(self.data.train)} training "
-                "images; lower it"
+                f"batch_size = {self.config.batch_size}: there are only {len(self.data.train)} "
+                "training images; lower it"
             )
         if stage.number == 2:
             self._prepare_classifier()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(
-            trained, lr=stage.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-        scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
-        average = self._average()
-        first, start, best = 0, 0, -1.0
-        totals = _Totals(self.device, len(self.data.classes))
+        state = StageState(self.model, stage, self.config, len(self.data.classes))
         if self._resumed is not None:
-            state, self._resumed = self._resumed, None
-            load_weights(model, state["model"], self.run.last)
-            optimizer.load_state_dict(state["optimizer"])
-            scaler.load_state_dict(state["scaler"])
-            if average is not None:
-                average.load_state_dict(state["average"])
-            first, start, best = state["epoch"], state["step"], state["best"]
-            totals.sums.copy_(state["totals"])
-            totals.synthetic_counts.copy_(state["synthetic_counts"])
-            torch.set_rng_state(state["rng"])
-            if self.device.type == "cuda" and state["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(state["cuda_rng"])
-            self.run.truncate(stage.number, first + 1)
-
-        def checkpoint(epoch: int, step: int) -> None:
-            cuda = self.device.type == "cuda"
-            save_checkpoint(
-                self.run.last,
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "scaler": scaler.state_dict(),
-                    "average": average.state_dict() if average is not None else None,
-                    "stage": stage.number,
-                    "epoch": epoch,
-                    "step": step,
-                    "best": best,
-                    "totals": totals.sums,
-                    "synthetic_counts": totals.synthetic_counts,
-                    "rng": torch.get_rng_state(),
-                    "cuda_rng": torch.cuda.get_rng_state() if cuda else None,
-                    "results": results,
-                },
-            )
-
-        for epoch in range(first, stage.epochs):
+            state.load_state_dict(self._resumed, self.run.last)
+            self._resumed = None
+            self.run.truncate(stage.number, state.epoch + 1)
+        self._save(state)  # from here on there is always something to resume
+        while state.epoch < stage.epochs:
+            record = self._train_epoch(stage, state, interrupt)
             began = time.perf_counter()
-            self._set_mode(stage)
-            order = epoch_order(
-                stage.sampler,
-                self.data.train.labels,
-                seed=mix(config.seed, stage.number),
-                epoch=epoch,
-                epochs=stage.epochs,
-            )[: steps * micro]
-            batches = self.train_batches.train(
-                order, micro, seed=mix(config.seed, stage.number), epoch=epoch, start=start
-            )
-            step, done = start, start
             try:
-                for images, labels in self._progress(batches, stage, epoch, start, steps, micro):
-                    updates = (epoch * steps + step) // config.accumulate
-                    lr = stage.lr * cosine(
-                        updates,
-                        stage.epochs * steps // config.accumulate,
-                        round(config.warmup_epochs * steps / config.accumulate)
-                        if stage.number == 1
-                        else 0,
-                    )
-                    loss = self._loss(stage, epoch, epoch * steps + step, images, labels, totals)
-                    scaler.scale(loss / config.accumulate).backward()
-                    step += 1
-                    if step % config.accumulate:
-                        continue
-                    for group in optimizer.param_groups:
-                        group["lr"] = lr
-                    scaler.step(optimizer)
-                    scaler.update()
-                    optimizer.zero_grad(set_to_none=True)
-                    if average is not None:
-                        average.update_parameters(model)
-                    done = step
-                    if self._stopping:
-                        checkpoint(epoch, done)
-                        raise KeyboardInterrupt
-            except UserError:
-                if done == step:
-                    checkpoint(epoch, done)
-                raise
-            means = totals.means()
-            if not np.isfinite(means["real_loss"] or 0.0):
-                raise UserError(
-                    f"the loss became {means['real_loss']} in epoch {epoch + 1} of stage "
-                    f"{stage.number}; lower --lr (last.pt holds the epoch before)"
+                record["eval"] = self._evaluate(
+                    state.evaluated, self.val_batches or self.test_batches
                 )
-            seconds = time.perf_counter() - began
-            measured = self._evaluate(average, self.val_batches or self.test_batches)
-            record = {
-                "stage": stage.number,
-                "epoch": epoch + 1,
-                "lr": lr,
-                **means,
-                "synthetic_counts": totals.synthetic_counts.tolist(),
-                "evaluated_on": "val" if self.val_batches else "test",
-                "eval": measured,
-                "seconds": round(seconds, 3),
-                "images_per_second": round((steps - start) * micro / seconds, 1),
-            }
+            except UserError:  # an image that cannot be read: keep what was trained
+                self._save(state)
+                raise
+            record["eval_seconds"] = round(time.perf_counter() - began, 3)
             self.run.append(record)
-            self._publish(record, stage)
-            totals = _Totals(self.device, len(self.data.classes))
-            start = 0
-            if measured["all"] > best:
-                best = measured["all"]
-                self._save_weights(self.run.best, average)
-            checkpoint(epoch + 1, 0)
+            self.say(epoch_line(record, stage.epochs))
+            curves.add(record, self.config.epochs if stage.number == 2 else 0)
+            if record["eval"]["all"] > state.best:
+                state.best = record["eval"]["all"]
+                save_checkpoint(self.run.best, {"model": state.evaluated.state_dict()})
+            state.next_epoch()
+            self._save(state)
+        return self._finish_stage(stage, state)
 
-        if config.select == "best" and stage.epochs:
-            load_weights(model, load_checkpoint(self.run.best)["model"], self.run.best)
-        elif average is not None:
-            load_weights(model, average.module.state_dict(), self.run.last)
-        if stage.number == 1:
-            self._save_weights(self.run.stage1, None)
-        self._save_weights(self.run.final, None)
-        result = self._evaluate(None, self.test_batches, confusion=len(self.data.classes) <= 200)
-        result["selected"] = config.select
-        result["selected_on"] = (
-            None if config.select == "last" else "val" if self.val_batches else "test"
+    def _finish_stage(self, stage: Stage, state: StageState) -> dict[str, Any]:
+        """Settle on the reported weights, keep them, and test them."""
+        select = self.config.select
+        if select == "best" and stage.epochs:
+            load_weights(self.model, load_checkpoint(self.run.best)["model"], self.run.best)
+        elif state.average is not None:
+            load_weights(self.model, state.evaluated.state_dict(), self.run.last)
+        for path in (self.run.stage1, self.run.final) if stage.number == 1 else (self.run.final,):
+            save_checkpoint(path, {"model": self.model.state_dict()})
+        result = self._evaluate(
+            self.model, self.test_batches, confusion=len(self.data.classes) <= 200
         )
+        result["selected"] = select
+        result["selected_on"] = None if select == "last" else self._evaluated_on
         return result
 
     def _prepare_classifier(self) -> None:
         """Freeze all but the classifier, and start it afresh."""
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-        for parameter in self.model.classifier.parameters():
-            parameter.requires_grad_(True)
+        self.model.requires_grad_(False)
+        self.model.classifier.requires_grad_(True)
         if self.config.crt_init == "fresh":
             torch.manual_seed(mix(self.config.seed, 2))
             self.model.classifier.reset_parameters()
 
-    def _set_mode(self, stage: Stage) -> None:
-        frozen = stage.number == 2 and self.config.crt_batchnorm == "eval"
-        self.model.train(not frozen)
+    # ---- an epoch and a step ----
 
-    def _average(self) -> AveragedModel | None:
-        if not self.config.ema:
-            return None
-        average = get_ema_multi_avg_fn(self.config.ema)
-        return AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+    def _train_epoch(self, stage: Stage, state: StageState, interrupt: Interrupt) -> dict[str, Any]:
+        """Train (the rest of) an epoch; return its record, without the evaluation."""
+        config, steps, micro = self.config, self.steps, self.micro_batch
+        began, start = time.perf_counter(), state.step
+        self.model.train(stage.number == 1 or config.crt_batchnorm == "train")
+        seed = mix(config.seed, stage.number)
+        order = epoch_order(
+            stage.sampler,
+            self.data.train.labels,
+            seed=seed,
+            epoch=state.epoch,
+            epochs=stage.epochs,
+        )[: steps * micro]
+        batches = self.train_batches.train(order, micro, seed=seed, epoch=state.epoch, start=start)
+        updates = steps // config.accumulate
 
-    # ---- one step ----
+        def lr_at(step: int) -> float:
+            return stage.lr_at(state.epoch * updates + step // config.accumulate, updates)
 
-    def _training_logits(self, images: Tensor, labels: Tensor, plan: Any) -> tuple[Tensor, Tensor]:
-        if plan is None:
-            return self.model(images), labels
-        return self.model.forward_augmented(images, labels, plan)
+        step = start
+        try:
+            for images, labels in progress(
+                batches, stage, state.epoch, start * micro, steps * micro
+            ):
+                loss = self._loss(stage, state, state.epoch * steps + step, images, labels)
+                state.scaler.scale(loss / config.accumulate).backward()
+                step += 1
+                if step % config.accumulate == 0:
+                    state.update(lr_at(step - 1))
+                    state.step = step
+                    if interrupt.requested:
+                        self._save(state)
+                        raise KeyboardInterrupt
+        except UserError:
+            if state.step == step:  # between two steps of the optimizer: nothing is half done
+                self._save(state)
+            raise
+        means = state.totals.means()
+        if not np.isfinite(means["real_loss"] or 0.0):
+            raise UserError(
+                f"the loss became {means['real_loss']} in epoch {state.epoch + 1} of stage "
+                f"{stage.number}; lower --lr (last.pt holds the epoch before)"
+            )
+        seconds = time.perf_counter() - began
+        return {
+            "stage": stage.number,
+            "epoch": state.epoch + 1,
+            "lr": lr_at(steps - 1),
+            **means,
+            "synthetic_counts": state.totals.synthetic_counts.tolist(),
+            "seconds": round(seconds, 3),
+            "images_per_second": round((steps - start) * micro / seconds, 1),
+            "evaluated_on": self._evaluated_on,
+        }
 
     def _loss(
-        self,
-        stage: Stage,
-        epoch: int,
-        step: int,
-        images: Tensor,
-        labels: Tensor,
-        totals: _Totals,
+        self, stage: Stage, state: StageState, step: int, images: Tensor, labels: Tensor
     ) -> Tensor:
-        """Loss of one micro-batch; labels are the host's."""
+        """Loss of one micro-batch; labels are the host's, ``step`` counts over all epochs."""
         config, device = self.config, self.device
-        dtype = _AMP.get(config.amp)
-        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        plan = None
+        if (
+            stage.number == 1
+            and config.method == "ltvr"
+            and generates(state.epoch, config.lay_back_epoch)
+        ):
+            plan = plan_synthesis(
+                labels, gamma=config.gamma, alpha=config.alpha, seed=config.seed, step=step
+            )
+            state.totals.synthetic_counts += torch.bincount(
+                plan.labels, minlength=len(self.data.classes)
+            )
+            plan = plan.to(device, non_blocking=True)
+        targets = labels.to(device, non_blocking=True)
+        with autocast(config, device):
             if stage.number == 2:
                 with torch.no_grad():
                     embeddings = self.model.embed(images)
                 logits = self.model.classifier(embeddings)
-                all_labels = labels.to(device, non_blocking=True)
             else:
-                plan = None
-                if config.method == "ltvr" and generates(epoch, config.lay_back_epoch):
-                    plan = plan_synthesis(
-                        labels,
-                        gamma=config.gamma,
-                        alpha=config.alpha,
-                        seed=config.seed,
-                        step=step,
-                    )
-                    totals.synthetic_counts += torch.bincount(
-                        plan.labels, minlength=len(self.data.classes)
-                    )
-                    plan = plan.to(device, non_blocking=True)
-                logits, all_labels = self._forward(
-                    images, labels.to(device, non_blocking=True), plan
-                )
-        loss = lay_back_loss(logits.float(), all_labels, len(labels), config.loss_weight)
-        totals.add(loss, logits, all_labels, len(labels))
+                logits, targets = self._forward(images, targets, plan)
+        loss = lay_back_loss(logits.float(), targets, len(labels), config.loss_weight)
+        state.totals.add(loss, logits, targets, len(labels))
         return loss.total
 
-    # ---- what a person sees, and files ----
+    def _logits(
+        self, images: Tensor, labels: Tensor, plan: SynthesisPlan | None
+    ) -> tuple[Tensor, Tensor]:
+        if plan is None:
+            return self.model(images), labels
+        return self.model.forward_augmented(images, labels, plan)
 
-    def _progress(
-        self,
-        batches: Iterator[tuple[Tensor, Tensor]],
-        stage: Stage,
-        epoch: int,
-        start: int,
-        steps: int,
-        micro: int,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        bar = tqdm(
-            desc=f"stage {stage.number} epoch {epoch + 1}/{stage.epochs}",
-            total=steps * micro,
-            initial=start * micro,
-            unit=" images",
-            leave=False,
-            disable=not sys.stderr.isatty(),
-        )
-        with bar:
-            for images, labels in batches:
-                yield images, labels
-                bar.update(len(labels))
+    # ---- evaluation and checkpoints ----
 
-    def _publish(self, record: dict[str, Any], stage: Stage) -> None:
-        measured = record["eval"]
-        loss = f"loss {record['real_loss']:.3f}"
-        if record["synthetic_loss"] is not None:
-            loss += f" (synthetic {record['synthetic_loss']:.3f})"
-        shots = " ".join(
-            f"{name} {measured[name]:.1f}" if measured[name] is not None else f"{name} n/a"
-            for name in ("all", "many", "medium", "few")
-        )
-        left = record["seconds"] * (stage.epochs - record["epoch"])
-        self.say(
-            f"stage {stage.number} epoch {record['epoch']}/{stage.epochs}  {loss}  "
-            f"{record['evaluated_on']}: {shots}  {record['images_per_second']:.0f} images/s, "
-            f"{left:.0f} s left"
-        )
-        at = record["epoch"] + (self.config.epochs if stage.number == 2 else 0)
-        for name in ("lr", "real_loss", "synthetic_loss", "real_accuracy", "synthetic_accuracy"):
-            if record[name] is not None:
-                self.writer.add_scalar(f"train/{name}", record[name], at)
-        for name, value in measured.items():
-            if isinstance(value, float):
-                self.writer.add_scalar(f"{record['evaluated_on']}/{name}", value, at)
+    @property
+    def _evaluated_on(self) -> str:
+        return "val" if self.val_batches else "test"
 
     def _evaluate(
-        self, average: AveragedModel | None, batches: Batches, confusion: bool = False
+        self, model: nn.Module, batches: Batches, confusion: bool = False
     ) -> dict[str, Any]:
-        model: nn.Module = average.module if average is not None else self.model
-        c = self.config
-        dtype = _AMP.get(c.amp)
-        with torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        config = self.config
+        with autocast(config, self.device):
             return evaluate(
                 model,
-                batches.evaluate(c.eval_batch_size),
+                batches.evaluate(config.eval_batch_size),
                 self.data.counts,
-                many_above=c.many_above,
-                few_below=c.few_below,
+                many_above=config.many_above,
+                few_below=config.few_below,
                 confusion=confusion,
             )
 
-    def _save_weights(self, path: Any, average: AveragedModel | None) -> None:
-        model = average.module if average is not None else self.model
-        save_checkpoint(path, {"model": model.state_dict()})
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn Ctrl-C and SIGTERM into a stop at the next whole step."""
-
-        def stop(number: int, _: Any) -> None:
-            if self._stopping:
-                raise KeyboardInterrupt
-            self._stopping = True
-
-        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
+    def _save(self, state: StageState) -> None:
+        save_checkpoint(self.run.last, {**state.state_dict(), "results": self._results})

@@ -1,8 +1,59 @@
-"""Without a GPU the Triton kernels run under Triton's interpreter, which an import fixes."""
+"""What several tests need: the real commands, in this process, and a run that takes a second."""
 
 import os
+import sys
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
-if not torch.cuda.is_available():
+from ltvr import errors
+from ltvr.config import load_config
+from ltvr.train import train
+
+if not torch.cuda.is_available():  # Triton's kernels run under its interpreter, set on import
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run a command of ltvr as the shell would: exit status, stdout, stderr."""
+
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            errors.run(module.main)
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def write_images():
+    """Write random images of ``size`` to ``root``/``name`` for every name; returns the pixels."""
+
+    def write(root, names, size=8, seed=0):
+        random = np.random.default_rng(seed)
+        pixels = random.integers(0, 256, (len(names), size, size, 3), np.uint8)
+        for name, image in zip(names, pixels, strict=True):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(root / name)
+        return pixels
+
+    return write
+
+
+def tiny_config(**changes):
+    """Settings of a run of 6 steps an epoch: one epoch of real images, one of both, one of cRT."""
+    tiny = {"imbalance": 30.0, "stem": "stride2", "batch_size": 64, "epochs": 2, "crt_epochs": 1}
+    return load_config("digits", {**tiny, "lay_back_epoch": 1, "device": "cpu", **changes})
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a finished tiny run; read it, do not write to it."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    train(tiny_config(), folder)
+    return folder

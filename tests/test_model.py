@@ -43,6 +43,27 @@ def test_any_stage_trains_real_and_generated_rows(insert_after):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize(("stem", "positions"), [("imagenet", 4), ("stride2", 16), ("cifar", 64)])
+def test_resnext50_with_every_stem(stem, positions):
+    model = LTVR(build_backbone("resnext50_32x4d", stem), 5, image_size=32).eval()
+    assert model.afa.channels == 1024 and model.afa.w_q.shape == (positions, positions)
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
+
+
+def test_timm_backbone_is_timms_own_network():
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    backbone = build_backbone("timm:resnet10t").eval()
+    x = torch.randn(2, 3, 32, 32)
+    expected = backbone(x)
+    model = LTVR(backbone, 1000, None, image_size=32).eval()
+    model.classifier.load_state_dict(backbone.fc.state_dict())
+    torch.testing.assert_close(model(x), expected)
+    assert LTVR(backbone, 5, image_size=32).afa.channels == 256
+    with pytest.raises(ValueError, match="expected a residual network"):
+        LTVR(build_backbone("timm:efficientnet_b0"), 5)
+
+
 def test_lay_back_loss_is_original_plus_weighted_all():
     logits, labels = torch.randn(7, 5), torch.tensor([0, 1, 2, 3, 4, 0, 1])
     loss = lay_back_loss(logits, labels, 4, 2.0)

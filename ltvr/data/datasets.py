@@ -109,9 +109,10 @@ def read_image(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except FileNotFoundError:
-        raise UserError(f"image {path} is missing; restore it or remove its line") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"image {path} is corrupt ({error}); replace or remove it") from None
+        raise UserError(f"image {path} is missing; restore it") from None
+    except Exception as error:  # Pillow's decoders raise many types
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"image {path} is corrupt ({reason}); replace it") from None
 
 
 def _split(images: Tensor | list[Path], labels: np.ndarray) -> Split:
@@ -230,6 +231,11 @@ def _lists(config: Config) -> Data:
     train, val, test = splits
     assert train is not None and test is not None
     number = int(train.labels.max()) + 1
+    if number > len(train):
+        raise UserError(
+            f"{names[0]}: label {number - 1} is out of range; its {len(train)} images cannot be of "
+            f"{number} classes, labels count from 0 without gaps"
+        )
     for name, split in zip(names, splits, strict=True):
         if split is not None and split.labels.max() >= number:
             raise UserError(
@@ -244,7 +250,7 @@ def _read_list(root: Path, path: Path) -> Split:
         raise UserError(f"list {path} is missing; put it there or name its folder with --lists")
     images, labels = [], []
     for number, image, label in _lines(path):
-        if not label.isdigit():
+        if not label.isdecimal():
             raise UserError(f"{path.name} line {number}: label {label!r}: expected an integer >= 0")
         images.append(root / image)
         labels.append(int(label))

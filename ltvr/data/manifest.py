@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,5 +47,5 @@ def _digest(split: Split, root: Path) -> str:
         digest.update(split.images.numpy().tobytes())
     else:
         for path in split.images:
-            digest.update(str(path.relative_to(root)).encode() + b"\n")
+            digest.update(os.path.relpath(path, root).encode() + b"\n")
     return digest.hexdigest()
