@@ -3,17 +3,18 @@
 import os
 import sys
 
+import torch
+
+if not torch.cuda.is_available():  # Triton's kernels run under its interpreter, set on import
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ltvr import errors
 from ltvr.config import load_config
 from ltvr.train import train
-
-if not torch.cuda.is_available():  # Triton's kernels run under its interpreter, set on import
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture
