@@ -64,7 +64,7 @@ class _Augment(Function):
     """Eq. 1-6 and 11 on flat features; the backward is written out (guide: no float atomics)."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         w_q: Tensor,
@@ -104,7 +104,7 @@ class _Augment(Function):
         return features
 
     @staticmethod
-    def backward(ctx: Any, d_features: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_features: Tensor) -> Any:
         options: _Options = ctx.options
         kernels = options.kernels
         x, q, out, lse, s, hidden, z, w_q, w_k, w_v, w_1, w_2, *inverse = ctx.saved_tensors
