@@ -183,7 +183,7 @@ def test_attention(shared, scale, tolerance, backend):
     assert (got[4].numel() == 0) == shared
 
 
-@pytest.mark.parametrize("size", [1e3, 1e15])
+@pytest.mark.parametrize("size", [1e3, 1e6])
 def test_large_scores_stay_finite(size, backend):
     """Far from the range of exp in float32, on both sides."""
     q, k, _, d_out = attention_arguments(scale=size)
@@ -195,7 +195,7 @@ def test_large_scores_stay_finite(size, backend):
 def split_arguments(dtype=torch.float32):
     x, _, labels, plan = problem((4, 21, 1, 5))
     x_att, v = x.flatten(2).flip(0).to(dtype), x.flatten(2).flip(1).to(dtype)
-    s = torch.rand(4, 21, dtype=torch.promote_types(dtype, torch.float32))
+    s = x[..., 0, 0].sigmoid().to(torch.promote_types(dtype, torch.float32))
     index = plan.class_index, plan.variation_index
     inverse = (
         plan.class_offsets,

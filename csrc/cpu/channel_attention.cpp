@@ -314,7 +314,8 @@ class Backward {
         scaled_.get() + at, keys_.panels(first_key), count, positions,
         [&](auto& tile, int64_t key) {
           tile.each([&](auto r, auto v) {
-            const Vec<T> score = tile.at[r][v] - Vec<T>(log_sum[r]);
+            // Above 0 only by rounding, and in the lanes beyond the last key: neither may overflow.
+            const Vec<T> score = at::vec::clamp_max(tile.at[r][v] - Vec<T>(log_sum[r]), Vec<T>(0));
             exp2(score).store(p + r * strip_ + key + v * width);
           });
         });
