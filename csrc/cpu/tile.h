@@ -13,8 +13,10 @@ namespace ltvr {
 // A tile of kRows x kVectors accumulators fills the vector registers and hides the latency of FMA.
 #if defined(CPU_CAPABILITY_AVX512)
 constexpr int kRows = 12;
-#else
+#elif defined(CPU_CAPABILITY_AVX2)
 constexpr int kRows = 6;
+#else
+constexpr int kRows = 2;
 #endif
 constexpr int kVectors = 2;
 
