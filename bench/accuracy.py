@@ -76,13 +76,13 @@ def spread(values: list[float | None]) -> str:
     return f"{statistics.fmean(known):.2f}{deviation}"
 
 
-def table(runs: dict[str, dict[str, Any]], seeds: list[int]) -> str:
+def table(runs: dict[str, dict[str, Any]], variants: list[str], seeds: list[int]) -> str:
     """Markdown: a row for each variant and stage, and its paired gain over the baseline."""
     lines = [
         "| top-1, % | All | Many | Medium | Few | All, by seed | gain over baseline |",
         "|---|---|---|---|---|---|---|",
     ]
-    for stage, variant in itertools.product(STAGES, VARIANTS):
+    for stage, variant in itertools.product(STAGES, variants):
         of = {
             name: [runs[f"{name}-seed{seed}"]["metrics"][stage] for seed in seeds]
             for name in (variant, "baseline")
@@ -100,15 +100,17 @@ def main() -> None:
     p = argparse.ArgumentParser(description="Accuracy over seeds.")
     p.add_argument("--preset", default="cifar10-ir100-cpu")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    p.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     p.add_argument("--jobs", type=int, default=1, help="runs side by side; cores are shared out")
     p.add_argument("--out", type=Path, default=Path("runs/accuracy"), help="folder of the runs")
     arguments, options = p.parse_known_args()
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     out: Path = arguments.out / arguments.preset
     out.mkdir(parents=True, exist_ok=True)
+    variants = ["baseline", *(v for v in arguments.variants if v != "baseline")]
     names = {
         f"{variant}-seed{seed}": (seed, [*settings(variant, arguments.preset), *options])
-        for seed, variant in itertools.product(arguments.seeds, VARIANTS)
+        for seed, variant in itertools.product(arguments.seeds, variants)
     }
     with ThreadPoolExecutor(arguments.jobs) as pool:
         done = [
@@ -118,7 +120,7 @@ def main() -> None:
         for future in done:
             future.result()
     runs = {name: read(out / name) for name in names}
-    text = table(runs, arguments.seeds)
+    text = table(runs, variants, arguments.seeds)
     shown = {**runs[next(iter(runs))]["environment"], "date": time.strftime("%Y-%m-%d")}
     about = ", ".join(f"{key} {value}" for key, value in shown.items())
     title = f"# {arguments.preset}, seeds {' '.join(map(str, arguments.seeds))}\n\n"
