@@ -19,7 +19,7 @@ bench: $(READY)
 	$(BIN)/python bench/plan_synthesis.py
 
 # torch first: the extension is compiled against the torch that will load it.
-$(READY): setup.py pyproject.toml $(wildcard csrc/*.cpp)
+$(READY): setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q "torch==2.14.1" "torchvision==0.29.1" "setuptools>=77" ninja
 	$(BIN)/pip install -q --no-build-isolation -e ".[dev]"
