@@ -109,7 +109,9 @@ def split_and_generate(
     real = class_related
     if x is not None:
         real = x + class_related if attention_addition else x.to(class_related.dtype)
-    generated = class_related[class_index] + (v - class_related)[variation_index]
+    # index_select, not indexing: the gradient of indexing races between threads of a CPU.
+    generated = class_related.index_select(0, class_index)
+    generated = generated + (v - class_related).index_select(0, variation_index)
     return torch.cat([real, generated])
 
 
