@@ -100,6 +100,9 @@ def main() -> None:
     if options.json is not None:
         report = {
             "benchmark": "plan_synthesis",
+            "command": f"python bench/plan_synthesis.py --calls {options.calls}",
+            "date": time.strftime("%Y-%m-%d"),
+            "seed": 0,
             "machine": platform.machine(),
             "processor_capability": torch.backends.cpu.get_cpu_capability(),
             "python": platform.python_version(),
