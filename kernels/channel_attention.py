@@ -142,7 +142,8 @@ def _d_query_kernel(
         v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
         # [BLOCK_Q, BLOCK_K]
         scores = _products(q, q_ptr, rows, k, k_ptr, keys, D, N, PRECISION)
-        p = tl.exp2(scores * LOG2E - lse[:, None])
+        # Above 0 only by rounding, which must not overflow.
+        p = tl.exp2(tl.minimum(scores * LOG2E - lse[:, None], 0.0))
         if D % BLOCK_K != 0:  # a score of 0 outside the sample may overflow: 0 * inf is NaN
             p = tl.where(keys[None, :] < D, p, 0.0)
         d_p = _products(d_out, d_out_ptr, rows, v, value_ptr, keys, D, N, PRECISION)
@@ -190,7 +191,8 @@ def _d_key_kernel(
             delta = tl.load(delta_ptr + row_base + rows, mask=rows < D, other=0.0)
         # Transposed, [BLOCK_K, BLOCK_Q]: both products below then read it row by row.
         scores = _products(k, k_ptr, keys, q, q_ptr, rows, D, N, PRECISION)
-        p = tl.exp2(scores * LOG2E - lse[None, :])
+        # Above 0 only by rounding, which must not overflow.
+        p = tl.exp2(tl.minimum(scores * LOG2E - lse[None, :], 0.0))
         d_p = _products(v, value_ptr, keys, d_out, d_out_ptr, rows, D, N, PRECISION)
         d_scores = p * (d_p - delta[None, :])
         d_k = tl.dot(d_scores.to(q.dtype), q, d_k, input_precision=PRECISION)

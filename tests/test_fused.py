@@ -183,7 +183,7 @@ def test_attention(shared, scale, tolerance, backend):
     assert (got[4].numel() == 0) == shared
 
 
-@pytest.mark.parametrize("size", [1e3, 1e6])
+@pytest.mark.parametrize("size", [1e3, 1e15])
 def test_large_scores_stay_finite(size, backend):
     """Far from the range of exp in float32, on both sides."""
     q, k, _, d_out = attention_arguments(scale=size)
