@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
-import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-__all__ = ["Stem", "BackboneParts", "build_backbone", "split_backbone"]
+__all__ = ["Stem", "build_backbone"]
 
 Stem = Literal["imagenet", "cifar", "stride2"]
 
@@ -77,50 +76,3 @@ def build_backbone(name: str, stem: Stem = "imagenet", pretrained: bool = False)
         backbone.conv1 = small
         backbone.maxpool = nn.Identity()
     return backbone
-
-
-class BackboneParts(NamedTuple):
-    """A backbone cut in two where AFA goes, without its classifier."""
-
-    extractor: nn.Sequential
-    """Images [B, 3, S, S] to features [B, D, H, W]."""
-    head: nn.Sequential
-    """Features [B, D, H, W] to embeddings [B, E]."""
-    embedding_dim: int
-
-
-def split_backbone(backbone: nn.Module, insert_after: str) -> BackboneParts:
-    """Cut a torchvision or timm ResNet after stage ``insert_after`` (``layer1`` ... ``layer4``).
-
-    Raises:
-        ValueError: not such a backbone, or no such stage.
-    """
-    stages = [n for n, _ in backbone.named_children()]
-    needed = ("layer1", "layer4", "fc")
-    if not all(n in stages for n in needed) or not isinstance(backbone.fc, nn.Linear):
-        raise ValueError(
-            f"backbone {type(backbone).__name__}: expected a residual network of torchvision or "
-            f"timm with the parts {', '.join(needed)}, got {', '.join(stages)}"
-        )
-    layers = [n for n in stages if n.startswith("layer")]
-    if insert_after not in layers:
-        raise ValueError(f"insert_after = {insert_after!r}: expected one of {', '.join(layers)}")
-    extractor, head = nn.Sequential(), nn.Sequential()
-    part = extractor
-    for name, child in backbone.named_children():
-        if name == "fc":
-            break
-        part.add_module(name, child)
-        if name == insert_after:
-            part = head
-    head.add_module("flatten", nn.Flatten(1))
-    return BackboneParts(extractor, head, backbone.fc.in_features)
-
-
-@torch.no_grad()
-def feature_shape(extractor: nn.Module, image_size: int) -> tuple[int, int, int]:
-    """(D, H, W) of the features the extractor gives for square images of ``image_size``."""
-    training = extractor.training
-    shape = extractor.eval()(torch.zeros(1, 3, image_size, image_size)).shape
-    extractor.train(training)
-    return int(shape[1]), int(shape[2]), int(shape[3])

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ltvr.afa import AFA
-from ltvr.backbone import feature_shape, split_backbone
 from ltvr.planning import SynthesisPlan
+from ltvr.split import feature_shape, split_backbone
 
 __all__ = ["LTVR"]
 

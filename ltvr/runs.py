@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-import torchvision
 
 from ltvr.config import Config, load_config, save_config
 from ltvr.errors import UserError
 
-__all__ = ["Run", "environment"]
-
-
-def environment(device: torch.device) -> dict[str, str | int]:
-    """Device and versions, for whoever reads the result later."""
-    name = platform.processor() or platform.machine()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    elif Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((ln.split(":", 1)[1].strip() for ln in lines if "model name" in ln), name)
-    return {
-        "device": f"{device.type}: {name}",
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": np.__version__,
-    }
+__all__ = ["Run"]
 
 
 class Run:

@@ -16,10 +16,11 @@ from ltvr.checkpoint import load_checkpoint
 from ltvr.config import Config, Parser, add_config_arguments, load_config, overrides_of, presets
 from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
+from ltvr.environment import environment
 from ltvr.errors import UserError
 from ltvr.metrics import table
 from ltvr.report import named_stages, write_report
-from ltvr.runs import Run, environment
+from ltvr.runs import Run
 from ltvr.stage import Stage
 from ltvr.trainer import Trainer
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from ltvr import LTVR, plan_synthesis
 from ltvr.backbone import build_backbone
 from ltvr.losses import lay_back_loss
+from ltvr.split import split_backbone
+from resnext import resnext50
 
 
 def small(insert_after="layer3", name="resnext14_8x4d_slim", **options):
@@ -83,3 +85,13 @@ def test_errors_name_the_value():
         build_backbone("resnet19")
     with pytest.raises(RuntimeError, match="baseline has no AFA"):
         small(None).masks(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_the_benchmarks_resnext_is_torchvisions(stem):
+    theirs, ours = build_backbone("resnext50_32x4d", stem), resnext50(stem)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    parts = [split_backbone(model.eval(), "layer3") for model in (theirs, ours)]
+    expected, got = (part.head(part.extractor(x)) for part in parts)
+    torch.testing.assert_close(got, expected)

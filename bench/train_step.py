@@ -1,0 +1,90 @@
+"""A whole training step of ResNeXt-50: the baseline, LTVR with eager AFA, LTVR fused."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+
+from ltvr import LTVR, functional, plan_synthesis
+from ltvr.losses import lay_back_loss
+from measure import Step, interleaved, peak_memory, quantiles
+from resnext import resnext50
+
+__all__ = ["measure_steps"]
+
+CLASSES = 100
+CASES = {"2x2": (32, "imagenet"), "8x8": (32, "cifar"), "14x14": (224, "imagenet")}
+"""Image size and stem, by the feature map that AFA sees."""
+BATCHES = {
+    "cpu": {"2x2": 64, "8x8": 16},
+    "cuda": {"2x2": 1024, "8x8": 256, "14x14": 128},
+}
+
+
+def training_step(
+    variant: str, case: str, batch: int, dtype: torch.dtype, device: torch.device
+) -> Step:
+    """Forward with the loss, under autocast; backward, SGD and the plan of the next batch."""
+    size, stem = CASES[case]
+    torch.manual_seed(0)
+    backend = "reference"
+    if variant == "ltvr fused":
+        backend = functional.resolve_backend("triton" if device.type == "cuda" else "cpp", device)
+    insert_after = None if variant == "baseline" else "layer3"
+    model = LTVR(resnext50(stem), CLASSES, insert_after, image_size=size, backend=backend)
+    model.to(device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(batch, 3, size, size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch) % CLASSES
+    targets = labels.to(device)
+
+    def forward() -> torch.Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            if insert_after is None:
+                logits, everything = model(images), targets
+            else:
+                plan = plan_synthesis(labels, seed=0, step=0).to(device, non_blocking=True)
+                logits, everything = model.forward_augmented(images, targets, plan)
+        return lay_back_loss(logits.float(), everything, batch, 2.0).total
+
+    def backward(loss: torch.Tensor) -> None:
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return Step(forward, backward)
+
+
+def measure_steps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time and print the three variants, for every map and dtype; a row each."""
+    device = arguments.device
+    types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    rows = []
+    for dtype in arguments.dtype:
+        for case, batch in BATCHES[device.type].items():
+            print(f"\nResNeXt-50, {CASES[case][0]} px, {case} map, batch {batch}, {dtype}")
+            steps = {
+                name: training_step(name, case, batch, types[dtype], device)
+                for name in ("baseline", "ltvr eager", "ltvr fused")
+            }
+            peaks = {name: peak_memory(step, device) for name, step in steps.items()}  # warms up
+            times = interleaved(steps, device, arguments.rounds, arguments.seconds)
+            least = quantiles(times["baseline"].both)["median"]
+            for name in steps:
+                found = quantiles(times[name].both)
+                rows.append({
+                    "map": case, "batch": batch, "dtype": dtype, "variant": name, "ms": found,
+                    "images_per_second": 1e3 * batch / found["median"],
+                    "over_baseline": found["median"] / least, "peak_bytes": peaks[name],
+                })  # fmt: skip
+                print(
+                    f"{name:12}{found['median']:10.1f} ms ({found['p10']:.1f}-{found['p90']:.1f})"
+                    f"{rows[-1]['images_per_second']:10.1f} images/s"
+                    f"{rows[-1]['over_baseline']:8.2f} of the baseline's time"
+                    f"{peaks[name] / 1e6:10.0f} MB",
+                    flush=True,
+                )
+    return rows

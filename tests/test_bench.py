@@ -1,0 +1,45 @@
+"""The benchmarks measure what they say, and do not time a wrong result."""
+
+import time
+
+import torch
+from afa_throughput import Problem, check
+
+from afa_providers import Provider, providers
+from measure import Step, Times, interleaved, peak_memory
+
+CPU = torch.device("cpu")
+
+
+def test_every_provider_is_right_and_a_wrong_one_is_found():
+    problem = Problem.draw([3, 32, 2, 2], torch.float32, CPU)
+    available = {n: p for n, p in providers(CPU, "channel").items() if "compiled" not in n}
+    eager = available["eager"]
+    available["wrong"] = Provider(
+        lambda x, *weights: eager.decompose(x.detach() + 1e-3 * x, *weights), eager.augment
+    )
+    steps, wrong = check(problem, available, "decompose")
+    assert list(steps) == ["eager", "sdpa", "fused"] and list(wrong) == ["wrong"]
+    steps, wrong = check(problem, available, "augment")
+    assert len(steps) == 4 and not wrong
+
+
+def test_peak_memory_counts_what_is_held_at_once():
+    def forward():
+        first = torch.ones(250_000)  # 1 MB
+        second = first + 1
+        del first
+        return second
+
+    step = Step(forward, lambda out: out * 2)
+    assert 2_000_000 <= peak_memory(step, CPU) < 2_001_000
+
+
+def test_a_slow_step_stops_early_and_the_others_go_on():
+    steps = {
+        "slow": Step(lambda: torch.ones(1), lambda out: time.sleep(0.2)),
+        "fast": Step(lambda: torch.ones(1), lambda out: out),
+    }
+    times = interleaved(steps, CPU, rounds=6, seconds=0.3)
+    assert len(times["slow"].both) == 2 and len(times["fast"].both) == 6
+    assert Times([1.0], [2.0]).both == [3.0]
