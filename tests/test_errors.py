@@ -14,7 +14,9 @@ import ltvr.evaluate
 import ltvr.export
 import ltvr.predict
 import ltvr.train
-from ltvr.config import load_config, save_config
+from ltvr import ops
+from ltvr.build import choose_backend
+from ltvr.config import Config, load_config, save_config
 from ltvr.data.datasets import read_image
 from ltvr.errors import UserError
 
@@ -274,3 +276,12 @@ def test_a_run_outlives_corrupt_images(large, command, refused, tmp_path, monkey
         json.loads((tmp_path / n / "summary.json").read_text()) for n in ("whole", "spoilt")
     )
     assert resumed["metrics"] == whole["metrics"]
+
+
+def test_fused_without_its_kernels_says_why(monkeypatch):
+    cpu = torch.device("cpu")
+    assert choose_backend(Config(fused=True), cpu) == "cpp"
+    assert choose_backend(Config(), cpu) == "reference"
+    monkeypatch.setattr(ops, "_why_missing", "not built; install g++")
+    with pytest.raises(UserError, match=r"--fused: .* install g.* without --fused"):
+        choose_backend(Config(fused=True), cpu)

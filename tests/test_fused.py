@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from ltvr import AFA, functional, ops, plan_synthesis, reference
-from ltvr.build import choose_backend
-from ltvr.config import Config
-from ltvr.errors import UserError
 
 NAMES = ("features", "x", "w_q", "w_k", "w_v", "w_1", "w_2")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+NATIVE = torch.cuda.is_available() and not INTERPRETED
+CPU = torch.device("cpu")
+DEVICE = {"cpp": CPU, "triton": torch.device("cuda") if NATIVE else CPU}
 
 needs_extension = pytest.mark.skipif(
     not ops.extension_available(), reason="the C++ extension is not built"
 )
 needs_triton = pytest.mark.skipif(
-    not INTERPRETED, reason="Triton on a CPU needs TRITON_INTERPRET=1"
+    not (INTERPRETED or NATIVE), reason="Triton on a CPU needs TRITON_INTERPRET=1"
 )
 
 
@@ -54,12 +54,13 @@ def problem(shape, projection="linear", gamma=1.0, seed=0):
     return x, weights, labels, plan_synthesis(labels, gamma=gamma, seed=seed, step=0)
 
 
-def gradients(x, weights, labels, plan, dtype, backend, **options):
+def gradients(x, weights, labels, plan, dtype, backend, device=CPU, **options):
     """Features and all gradients, of a loss that weighs every element differently."""
-    x, *weights = (t.to(dtype).detach().requires_grad_() for t in (x, *weights))
+    x, *weights = (t.to(device, dtype).detach().requires_grad_() for t in (x, *weights))
+    labels, plan = labels.to(device), plan.to(device)
     out, _ = functional.augment(x, labels, *weights, plan, backend=backend, **options)
     g = torch.Generator().manual_seed(9)
-    loss = torch.randn(out.shape, generator=g, dtype=torch.float64).to(dtype)
+    loss = torch.randn(out.shape, generator=g, dtype=torch.float64).to(device, dtype)
     return out.detach(), *torch.autograd.grad(out, (x, *weights), loss)
 
 
@@ -69,7 +70,7 @@ def relative_rms(got, expected):
 
 
 def check(shape, dtype, backend, layout=lambda x: x, gamma=1.0, **options):
-    options = {"mask_axis": "spatial", **options}
+    options = {"mask_axis": "spatial", "device": DEVICE[backend], **options}
     x, weights, *rest = problem(shape, options.get("projection", "linear"), gamma)
     rounded = [layout(x).to(dtype), [w.to(dtype) for w in weights], *rest]
     oracle = gradients(*rounded, torch.float64, "reference", **options)
@@ -97,7 +98,7 @@ def check(shape, dtype, backend, layout=lambda x: x, gamma=1.0, **options):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_as_near_to_float64_as_the_reference(shape, options, dtype, backend):
-    if backend == "triton" and dtype == torch.bfloat16:
+    if backend == "triton" and dtype == torch.bfloat16 and INTERPRETED:
         pytest.skip("bf16 is wrong in Triton's interpreter")
     check(shape, dtype, backend, **options)
 
@@ -143,7 +144,7 @@ def test_gradcheck(projection, mask_axis):
 
 def test_decompose_and_enhance(backend):
     x, weights, *_ = problem((2, 20, 3, 3))
-    x, weights = x.float(), [w.float() for w in weights]
+    x, *weights = (t.to(DEVICE[backend], torch.float32) for t in (x, *weights))
     expected = reference.decompose(x, *weights, mask_axis="channel", mask_gain=2.0)
     options = {"mask_axis": "channel", "mask_gain": 2.0, "backend": backend}
     got = functional.decompose(x, *weights, **options)
@@ -163,6 +164,10 @@ def attention_arguments(dtype=torch.float32, shared=True, scale=1.0, shape=(2, 7
     ]
 
 
+def to(device, tensors):
+    return [None if t is None else t.to(device) for t in tensors]
+
+
 def attention(kernels, q, k, v, d_out):
     out, lse = kernels.channel_attention(q, k, v)
     return out, lse, *kernels.channel_attention_backward(d_out, q, k, v, out, lse)
@@ -171,8 +176,8 @@ def attention(kernels, q, k, v, d_out):
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("scale", "tolerance"), [(0.3, 2e-6), (40.0, 1e-4)])
 def test_attention(shared, scale, tolerance, backend):
-    arguments = attention_arguments(shared=shared, scale=scale)
-    got = attention(ops.kernels(backend, torch.device("cpu")), *arguments)
+    arguments = to(DEVICE[backend], attention_arguments(shared=shared, scale=scale))
+    got = attention(ops.kernels(backend, DEVICE[backend]), *arguments)
     q, k, v, d_out = (None if t is None else t.double().requires_grad_() for t in arguments)
     scores = q @ k.transpose(1, 2)
     out = torch.softmax(scores, 2) @ (k if v is None else v)
@@ -186,9 +191,9 @@ def test_attention(shared, scale, tolerance, backend):
 @pytest.mark.parametrize("size", [1e3, 1e15])
 def test_large_scores_stay_finite(size, backend):
     """Far from the range of exp in float32, on both sides."""
-    q, k, _, d_out = attention_arguments(scale=size)
+    q, k, _, d_out = to(DEVICE[backend], attention_arguments(scale=size))
     q[:, ::2] = -q[:, ::2].abs()
-    for t in attention(ops.kernels(backend, torch.device("cpu")), q, k + 3, None, d_out):
+    for t in attention(ops.kernels(backend, DEVICE[backend]), q, k + 3, None, d_out):
         assert t.isfinite().all()
 
 
@@ -264,8 +269,10 @@ def step(afa, x, labels, plan):
 
 
 def test_same_bits_in_every_run(backend):
+    device = DEVICE[backend]
     x, _, labels, plan = problem((4, 24, 2, 2))
-    first, again = (step(module(backend), x.float(), labels, plan) for _ in range(2))
+    arguments = x.float().to(device), labels.to(device), plan.to(device)
+    first, again = (step(module(backend).to(device), *arguments) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
@@ -299,24 +306,18 @@ def test_compiles_without_a_graph_break(projection):
 
 
 def test_a_backend_that_cannot_run_says_what_to_do(monkeypatch):
-    cpu = torch.device("cpu")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match="use 'cpp' or 'auto'"):
-        functional.resolve_backend("triton", cpu)
+        functional.resolve_backend("triton", CPU)
     with pytest.raises(ValueError, match="use 'triton' or 'auto'"):
         functional.resolve_backend("cpp", torch.device("cuda"))
     monkeypatch.setattr(ops, "_why_missing", "not built; install g++")
-    assert functional.resolve_backend("auto", cpu) == "reference"
+    assert functional.resolve_backend("auto", CPU) == "reference"
     x, weights, *_ = problem((1, 4, 1, 1))
     with pytest.raises(RuntimeError, match="install g"):
         functional.enhance(x, *weights, mask_axis="spatial", backend="cpp")
-    with pytest.raises(UserError, match=r"--fused: .* install g.* without --fused"):
-        choose_backend(Config(fused=True), cpu)
 
 
 @needs_extension
-def test_fused_asks_for_the_kernels_of_the_device():
-    cpu = torch.device("cpu")
-    assert choose_backend(Config(fused=True), cpu) == "cpp"
-    assert choose_backend(Config(), cpu) == "reference"
-    assert functional.resolve_backend("auto", cpu) == "cpp"
+def test_auto_is_the_fused_backend_of_the_device():
+    assert functional.resolve_backend("auto", CPU) == "cpp"
