@@ -104,6 +104,9 @@ class Config:
     amp: Literal["none", "bf16", "fp16"] = option("none", "run", "autocast type")
     channels_last: bool = option(True, "run", "memory format of the convolutions")
     compile: bool = option(False, "run", "torch.compile the training step")
+    fixed_size: bool = option(
+        False, "run", "as many generated rows in every batch, the unused ones ignored (--compile)"
+    )
     eval_batch_size: int = option(500, "run", "images a step of evaluation")
 
     def __post_init__(self) -> None:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from ltvr.planning import IGNORED
+
 __all__ = ["LayBackLoss", "generates", "lay_back_loss"]
 
 
@@ -28,14 +30,15 @@ def lay_back_loss(logits: Tensor, labels: Tensor, real: int, weight: float) -> L
 
     Args:
         logits: [B+G, C], the real rows first.
-        labels: [B+G].
+        labels: [B+G]; rows labelled ``IGNORED`` count in no mean.
         real: B. With no rows after them the loss is L_ori alone, as before epoch t.
         weight: lambda.
     """
-    rows = F.cross_entropy(logits, labels, reduction="none")
+    rows = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)
     original = rows[:real].mean()
     if logits.shape[0] == real:
         return LayBackLoss(original, original.detach(), None)
-    return LayBackLoss(
-        original + weight * rows.mean(), original.detach(), rows[real:].detach().mean()
-    )
+    counted = labels != IGNORED  # ignored rows have a loss of 0
+    synthetic = rows[real:].detach().sum() / counted[real:].sum().clamp_min(1)
+    everything = rows.sum() / counted.sum()
+    return LayBackLoss(original + weight * everything, original.detach(), synthetic)

@@ -27,10 +27,19 @@ from torch import Tensor
 
 from ltvr import ops
 
-__all__ = ["SynthesisPlan", "plan_synthesis", "plan_synthesis_reference"]
+__all__ = [
+    "IGNORED",
+    "SynthesisPlan",
+    "most_generated",
+    "plan_synthesis",
+    "plan_synthesis_reference",
+]
 
 Int64Array = npt.NDArray[np.int64]
 UInt64Array = npt.NDArray[np.uint64]
+
+IGNORED = -100
+"""Label of a row that counts in no loss: the default of ``torch.nn.functional.cross_entropy``."""
 
 _INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _MAX_GENERATED = 2**31
@@ -74,6 +83,40 @@ class SynthesisPlan(NamedTuple):
     def pin_memory(self) -> SynthesisPlan:
         """Copy to page-locked host memory, from which a device copies asynchronously."""
         return SynthesisPlan(*(t.pin_memory() for t in self))
+
+    def padded(self, rows: int) -> SynthesisPlan:
+        """Lengthen to ``rows`` generated rows, so that every batch has the same shapes.
+
+        For CUDA graphs and for ``torch.compile`` without recompiling. The rows added repeat the
+        plan's own under the label ``IGNORED``: they count in no loss, and a batch normalisation
+        behind them sees features like the others.
+
+        Args:
+            rows: at least G; ``most_generated`` is enough for any batch.
+
+        Raises:
+            ValueError: fewer rows than the plan has, or rows of an empty batch.
+        """
+        batch = len(self.class_offsets) - 1
+        if rows < self.generated or rows > self.generated and not batch:
+            raise ValueError(
+                f"rows = {rows}: expected at least the {self.generated} of this plan, and 0 of an "
+                "empty batch; most_generated(batch, gamma, classes) is enough for any batch"
+            )
+        repeated = np.arange(rows) % max(self.generated, 1)
+        i, j = (  # a batch of one sample generates nothing: its rows are V of that sample
+            index.numpy()[repeated] if self.generated else np.zeros(rows, np.int64)
+            for index in (self.class_index, self.variation_index)
+        )
+        unused = torch.full((rows - self.generated,), IGNORED)
+        inverse = map(torch.from_numpy, (*_invert(i, batch), *_invert(j, batch)))
+        labels = torch.cat([self.labels, unused])
+        return SynthesisPlan(torch.from_numpy(i), torch.from_numpy(j), labels, *inverse)
+
+
+def most_generated(batch: int, gamma: float, classes: int) -> int:
+    """Rows that no plan of ``batch`` samples of ``classes`` classes exceeds (eq. 10)."""
+    return math.floor(gamma * batch) + min(batch, classes)
 
 
 def plan_synthesis(

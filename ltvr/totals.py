@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ltvr.losses import LayBackLoss
+from ltvr.planning import IGNORED
 
 __all__ = ["EpochTotals"]
 
@@ -31,7 +32,7 @@ class EpochTotals:
     def add(self, loss: LayBackLoss, logits: Tensor, labels: Tensor, real: int) -> None:
         """Add one step; the first ``real`` rows of logits and labels are the real samples."""
         correct = logits.detach().argmax(1) == labels
-        number = len(labels) - real
+        number = (labels[real:] != IGNORED).sum()
         zero = torch.zeros((), device=logits.device)
         synthetic = loss.synthetic if loss.synthetic is not None else zero
         self.sums += torch.stack(

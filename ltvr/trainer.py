@@ -22,7 +22,7 @@ from ltvr.errors import UserError
 from ltvr.interrupt import Interrupt
 from ltvr.losses import generates, lay_back_loss
 from ltvr.metrics import evaluate
-from ltvr.planning import SynthesisPlan, plan_synthesis
+from ltvr.planning import SynthesisPlan, most_generated, plan_synthesis
 from ltvr.progress import Curves, epoch_line, progress
 from ltvr.runs import Run
 from ltvr.stage import Stage, StageState
@@ -230,6 +230,9 @@ class Trainer:
             state.totals.synthetic_counts += torch.bincount(
                 plan.labels, minlength=len(self.data.classes)
             )
+            if config.fixed_size:
+                classes = len(self.data.classes)
+                plan = plan.padded(most_generated(len(labels), config.gamma, classes))
             plan = plan.to(device, non_blocking=True)
         targets = labels.to(device, non_blocking=True)
         with autocast(config, device):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ltvr import AFA, functional, ops, plan_synthesis, reference
+from ltvr.planning import most_generated
 
 NAMES = ("features", "x", "w_q", "w_k", "w_v", "w_1", "w_2")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -300,6 +301,24 @@ def test_compiles_without_a_graph_break(projection):
     features.square().sum().backward()
     got = features.detach(), *(p.grad for p in afa.parameters())
     torch.testing.assert_close(got, expected)
+
+
+@needs_extension
+def test_padded_plans_compile_once():
+    torch.compiler.reset()
+    afa = module("cpp")
+    augment = torch.compile(afa.augment_planned, fullgraph=True, backend="aot_eager", dynamic=False)
+    generated = set()
+    for step_number, classes in enumerate((1, 2, 4)):
+        labels = torch.arange(4) % classes
+        plan = plan_synthesis(labels, gamma=1.3, seed=0, step=step_number)
+        generated.add(plan.generated)
+        x = torch.randn(4, 24, 2, 2)
+        with torch._dynamo.config.patch(error_on_recompile=step_number > 0):
+            features, _ = augment(x, labels, plan.padded(most_generated(4, 1.3, 4)))
+        expected, _ = afa.augment_planned(x, labels, plan)
+        torch.testing.assert_close(features[: len(expected)], expected)
+    assert len(generated) > 1
 
 
 # ---- The choice of a backend -------------------------------------------------------------------

@@ -76,6 +76,19 @@ def test_lay_back_loss_is_original_plus_weighted_all():
     torch.testing.assert_close(lay_back_loss(logits, labels, 7, 2.0).total, everything)
 
 
+def test_a_padded_plan_changes_no_loss():
+    labels = torch.tensor([0, 0, 1, 4])
+    plan = plan_synthesis(labels, seed=0, step=0)
+    model, x = small().eval(), torch.randn(4, 3, 32, 32)  # eval: rows do not meet in BatchNorm
+    found = []
+    for each in (plan, plan.padded(plan.generated + 3)):
+        model.zero_grad()
+        loss = lay_back_loss(*model.forward_augmented(x, labels, each), 4, 2.0)
+        loss.total.backward()
+        found.append((loss, [p.grad.clone() for p in model.parameters()]))
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match="built for 32x32"):
         small()(torch.zeros(1, 3, 40, 40))

@@ -15,8 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ltvr import ops
 from ltvr.planning import (
+    IGNORED,
     SynthesisPlan,
     _philox4x32,
+    most_generated,
     plan_synthesis,
     plan_synthesis_reference,
 )
@@ -98,6 +100,28 @@ def test_invariants(plan_of, labels, gamma, alpha, seed, step):
 
 
 # ---- Values worked out by hand -----------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(labels=LABELS, gamma=GAMMA, alpha=ALPHA, seed=SEED, step=STEP)
+def test_padded_to_a_size_that_every_batch_has(labels, gamma, alpha, seed, step):
+    batch = len(labels)
+    plan = plan_synthesis_reference(tensor(labels), gamma=gamma, alpha=alpha, seed=seed, step=step)
+    rows, own = most_generated(batch, gamma, len(set(labels))), plan.generated
+    padded = plan.padded(rows)
+    assert (padded.labels[own:] == IGNORED).all()
+    for name in ("class_index", "variation_index", "labels"):
+        assert getattr(padded, name)[:own].equal(getattr(plan, name))
+        assert len(getattr(padded, name)) == rows
+    for kind in ("class", "variation"):
+        index = getattr(padded, f"{kind}_index").tolist()
+        offsets = getattr(padded, f"{kind}_offsets").tolist()
+        groups = getattr(padded, f"{kind}_rows").tolist()
+        for b in range(batch):
+            found = groups[offsets[b] : offsets[b + 1]]
+            assert found == [g for g, i in enumerate(index) if i == b]
+    with pytest.raises(ValueError, match=f"rows = {own - 1}"):
+        plan.padded(own - 1)
 
 
 def test_philox_known_answer():

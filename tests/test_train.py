@@ -158,7 +158,13 @@ VARIANTS = {
         "epochs": 2,
     },
     # 8 x 8 images: a CPU emulates these types slowly.
-    "bf16": {"amp": "bf16", "sampler": "square-root", "image_size": 8, "insert_after": "layer2"},
+    "bf16": {
+        "amp": "bf16",
+        "sampler": "square-root",
+        "image_size": 8,
+        "insert_after": "layer2",
+        "fixed_size": True,
+    },
     "fp16": {"amp": "fp16", "method": "baseline", "image_size": 8},
 }
 
