@@ -7,26 +7,24 @@ from pathlib import Path
 
 from ltvr import errors
 from ltvr.build import autocast
-from ltvr.config import Parser
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
 from ltvr.errors import UserError
 from ltvr.metrics import evaluate, table
-from ltvr.trained import load_trained
+from ltvr.trained import load_trained, trained_parser
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line."""
-    p = Parser(prog="python -m ltvr.evaluate", description="Evaluate a trained model.")
-    p.add_argument("run", type=Path, help="run folder, or a checkpoint in it")
+    p = trained_parser("evaluate", "Evaluate a trained model.")
     p.add_argument("--split", choices=("test", "val", "train"), default="test", help="(test)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
     arguments = p.parse_args()
-    model, config, run, _ = load_trained(arguments.run, arguments.device)
+    model, config, run, _ = load_trained(arguments.run, arguments.device, arguments.fused)
     data = load_data(config)
     run.check_manifest(manifest(data, config))
     split = getattr(data, arguments.split)

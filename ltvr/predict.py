@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from ltvr import errors
-from ltvr.config import Parser
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import Split, in_memory
-from ltvr.trained import load_trained
+from ltvr.trained import load_trained, trained_parser
 
 __all__ = ["main"]
 
@@ -19,13 +18,12 @@ __all__ = ["main"]
 @torch.no_grad()
 def main() -> None:
     """Run the command line."""
-    p = Parser(prog="python -m ltvr.predict", description="Classify images with a trained model.")
-    p.add_argument("run", type=Path, help="run folder, or a checkpoint in it")
+    p = trained_parser("predict", "Classify images with a trained model.")
     p.add_argument("images", type=Path, nargs="+", help="image files of any type Pillow reads")
     p.add_argument("--top", type=int, default=3, metavar="K", help="classes to show (3)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     arguments = p.parse_args()
-    model, config, _, classes = load_trained(arguments.run, arguments.device)
+    model, config, _, classes = load_trained(arguments.run, arguments.device, arguments.fused)
     zeros = np.zeros(len(arguments.images), np.int64)
     split = in_memory(Split(arguments.images, zeros, zeros), config.image_size)
     batches = Batches(split, config, next(model.parameters()).device)

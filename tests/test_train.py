@@ -216,7 +216,7 @@ def assert_evaluate_agrees(folder, command, tmp_path):
 
 def test_evaluate_gives_the_summary(finished, tmp_path, command):
     assert_evaluate_agrees(finished, command, tmp_path)
-    code, out, _ = command(ltvr.evaluate, finished / "stage1.pt")
+    code, out, _ = command(ltvr.evaluate, finished / "stage1.pt", "--fused")
     assert code == 0 and f"{summary(finished)['metrics']['stage1']['all']:.2f}" in out
     assert command(ltvr.evaluate, finished, "--split", "train")[0] == 0
 
@@ -241,7 +241,7 @@ def test_predict_prints_the_names_of_the_likeliest_classes(finished, tmp_path, c
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_export_gives_the_modules_logits(kind, finished, tmp_path, command):
     path = tmp_path / f"model.{kind}"
-    code, out, err = command(ltvr.export, finished, "--format", kind, "--out", path)
+    code, out, err = command(ltvr.export, finished, "--format", kind, "--out", path, "--fused")
     assert code == 0 and "[B, 3, 16, 16]" in out, err
     images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     if kind == "onnx":
