@@ -79,7 +79,6 @@ class Config:
     accumulate: int = option(1, "stage 1", "micro-batches a step, each its own plan")
     sampler: Sampler = option("instance", "stage 1", "instance-balanced in the paper")
     lr: float = option(0.2, "stage 1", "learning rate at --lr-batch images a step")
-    afa_lr: float = option(1.0, "stage 1", "learning rate of AFA's matrices, times --lr")
     lr_batch: int = option(512, "stage 1", "lr is scaled by batch_size / lr_batch; 0: not scaled")
     momentum: float = option(0.9, "stage 1", "of SGD")
     weight_decay: float = option(5e-4, "stage 1", "of SGD")
@@ -116,7 +115,7 @@ class Config:
             "image_size": 1, "imbalance": 1, "crop_padding": 0, "workers": 0, "epochs": 0,
             "batch_size": 1, "accumulate": 1, "lr": 0, "lr_batch": 0, "crt_epochs": 0, "crt_lr": 0,
             "eval_batch_size": 1, "ema": 0, "warmup_epochs": 0, "weight_decay": 0, "momentum": 0,
-            "seed": 0, "data_seed": 0, "afa_lr": 0,
+            "seed": 0, "data_seed": 0,
         }  # fmt: skip
         for name, low in at_least.items():
             value = getattr(self, name)

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ltvr.afa import AFA
 from ltvr.checkpoint import load_weights
 from ltvr.config import Config
 from ltvr.schedule import cosine
@@ -43,20 +42,6 @@ class Stage:
         return self.lr * cosine(update, self.epochs * updates_per_epoch, warmup)
 
 
-def parameter_groups(model: nn.Module, afa_lr: float) -> list[dict[str, Any]]:
-    """Parameters that train, AFA's apart: its matrices serve all samples and channels at once.
-
-    ``lr_scale`` of a group multiplies the stage's learning rate.
-    """
-    own = {p for m in model.modules() if isinstance(m, AFA) for p in m.parameters()}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p not in own], "lr_scale": 1.0},
-        {"params": [p for p in trained if p in own], "lr_scale": afa_lr},
-    ]
-    return [group for group in groups if group["params"]]
-
-
 class StageState:
     """Model, optimizer, scaler, weight average and position of a stage in training.
 
@@ -65,10 +50,10 @@ class StageState:
 
     def __init__(self, model: nn.Module, stage: Stage, config: Config, classes: int) -> None:
         self.model, self.stage = model, stage
-        groups = parameter_groups(model, config.afa_lr)
-        self.device = groups[0]["params"][0].device
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.device = trained[0].device
         self.optimizer = torch.optim.SGD(
-            groups, lr=stage.lr, momentum=config.momentum, weight_decay=config.weight_decay
+            trained, lr=stage.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.average: AveragedModel | None = None
@@ -91,7 +76,7 @@ class StageState:
     def update(self, lr: float) -> None:
         """Step the optimizer at learning rate ``lr`` and clear the gradients."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
+            group["lr"] = lr
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
