@@ -25,7 +25,27 @@ from triton.runtime.jit import JITFunction
 from ltvr import LTVR, ops, plan_synthesis
 from ltvr.backbone import build_backbone
 
-__all__ = ["Case", "Launch", "afa_bytes", "record_step"]
+__all__ = ["DTYPES", "Case", "Launch", "Setting", "afa_bytes", "record_step"]
+
+DTYPES = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+}
+"""Autocast to a half, or all in float32: products as exact as float32 is, or in TF32."""
+
+
+class Setting(NamedTuple):
+    """How a step computes."""
+
+    dtype: str = "bf16"
+    mask_axis: Any = "spatial"
+    projection: Any = "linear"
+
+    def autocast(self) -> torch.autocast:
+        dtype = DTYPES[self.dtype]
+        return torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
 
 
 class Case(NamedTuple):
@@ -36,12 +56,13 @@ class Case(NamedTuple):
     stem: Any
     batch: int
 
-    def model(self, backend: str, mask_axis: Any) -> LTVR:
+    def model(self, backend: str, setting: Setting) -> LTVR:
         return LTVR(
             build_backbone("resnext50_32x4d", self.stem),
             num_classes=10,
             image_size=self.image_size,
-            mask_axis=mask_axis,
+            mask_axis=setting.mask_axis,
+            projection=setting.projection,
             backend=backend,
         )
 
@@ -91,8 +112,10 @@ class _Offline:
 
 
 @contextmanager
-def _recording(capability: int, launches: list[Launch]) -> Iterator[FakeTensorMode]:
-    """Fake tensors, bfloat16 autocast, and launches that only go on the list."""
+def _recording(
+    capability: int, setting: Setting, launches: list[Launch]
+) -> Iterator[FakeTensorMode]:
+    """Fake tensors, and launches that only go on the list."""
 
     def record(
         kernel: JITFunction, *arguments: Any, grid: Any, warmup: bool, **options: Any
@@ -102,13 +125,15 @@ def _recording(capability: int, launches: list[Launch]) -> Iterator[FakeTensorMo
         launches.append(Launch(kernel, arguments, options, grid))
 
     softmax = torch.softmax
+    precision = "tf32" if setting.dtype == "tf32" else "ieee"
     with (
         patch.object(JITFunction, "run", record),
         patch.object(ops, "require_triton", lambda _: None),
         patch("ltvr.kernels.channel_attention.capability", lambda _: capability),
+        patch("ltvr.kernels.channel_attention.dot_precision", lambda _: precision),
         patch("ltvr.fused._SLOW_ON_CPU", frozenset()),
         # Autograd refuses fake CUDA tensors where there is no GPU: these are fake CPU tensors. The
-        # CPU's autocast leaves softmax in bfloat16; that of CUDA, the one reported, does not.
+        # CPU's autocast leaves softmax in the half; that of CUDA, the one reported, does not.
         patch.object(torch, "softmax", lambda x, dim: softmax(x, dim, dtype=torch.float32)),
         FakeTensorMode(allow_non_fake_inputs=True) as mode,
     ):
@@ -121,15 +146,15 @@ def _plan(batch: int) -> tuple[Tensor, Any]:
     return labels, plan_synthesis(labels, seed=0, step=0)
 
 
-def record_step(case: Case, capability: int, mask_axis: str = "spatial") -> list[Launch]:
-    """Record the launches of one step, forward and backward, under bfloat16 autocast."""
+def record_step(case: Case, setting: Setting, capability: int) -> list[Launch]:
+    """Record the launches of one step, forward and backward."""
     labels, plan = _plan(case.batch)
     launches: list[Launch] = []
-    with _recording(capability, launches) as mode:
-        model = case.model("triton", mask_axis)
+    with _recording(capability, setting, launches) as mode:
+        model = case.model("triton", setting)
         fake = [mode.from_tensor(t) for t in (labels, *plan)]
         images = torch.empty(case.batch, 3, case.image_size, case.image_size)
-        with torch.autocast("cpu", torch.bfloat16):
+        with setting.autocast():
             logits, target = model.forward_augmented(images, fake[0], type(plan)(*fake[1:]))
             loss = torch.nn.functional.cross_entropy(logits, target)
         loss.backward()
@@ -171,18 +196,18 @@ def _size(x: Tensor) -> int:
     return held * x.element_size()
 
 
-def afa_bytes(case: Case, backend: str, mask_axis: Any = "spatial") -> int:
+def afa_bytes(case: Case, setting: Setting, backend: str) -> int:
     """Bytes that the AFA module moves in one step, forward and backward, launches included."""
     labels, plan = _plan(case.batch)
     launches: list[Launch] = []
-    with _recording(90, launches) as mode:
-        afa = case.model(backend, mask_axis).afa
+    with _recording(90, setting, launches) as mode:
+        afa = case.model(backend, setting).afa
         assert afa is not None
         fake = [mode.from_tensor(t) for t in (labels, *plan)]
         shape = (case.batch, afa.channels, *afa.spatial)
-        x = torch.empty(shape, dtype=torch.bfloat16, requires_grad=True)
+        x = torch.empty(shape, dtype=DTYPES[setting.dtype], requires_grad=True)
         with _CountBytes() as counted:
-            with torch.autocast("cpu", torch.bfloat16):
+            with setting.autocast():
                 features, _ = afa.augment_planned(x, fake[0], type(plan)(*fake[1:]))
             features.backward(torch.empty_like(features))
     return counted.total + sum(launch.bytes for launch in launches)

@@ -1,28 +1,38 @@
 """What the compiler makes of every Triton launch of a training step, without a GPU.
 
-    python bench/kernel_report.py [--arch 80 90 100] [--mask-axis spatial channel]
-                                  [--map 2x2 8x8 14x14] [--json FILE]
+    python bench/kernel_report.py [--arch 80 90 100] [--map 2x2 7x7 8x8 14x14]
+                                  [--dtype bf16 fp16 fp32 tf32] [--mask-axis spatial channel]
+                                  [--projection linear conv1x1] [--jobs 2] [--json FILE]
 
-For ResNeXt-50 with AFA at 32 px (both stems) and at 224 px, under bfloat16 autocast: registers,
-spills, shared memory, occupancy, matrix instructions, instructions of the inner loop by pipe, and
-the least time that the launch's bytes, products and exponentials take on an A100 and an H100. Then
-the bytes that the module moves in a step, eager and fused. Floors are arithmetic, not measurements.
+For ResNeXt-50 with AFA at 32 px (both stems), 112 px and 224 px, by default under bfloat16
+autocast: registers, spills, shared memory, occupancy, matrix instructions, instructions of the
+inner loop by pipe, and the least time that the launch's bytes, products and exponentials take on an
+A100 and an H100. Then the bytes that the module moves in a step, eager and fused. Floors are
+arithmetic, not measurements.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
+import sys
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from kernel_binary import LIMITS, inspect
-from kernel_launches import Case, Launch, afa_bytes, record_step
+from kernel_launches import DTYPES, Case, Launch, Setting, afa_bytes, record_step
+from ltvr.environment import environment
 
 CASES = {
     "2x2": Case("32 px, imagenet stem", 32, "imagenet", 256),
+    "7x7": Case("112 px", 112, "imagenet", 256),
     "8x8": Case("32 px, cifar stem", 32, "cifar", 256),
     "14x14": Case("224 px", 224, "imagenet", 64),
 }
@@ -30,17 +40,17 @@ CASES = {
 
 
 class Gpu(NamedTuple):
-    """Peak rates a second: bytes, bfloat16 operations of the matrix unit, exponentials."""
+    """Peak rates a second: bytes, operations of a product by its precision, exponentials."""
 
     memory: float
-    matrix: float
+    products: dict[str, float]
     exponentials: float
 
 
 # Data sheets of the SXM parts; 16 exponentials a clock and multiprocessor.
 GPUS = {
-    "A100": Gpu(2.04e12, 312e12, 108 * 16 * 1.41e9),
-    "H100": Gpu(3.35e12, 989e12, 132 * 16 * 1.83e9),
+    "A100": Gpu(2.04e12, {"half": 312e12, "tf32": 156e12, "ieee": 19.5e12}, 108 * 16 * 1.41e9),
+    "H100": Gpu(3.35e12, {"half": 989e12, "tf32": 494e12, "ieee": 67e12}, 132 * 16 * 1.83e9),
 }
 
 # Products of D x D x N multiply-adds a sample in each kernel; one exponential a score.
@@ -48,7 +58,7 @@ PRODUCTS = {"_forward_kernel": 2, "_d_query_kernel": 3, "_d_key_kernel": 4}
 
 
 def work(launch: Launch) -> tuple[float, float]:
-    """Operations of the matrix unit, padding included, and exponentials."""
+    """Operations of the products, padding included, and exponentials."""
     named = launch.constants
     channels, positions = named["D"], named["N"]
     if "BLOCK_Q" in named:
@@ -66,11 +76,13 @@ def work(launch: Launch) -> tuple[float, float]:
 
 
 def floor(launch: Launch, gpu: Gpu) -> float:
-    """Least microseconds: the slowest of memory, matrix unit and special function unit."""
+    """Least microseconds: the slowest of memory, products and special function unit."""
     operations, exponentials = work(launch)
+    half = launch.tensors[0].element_size() == 2
+    precision = "half" if half else launch.constants.get("PRECISION", "ieee")
     return 1e6 * max(
         launch.bytes / gpu.memory,
-        operations / gpu.matrix,
+        operations / gpu.products[precision],
         exponentials / gpu.exponentials,
     )
 
@@ -117,49 +129,82 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def report(case: Case, mask_axis: str, architectures: list[int]) -> dict[str, Any]:
-    """Compile and print all launches of one training step."""
-    recorded = {arch: record_step(case, arch, mask_axis) for arch in architectures}
-    shape = list(recorded[architectures[0]][0].tensors[0].shape)
-    print(f"\n{case.name}: {shape} bfloat16, mask over {mask_axis}\n{HEADER}")
-    rows = []
-    for arch, launches in recorded.items():
-        for launch in launches:
-            rows.append(describe(launch, arch))
-            print(line(rows[-1]), flush=True)
-    eager, fused = (afa_bytes(case, name, mask_axis) for name in ("reference", "triton"))
-    launched = sum(launch.bytes for launch in recorded[architectures[0]])
-    print(
-        f"AFA moves {eager / 1e9:.2f} GB a step eager, {fused / 1e9:.2f} GB fused "
-        f"({launched / 1e9:.2f} GB in these launches): {fused / eager:.3f}"
-    )
-    return {
-        "case": case._asdict(),
-        "mask_axis": mask_axis,
-        "launches": rows,
-        "eager_bytes": eager,
-        "fused_bytes": fused,
-        "ratio": fused / eager,
-    }
+def rows(case: Case, setting: Setting, architecture: int) -> list[dict[str, Any]]:
+    """Record a training step and compile its launches."""
+    launches = record_step(case, setting, architecture)
+    return [describe(launch, architecture) for launch in launches]
+
+
+class Step:
+    """A training step whose launches compile in other processes."""
+
+    def __init__(
+        self, pool: ProcessPoolExecutor, name: str, setting: Setting, architectures: list[int]
+    ) -> None:
+        self.name, self.case, self.setting = name, CASES[name], setting
+        self.rows: list[Future[list[dict[str, Any]]]] = [
+            pool.submit(rows, self.case, setting, architecture) for architecture in architectures
+        ]
+        self.bytes: list[Future[int]] = [
+            pool.submit(afa_bytes, self.case, setting, backend)
+            for backend in ("reference", "triton")
+        ]
+
+    def report(self) -> dict[str, Any]:
+        """Print all launches as they are done; return what is known of the step."""
+        print(f"\n{self.case.name}: map {self.name}, batch {self.case.batch}, ", end="")
+        print(f"{self.setting.dtype}, mask {self.setting.mask_axis}, {self.setting.projection}")
+        print(HEADER)
+        launches = []
+        for future in self.rows:
+            for row in future.result():
+                launches.append(row)
+                print(line(row), flush=True)
+        eager, fused = (future.result() for future in self.bytes)
+        launched = sum(row["bytes"] for row in self.rows[0].result())
+        print(
+            f"AFA moves {eager / 1e9:.2f} GB a step eager, {fused / 1e9:.2f} GB fused "
+            f"({launched / 1e9:.2f} GB in these launches): {fused / eager:.3f}"
+        )
+        return {
+            "map": self.name,
+            "case": self.case._asdict(),
+            "setting": self.setting._asdict(),
+            "eager_bytes": eager,
+            "fused_bytes": fused,
+            "ratio": round(fused / eager, 4),
+            "launches": launches,
+        }
 
 
 def main() -> None:
     """Print the tables; write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for option, choices, default in (
+        ("--map", list(CASES), list(CASES)),
+        ("--dtype", list(DTYPES), ["bf16"]),
+        ("--mask-axis", ["spatial", "channel"], ["spatial"]),
+        ("--projection", ["linear", "conv1x1"], ["linear"]),
+    ):
+        parser.add_argument(option, nargs="+", choices=choices, default=default)
     parser.add_argument("--arch", type=int, nargs="+", choices=list(LIMITS), default=list(LIMITS))
-    parser.add_argument(
-        "--mask-axis", nargs="+", choices=["spatial", "channel"], default=["spatial"]
-    )
-    parser.add_argument("--map", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    reports = [
-        report(CASES[name], axis, arguments.arch)
-        for axis in arguments.mask_axis
-        for name in arguments.map
-    ]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(reports, indent=1))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that compile")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
+    options = parser.parse_args()
+    settings = itertools.product(options.dtype, options.mask_axis, options.projection, options.map)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        steps = [Step(pool, name, Setting(*rest), options.arch) for *rest, name in settings]
+        reports = [step.report() for step in steps]
+    if options.json:
+        found = {
+            "benchmark": "kernel_report",
+            "command": " ".join(["python bench/kernel_report.py", *sys.argv[1:]]),
+            "date": time.strftime("%Y-%m-%d"),
+            **environment(torch.device("cpu")),
+            "compiled_for": [f"sm_{architecture}" for architecture in options.arch],
+            "steps": reports,
+        }
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
