@@ -58,6 +58,11 @@ SCHEMAS = {
 for _name, _schema in SCHEMAS.items():
     torch.library.define(f"ltvr::{_name}", _schema)
 
+# The C++ operators take the bf16 units of a CPU that has them. These take them on any CPU, or what
+# stands in for them, for the tests.
+for _name in ("channel_attention", "channel_attention_backward"):
+    torch.library.define(f"ltvr::_{_name}_on_bf16_units", SCHEMAS[_name])
+
 
 # ---- The compiled extension --------------------------------------------------------------------
 

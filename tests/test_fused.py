@@ -1,6 +1,7 @@
 """The fused backends against the reference in float64: values, every gradient, and their rules."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,15 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NATIVE = torch.cuda.is_available() and not INTERPRETED
 CPU = torch.device("cpu")
 DEVICE = {"cpp": CPU, "triton": torch.device("cuda") if NATIVE else CPU}
+
+# The C++ operators by the bf16 units, or by what stands in for them on a CPU without.
+BF16_UNITS = SimpleNamespace(
+    **{name: getattr(torch.ops.ltvr, name) for name in ops.FUSED}
+    | {
+        name: getattr(torch.ops.ltvr, f"_{name}_on_bf16_units")
+        for name in ("channel_attention", "channel_attention_backward")
+    }
+)
 
 needs_extension = pytest.mark.skipif(
     not ops.extension_available(), reason="the C++ extension is not built"
@@ -83,25 +93,32 @@ def check(shape, dtype, backend, layout=lambda x: x, gamma=1.0, **options):
         assert relative_rms(got, exact) <= limit, name
 
 
-@pytest.mark.parametrize(
-    ("shape", "options"),
-    [
-        ((5, 40, 2, 2), {"mask_gain": 2.5}),
-        ((3, 33, 4, 4), {"mask_axis": "channel", "mask_gain": 3.0}),
-        ((2, 50, 7, 7), {"attention_addition": False}),
-        ((1, 70, 8, 8), {}),
-        ((2, 24, 14, 14), {"mask_axis": "channel"}),
-        ((4, 17, 3, 5), {"gamma": 0.0}),
-        ((3, 19, 1, 1), {"mask_axis": "channel", "attention_addition": False}),
-        ((4, 36, 3, 3), {"projection": "conv1x1", "mask_axis": "channel"}),
-        ((2, 53, 4, 4), {"projection": "conv1x1", "mask_gain": 0.5}),
-    ],
-)
+CASES = [
+    ((5, 40, 2, 2), {"mask_gain": 2.5}),
+    ((3, 33, 4, 4), {"mask_axis": "channel", "mask_gain": 3.0}),
+    ((2, 50, 7, 7), {"attention_addition": False}),
+    ((1, 70, 8, 8), {}),
+    ((2, 24, 14, 14), {"mask_axis": "channel"}),
+    ((4, 17, 3, 5), {"gamma": 0.0}),
+    ((3, 19, 1, 1), {"mask_axis": "channel", "attention_addition": False}),
+    ((4, 36, 3, 3), {"projection": "conv1x1", "mask_axis": "channel"}),
+    ((2, 53, 4, 4), {"projection": "conv1x1", "mask_gain": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("shape", "options"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_as_near_to_float64_as_the_reference(shape, options, dtype, backend):
     if backend == "triton" and dtype == torch.bfloat16 and INTERPRETED:
         pytest.skip("bf16 is wrong in Triton's interpreter")
     check(shape, dtype, backend, **options)
+
+
+@needs_extension
+@pytest.mark.parametrize(("shape", "options"), CASES)
+def test_bf16_units_are_as_near(shape, options, monkeypatch):
+    monkeypatch.setattr(ops, "kernels", lambda *_: BF16_UNITS)
+    check(shape, torch.bfloat16, "cpp", **options)
 
 
 @needs_extension
@@ -174,19 +191,52 @@ def attention(kernels, q, k, v, d_out):
     return out, lse, *kernels.channel_attention_backward(d_out, q, k, v, out, lse)
 
 
+def eager_attention(dtype, *arguments):
+    """What ``attention`` returns, d_v only if there is a v."""
+    q, k, v, d_out = (None if t is None else t.to(dtype).requires_grad_() for t in arguments)
+    scores = q @ k.transpose(1, 2)
+    out = torch.softmax(scores, 2) @ (k if v is None else v)
+    inputs = [t for t in (q, k, v) if t is not None]
+    results = out, torch.logsumexp(scores, 2), *torch.autograd.grad(out, inputs, d_out)
+    return [t.detach() for t in results]
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("scale", "tolerance"), [(0.3, 2e-6), (40.0, 1e-4)])
 def test_attention(shared, scale, tolerance, backend):
     arguments = to(DEVICE[backend], attention_arguments(shared=shared, scale=scale))
     got = attention(ops.kernels(backend, DEVICE[backend]), *arguments)
-    q, k, v, d_out = (None if t is None else t.double().requires_grad_() for t in arguments)
-    scores = q @ k.transpose(1, 2)
-    out = torch.softmax(scores, 2) @ (k if v is None else v)
-    inputs = [t for t in (q, k, v) if t is not None]
-    expected = [out, torch.logsumexp(scores, 2), *torch.autograd.grad(out, inputs, d_out)]
-    for a, b in zip(got, expected, strict=False):
-        assert relative_rms(a, b.detach()) < tolerance
+    for a, b in zip(got, eager_attention(torch.float64, *arguments), strict=False):
+        assert relative_rms(a, b) < tolerance
     assert (got[4].numel() == 0) == shared
+
+
+@needs_extension
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 33, 4), (1, 150, 49), (1, 300, 196), (3, 1, 1), (10, 65, 7), (2, 560, 3)],
+    ids=str,
+)
+def test_attention_by_bf16_units(shared, shape):
+    arguments = attention_arguments(torch.bfloat16, shared, scale=0.3, shape=shape)
+    got = attention(BF16_UNITS, *arguments)
+    eager = eager_attention(torch.bfloat16, *arguments)
+    exact = eager_attention(torch.float64, *arguments)
+    for a, low, b in zip(got, eager, exact, strict=False):
+        limit = 2 * relative_rms(low, b) + 4 * torch.finfo(torch.bfloat16).eps
+        assert relative_rms(a, b) <= limit
+
+
+@needs_extension
+@pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx512_bf16"), reason="this CPU has no bf16 units"
+)
+def test_bf16_takes_the_units():
+    arguments = attention_arguments(torch.bfloat16, False)
+    forced = attention(BF16_UNITS, *arguments)
+    chosen = attention(torch.ops.ltvr, *arguments)
+    assert all(torch.equal(a, b) for a, b in zip(forced, chosen, strict=True))
 
 
 @pytest.mark.parametrize("size", [1e3, 1e15])
@@ -194,8 +244,11 @@ def test_large_scores_stay_finite(size, backend):
     """Far from the range of exp in float32, on both sides."""
     q, k, _, d_out = to(DEVICE[backend], attention_arguments(scale=size))
     q[:, ::2] = -q[:, ::2].abs()
-    for t in attention(ops.kernels(backend, DEVICE[backend]), q, k + 3, None, d_out):
-        assert t.isfinite().all()
+    arguments = q, k + 3, None, d_out
+    results = [*attention(ops.kernels(backend, DEVICE[backend]), *arguments)]
+    if backend == "cpp":
+        results += attention(BF16_UNITS, *(t if t is None else t.bfloat16() for t in arguments))
+    assert all(t.isfinite().all() for t in results)
 
 
 def split_arguments(dtype=torch.float32):
@@ -234,7 +287,14 @@ def test_opcheck(dtype):
 @needs_extension
 def test_same_bits_again_and_with_any_number_of_threads():
     def run():
-        results = attention(torch.ops.ltvr, *attention_arguments(shape=(3, 200, 7)))
+        results = []
+        for shape in ((3, 200, 7), (1, 500, 4)):
+            for kernels, dtype in (
+                (torch.ops.ltvr, torch.float32),
+                (torch.ops.ltvr, torch.bfloat16),
+                (BF16_UNITS, torch.bfloat16),
+            ):
+                results += attention(kernels, *attention_arguments(dtype, False, shape=shape))
         x, tensors, index, inverse = split_arguments()
         for spatial in (True, False):
             features = torch.ops.ltvr.split_and_generate(x, *tensors, *index, spatial, 2.0, True)

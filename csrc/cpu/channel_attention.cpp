@@ -1,21 +1,25 @@
 // Attention among the D channels of a feature map (eq. 1) and its gradients; schema and meaning of
 // the operators in ltvr/ops.py.
 //
-// A thread takes blocks of query rows of a sample. Strips of scores, kRows rows by a few hundred
-// keys, live in the first-level cache between their two products; no D x D matrix is written.
-// Scores carry log2(e), so that probabilities are powers of two.
+// A thread takes blocks of query rows of a sample: with register tiles, or, for bfloat16 on a CPU
+// that has them, with bf16 units. No D x D matrix is written.
 
-#include "tile.h"
+#include "channel_attention.h"
+
+#include "bf16_units.h"
+#include "channel_attention_bf16.h"
+#include "channel_attention_tiles.h"
+#include "vec.h"
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/sum.h>
 #include <torch/library.h>
 
-#include <cmath>
-#include <limits>
+#include <algorithm>
 #include <optional>
 #include <tuple>
 
@@ -24,333 +28,32 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kBlockRows = 48;
+// The keys' gradients are sums over all query rows. Below this many samples the rows are split into
+// parts with sums of their own, added in one order: more threads find work, and however many there
+// are, the result is the same.
+constexpr int64_t kFewSamples = 8;
 
-struct Shape {
-  int64_t batch, channels, positions;
-
-  int64_t sample() const { return channels * positions; }
-  int64_t blocks() const { return divide_up(channels, kBlockRows); }
+template <typename S>
+struct OnTiles {
+  using Storage = S;
+  using Forward = tiles::Forward<Compute<S>>;
+  using Backward = tiles::Backward<Compute<S>>;
 };
 
-// Keys of one strip: the panels and rows of a block of keys stay in the second-level cache.
-template <typename T>
-int64_t keys_in_block(int64_t positions, int64_t most) {
-  const int64_t fitting = 131072 / static_cast<int64_t>(sizeof(T)) / positions;
-  return std::max<int64_t>(1, std::min(fitting, most) / kPanel<T>) * kPanel<T>;
+struct OnBf16Units {
+  using Storage = BFloat16;
+  using Forward = bf16::Forward;
+  using Backward = bf16::Backward;
+};
+
+// f(implementation), the best that there is for the dtype, or by force the units.
+template <typename F>
+void dispatch(at::ScalarType dtype, bool force_units, F&& f) {
+  TORCH_CHECK_VALUE(!force_units || dtype == at::kBFloat16, "q: expected bfloat16, got ", dtype);
+  if (force_units || (dtype == at::kBFloat16 && have_bf16_units())) return f(OnBf16Units{});
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kBFloat16, at::kHalf, dtype, "channel_attention", [&] { f(OnTiles<scalar_t>{}); });
 }
-
-// The keys or the values of one sample, as they came and transposed (tile.h).
-template <typename T>
-class Operand {
- public:
-  explicit Operand(const Shape& shape)
-      : shape_(shape),
-        padded_(divide_up(shape.channels, kPanel<T>) * kPanel<T>),
-        converted_(shape.sample()),
-        panels_(padded_ * shape.positions) {}
-
-  template <typename S>
-  void load(const S* source) {
-    rows_ = converted(source, converted_.get(), shape_.sample());
-    const int64_t positions = shape_.positions;
-    for (int64_t key = 0; key < padded_; ++key) {
-      T* column = panels_.get() + key / kPanel<T> * kPanel<T> * positions + key % kPanel<T>;
-      for (int64_t n = 0; n < positions; ++n) {
-        column[n * kPanel<T>] = key < shape_.channels ? rows_[key * positions + n] : T(0);
-      }
-    }
-  }
-
-  const T* rows(int64_t key = 0) const { return rows_ + key * shape_.positions; }
-  const T* panels(int64_t key = 0) const { return panels_.get() + key * shape_.positions; }
-
- private:
-  Shape shape_;
-  int64_t padded_;
-  Buffer<T> converted_;
-  Buffer<T> panels_;
-  const T* rows_ = nullptr;
-};
-
-// x with the lanes from `count` on replaced by `fill`.
-template <typename T>
-Vec<T> keep(const Vec<T>& x, int64_t count, T fill) {
-  constexpr int64_t width = Vec<T>::size();
-  return count >= width ? x : Vec<T>::set(Vec<T>(fill), x, std::max<int64_t>(count, 0));
-}
-
-template <typename T>
-void scale_rows(const T* source, T* target, int64_t size) {
-  at::vec::map([](Vec<T> x) { return x * Vec<T>(static_cast<T>(kLog2e)); }, target, source, size);
-}
-
-// ---- Forward ------------------------------------------------------------------------------------
-
-// What a row's scores are shifted by before exp, so that it neither overflows nor vanishes.
-//
-// With k the keys' mean and r their largest distance from it, all scores of q lie within |q| r of
-// q . k, and one of them at q . k or above: mostly near enough for that to be the shift. Where it
-// is not, the row's maximum, at the cost of one more product.
-template <typename T>
-class Shift {
- public:
-  explicit Shift(const Shape& shape) : shape_(shape), mean_(shape.positions) {}
-
-  void load(const Operand<T>& keys) {
-    const int64_t positions = shape_.positions;
-    T* mean = mean_.get();
-    std::fill_n(mean, positions, T(0));
-    for (int64_t d = 0; d < shape_.channels; ++d) {
-      const T* key = keys.rows(d);
-      for (int64_t n = 0; n < positions; ++n) mean[n] += key[n] / shape_.channels;
-    }
-    T largest = 0;
-    for (int64_t d = 0; d < shape_.channels; ++d) {
-      const T* key = keys.rows(d);
-      T distance = 0;
-      for (int64_t n = 0; n < positions; ++n) distance += (key[n] - mean[n]) * (key[n] - mean[n]);
-      largest = distance <= largest ? largest : distance;  // a NaN stays
-    }
-    radius_ = std::sqrt(largest);
-  }
-
-  template <int R>
-  void of_rows(const T* q, const Operand<T>& keys, T* shift) const {
-    const int64_t positions = shape_.positions;
-    bool near = true;
-    for (int r = 0; r < R; ++r) {
-      const T* row = q + r * positions;
-      shift[r] = dot(row, mean_.get(), positions);
-      near = near && std::sqrt(dot(row, row, positions)) * radius_ <= kNear;
-    }
-    if (near) return;
-
-    constexpr T lowest = -std::numeric_limits<T>::infinity();
-    Vec<T> highest[R];
-    c10::ForcedUnroll<R>{}([&](auto r) { highest[r] = Vec<T>(lowest); });
-    for_products<R>(q, keys.panels(), shape_.channels, positions, [&](auto& tile, int64_t key) {
-      tile.each([&](auto r, auto v) {
-        const int64_t left = shape_.channels - key - v * Vec<T>::size();
-        highest[r] = at::vec::maximum(highest[r], keep(tile.at[r][v], left, lowest));
-      });
-    });
-    c10::ForcedUnroll<R>{}([&](auto r) { shift[r] = maximum(highest[r]); });
-  }
-
- private:
-  // 2^80 leaves room in float32 for sums over the keys, of probabilities times values.
-  static constexpr T kNear = 80;
-
-  Shape shape_;
-  Buffer<T> mean_;
-  T radius_ = 0;
-};
-
-template <typename T>
-class Forward {
- public:
-  explicit Forward(const Shape& shape)
-      : shape_(shape),
-        key_block_(keys_in_block<T>(shape.positions, 512)),
-        keys_(shape),
-        values_(shape),
-        shift_(shape),
-        q_(kBlockRows * shape.positions),
-        scaled_(kBlockRows * shape.positions),
-        out_(kBlockRows * shape.positions),
-        strip_(kRows * key_block_) {}
-
-  template <typename S>
-  void load(const S* k, const S* v) {
-    keys_.load(k);
-    shift_.load(keys_);
-    shared_ = v == nullptr;
-    if (!shared_) values_.load(v);
-  }
-
-  // Rows [0, rows) of q, out and lse.
-  template <typename S>
-  void block(const S* q, S* out, T* lse, int64_t rows) {
-    const int64_t positions = shape_.positions, size = rows * positions;
-    scale_rows(converted(q, q_.get(), size), scaled_.get(), size);
-    T shift[kBlockRows], total[kBlockRows] = {};
-    for_tiles(rows, [&](auto r, int64_t row) {
-      shift_.template of_rows<r>(scaled_.get() + row * positions, keys_, shift + row);
-    });
-
-    std::fill_n(out_.get(), size, T(0));
-    for (int64_t key = 0; key < shape_.channels; key += key_block_) {
-      const int64_t count = std::min(key_block_, shape_.channels - key);
-      for_tiles(rows, [&](auto r, int64_t row) {
-        strip<r>(row, key, count, shift + row, total + row);
-      });
-    }
-
-    for (int64_t row = 0; row < rows; ++row) {
-      T* line = out_.get() + row * positions;
-      const T scale = 1 / total[row];
-      for (int64_t n = 0; n < positions; ++n) line[n] *= scale;
-      lse[row] = (std::log2(total[row]) + shift[row]) / static_cast<T>(kLog2e);
-    }
-    at::vec::convert(out_.get(), out, size);
-  }
-
- private:
-  template <int R>
-  LTVR_FLATTEN void strip(int64_t row, int64_t first_key, int64_t count, const T* shift, T* total) {
-    const int64_t positions = shape_.positions;
-    const Operand<T>& values = shared_ ? keys_ : values_;
-    Vec<T> sums[R];
-    c10::ForcedUnroll<R>{}([&](auto r) { sums[r] = Vec<T>(0); });
-    const T* q = scaled_.get() + row * positions;
-    for_products<R>(q, keys_.panels(first_key), count, positions, [&](auto& tile, int64_t key) {
-      const bool whole = key + kPanel<T> <= count;
-      tile.each([&](auto r, auto v) {
-        constexpr int64_t width = Vec<T>::size();
-        Vec<T> p = exp2(tile.at[r][v] - Vec<T>(shift[r]));
-        if (!whole) p = keep(p, count - key - v * width, T(0));
-        sums[r] = sums[r] + p;
-        p.store(strip_.get() + r * key_block_ + key + v * width);
-      });
-    });
-    c10::ForcedUnroll<R>{}([&](auto r) { total[r] += sum(sums[r]); });
-    add_weighted_rows<R>(
-        strip_.get(), key_block_, values.rows(first_key), values.panels(first_key), count,
-        positions, out_.get() + row * positions);
-  }
-
-  Shape shape_;
-  int64_t key_block_;
-  bool shared_ = false;
-  Operand<T> keys_, values_;
-  Shift<T> shift_;
-  Buffer<T> q_, scaled_, out_, strip_;
-};
-
-// ---- Backward -----------------------------------------------------------------------------------
-//
-// p = exp(s - lse), dp = d_out v^T, ds = p (dp - delta) with delta = rowsum(d_out out);
-// d_q = ds k, d_k = ds^T q, d_v = p^T d_out.
-
-template <typename T>
-class Backward {
- public:
-  Backward(const Shape& shape, bool shared)
-      : shape_(shape),
-        shared_(shared),
-        key_block_(keys_in_block<T>(shape.positions, 256)),
-        strip_(key_block_ + kPanel<T>),
-        padded_(divide_up(shape.channels, kPanel<T>) * kPanel<T>),
-        keys_(shape),
-        values_(shape),
-        q_(kBlockRows * shape.positions),
-        scaled_(kBlockRows * shape.positions),
-        d_out_(kBlockRows * shape.positions),
-        out_(kBlockRows * shape.positions),
-        d_q_(kBlockRows * shape.positions),
-        p_(kBlockRows * strip_),
-        d_s_(kBlockRows * strip_),
-        d_keys_(padded_ * shape.positions),
-        d_values_(shared ? 0 : padded_ * shape.positions) {}
-
-  template <typename S>
-  void sample(
-      const S* d_out, const S* q, const S* k, const S* v, const S* out, const T* lse, S* d_q,
-      S* d_k, S* d_v) {
-    keys_.load(k);
-    if (!shared_) values_.load(v);
-    std::fill_n(d_keys_.get(), padded_ * shape_.positions, T(0));
-    if (!shared_) std::fill_n(d_values_.get(), padded_ * shape_.positions, T(0));
-    for (int64_t row = 0; row < shape_.channels; row += kBlockRows) {
-      const int64_t at = row * shape_.positions;
-      const int64_t rows = std::min(kBlockRows, shape_.channels - row);
-      block(d_out + at, q + at, out + at, lse + row, d_q + at, rows);
-    }
-    store_transposed(d_keys_.get(), d_k);
-    if (!shared_) store_transposed(d_values_.get(), d_v);
-  }
-
- private:
-  template <typename S>
-  void block(const S* d_out_, const S* q_, const S* out_, const T* lse, S* d_q, int64_t rows) {
-    const int64_t positions = shape_.positions, size = rows * positions;
-    const T* q = converted(q_, this->q_.get(), size);
-    const T* d_out = converted(d_out_, this->d_out_.get(), size);
-    const T* out = converted(out_, this->out_.get(), size);
-    scale_rows(q, scaled_.get(), size);
-    T log_sum[kBlockRows], delta[kBlockRows];
-    for (int64_t row = 0; row < rows; ++row) {
-      log_sum[row] = lse[row] * static_cast<T>(kLog2e);
-      delta[row] = dot(d_out + row * positions, out + row * positions, positions);
-    }
-
-    std::fill_n(d_q_.get(), size, T(0));
-    for (int64_t key = 0; key < shape_.channels; key += key_block_) {
-      const int64_t count = std::min(key_block_, shape_.channels - key);
-      for_tiles(rows, [&](auto r, int64_t row) {
-        strip<r>(d_out, row, key, count, log_sum + row, delta + row);
-      });
-      // Lanes beyond the last key gather garbage, which store_transposed leaves behind.
-      T* d_values = shared_ ? d_keys_.get() : d_values_.get();
-      add_transposed_product(
-          q, d_s_.get(), strip_, rows, count, positions, d_keys_.get() + key, padded_);
-      add_transposed_product(
-          d_out, p_.get(), strip_, rows, count, positions, d_values + key, padded_);
-    }
-    at::vec::convert(d_q_.get(), d_q, size);
-  }
-
-  template <int R>
-  LTVR_FLATTEN void strip(
-      const T* d_out, int64_t row, int64_t first_key, int64_t count, const T* log_sum,
-      const T* delta) {
-    constexpr int64_t width = Vec<T>::size();
-    const int64_t positions = shape_.positions, at = row * positions;
-    const Operand<T>& values = shared_ ? keys_ : values_;
-    T* p = p_.get() + row * strip_;
-    T* d_s = d_s_.get() + row * strip_;
-    for_products<R>(
-        scaled_.get() + at, keys_.panels(first_key), count, positions,
-        [&](auto& tile, int64_t key) {
-          tile.each([&](auto r, auto v) {
-            // Above 0 only by rounding, and in the lanes beyond the last key: neither may overflow.
-            const Vec<T> score = at::vec::clamp_max(tile.at[r][v] - Vec<T>(log_sum[r]), Vec<T>(0));
-            exp2(score).store(p + r * strip_ + key + v * width);
-          });
-        });
-    for_products<R>(
-        d_out + at, values.panels(first_key), count, positions, [&](auto& tile, int64_t key) {
-          tile.each([&](auto r, auto v) {
-            const int64_t here = r * strip_ + key + v * width;
-            const Vec<T> d_p = tile.at[r][v] - Vec<T>(delta[r]);
-            (Vec<T>::loadu(p + here) * d_p).store(d_s + here);
-          });
-        });
-    add_weighted_rows<R>(
-        d_s, strip_, keys_.rows(first_key), keys_.panels(first_key), count, positions,
-        d_q_.get() + at);
-  }
-
-  template <typename S>
-  void store_transposed(const T* source, S* target) const {
-    for (int64_t d = 0; d < shape_.channels; ++d) {
-      for (int64_t n = 0; n < shape_.positions; ++n) {
-        target[d * shape_.positions + n] = static_cast<S>(source[n * padded_ + d]);
-      }
-    }
-  }
-
-  Shape shape_;
-  bool shared_;
-  int64_t key_block_;
-  int64_t strip_;  // length of a row of p and d_s: not a power of two, which would share cache sets
-  int64_t padded_;
-  Operand<T> keys_, values_;
-  Buffer<T> q_, scaled_, d_out_, out_, d_q_, p_, d_s_, d_keys_, d_values_;
-};
-
-// ---- The operators ------------------------------------------------------------------------------
 
 Shape check(const Tensor& q, const Tensor& k, const std::optional<Tensor>& v) {
   TORCH_CHECK_VALUE(q.dim() == 3, "q: expected [B, D, N], got shape ", q.sizes());
@@ -363,6 +66,7 @@ Shape check(const Tensor& q, const Tensor& k, const std::optional<Tensor>& v) {
   return {q.size(0), q.size(1), q.size(2)};
 }
 
+template <bool force_units>
 std::tuple<Tensor, Tensor> channel_attention(
     const Tensor& q_, const Tensor& k_, const std::optional<Tensor>& v_) {
   const Shape shape = check(q_, k_, v_);
@@ -371,32 +75,33 @@ std::tuple<Tensor, Tensor> channel_attention(
   Tensor out = at::empty_like(k);
   Tensor lse = at::empty(
       {shape.batch, shape.channels}, q.options().dtype(at::toOpMathType(q.scalar_type())));
-  AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kBFloat16, at::kHalf, q.scalar_type(), "channel_attention", [&] {
-        using S = scalar_t;
-        const S* query = q.const_data_ptr<S>();
-        const S* key = k.const_data_ptr<S>();
-        const S* value = v.defined() ? v.const_data_ptr<S>() : nullptr;
-        S* output = out.mutable_data_ptr<S>();
-        Compute<S>* statistics = lse.mutable_data_ptr<Compute<S>>();
-        const int64_t blocks = shape.blocks();
-        at::parallel_for(0, shape.batch * blocks, 1, [&](int64_t begin, int64_t end) {
-          Forward<Compute<S>> forward(shape);
-          int64_t loaded = -1;
-          for (int64_t task = begin; task < end; ++task) {
-            const int64_t b = task / blocks, row = task % blocks * kBlockRows;
-            const int64_t sample = b * shape.sample(), at = sample + row * shape.positions;
-            if (b != loaded) forward.load(key + sample, value ? value + sample : nullptr);
-            loaded = b;
-            forward.block(
-                query + at, output + at, statistics + b * shape.channels + row,
-                std::min(kBlockRows, shape.channels - row));
-          }
-        });
-      });
+  dispatch(q.scalar_type(), force_units, [&](auto implementation) {
+    using Forward = typename decltype(implementation)::Forward;
+    using S = typename decltype(implementation)::Storage;
+    const S* query = q.const_data_ptr<S>();
+    const S* key = k.const_data_ptr<S>();
+    const S* value = v.defined() ? v.const_data_ptr<S>() : nullptr;
+    S* output = out.mutable_data_ptr<S>();
+    Compute<S>* statistics = lse.mutable_data_ptr<Compute<S>>();
+    const int64_t rows = Forward::rows_in_block(shape), blocks = divide_up(shape.channels, rows);
+    at::parallel_for(0, shape.batch * blocks, 1, [&](int64_t begin, int64_t end) {
+      Forward forward(shape);
+      int64_t loaded = -1;
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t b = task / blocks, row = task % blocks * rows;
+        const int64_t sample = b * shape.sample(), at = sample + row * shape.positions;
+        if (b != loaded) forward.load(key + sample, value ? value + sample : nullptr);
+        loaded = b;
+        forward.block(
+            query + at, output + at, statistics + b * shape.channels + row,
+            std::min(rows, shape.channels - row));
+      }
+    });
+  });
   return {out, lse};
 }
 
+template <bool force_units>
 std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
     const Tensor& d_out_, const Tensor& q_, const Tensor& k_, const std::optional<Tensor>& v_,
     const Tensor& out_, const Tensor& lse_) {
@@ -407,31 +112,56 @@ std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
   const Tensor v = v_ ? v_->contiguous() : Tensor();
   Tensor d_q = at::empty_like(q), d_k = at::empty_like(k);
   Tensor d_v = v.defined() ? at::empty_like(v) : at::empty({0}, k.options());
-  AT_DISPATCH_FLOATING_TYPES_AND2(
-      at::kBFloat16, at::kHalf, q.scalar_type(), "channel_attention_backward", [&] {
-        using S = scalar_t;
-        const S* d_output = d_out.const_data_ptr<S>();
-        const S* query = q.const_data_ptr<S>();
-        const S* key = k.const_data_ptr<S>();
-        const S* value = v.defined() ? v.const_data_ptr<S>() : nullptr;
-        const S* output = out.const_data_ptr<S>();
-        const Compute<S>* statistics = lse.const_data_ptr<Compute<S>>();
-        S* d_query = d_q.mutable_data_ptr<S>();
-        S* d_key = d_k.mutable_data_ptr<S>();
-        S* d_value = d_v.mutable_data_ptr<S>();
-        // The keys' gradients are sums over all query rows: a sample stays with one thread, and
-        // they are added in one order.
-        at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
-          Backward<Compute<S>> backward(shape, value == nullptr);
-          for (int64_t b = begin; b < end; ++b) {
-            const int64_t at = b * shape.sample();
-            backward.sample(
-                d_output + at, query + at, key + at, value ? value + at : nullptr, output + at,
-                statistics + b * shape.channels, d_query + at, d_key + at,
-                value ? d_value + at : nullptr);
-          }
-        });
-      });
+  dispatch(q.scalar_type(), force_units, [&](auto implementation) {
+    using Backward = typename decltype(implementation)::Backward;
+    using S = typename decltype(implementation)::Storage;
+    const S* d_output = d_out.const_data_ptr<S>();
+    const S* query = q.const_data_ptr<S>();
+    const S* key = k.const_data_ptr<S>();
+    const S* value = v.defined() ? v.const_data_ptr<S>() : nullptr;
+    const S* output = out.const_data_ptr<S>();
+    const Compute<S>* statistics = lse.const_data_ptr<Compute<S>>();
+    S* d_query = d_q.mutable_data_ptr<S>();
+    S* d_key = d_k.mutable_data_ptr<S>();
+    S* d_value = d_v.mutable_data_ptr<S>();
+
+    const int64_t rows = Backward::rows_in_block(shape), blocks = divide_up(shape.channels, rows);
+    const int64_t most_parts = divide_up(kFewSamples, std::max<int64_t>(shape.batch, 1));
+    const int64_t rows_in_part = divide_up(blocks, most_parts) * rows;
+    const int64_t parts = divide_up(shape.channels, std::max<int64_t>(rows_in_part, 1));
+    const bool split = parts > 1;
+    const auto sums_of_parts = [&](bool needed) {
+      return at::empty(
+          {needed ? shape.batch : 0, parts, shape.channels, shape.positions}, lse.options());
+    };
+    Tensor k_parts = sums_of_parts(split), v_parts = sums_of_parts(split && value);
+    Compute<S>* key_parts = k_parts.mutable_data_ptr<Compute<S>>();
+    Compute<S>* value_parts = v_parts.mutable_data_ptr<Compute<S>>();
+    at::parallel_for(0, shape.batch * parts, 1, [&](int64_t begin, int64_t end) {
+      Backward backward(shape, value == nullptr);
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t b = task / parts, first = task % parts * rows_in_part;
+        const int64_t last = std::min(first + rows_in_part, shape.channels);
+        const int64_t sample = b * shape.sample(), part = task * shape.sample();
+        backward.load(key + sample, value ? value + sample : nullptr);
+        for (int64_t row = first; row < last; row += rows) {
+          const int64_t at = sample + row * shape.positions;
+          backward.block(
+              d_output + at, query + at, output + at, statistics + b * shape.channels + row,
+              d_query + at, std::min(rows, last - row));
+        }
+        if (split) {
+          backward.store(key_parts + part, value_parts + part);
+        } else {
+          backward.store(d_key + sample, d_value + sample);
+        }
+      }
+    });
+    if (split) {
+      d_k.copy_(k_parts.sum(1));
+      if (value) d_v.copy_(v_parts.sum(1));
+    }
+  });
   return {d_q, d_k, d_v};
 }
 
@@ -439,6 +169,8 @@ std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
 }  // namespace ltvr
 
 TORCH_LIBRARY_IMPL(ltvr, CPU, m) {
-  m.impl("channel_attention", &ltvr::channel_attention);
-  m.impl("channel_attention_backward", &ltvr::channel_attention_backward);
+  m.impl("channel_attention", &ltvr::channel_attention<false>);
+  m.impl("channel_attention_backward", &ltvr::channel_attention_backward<false>);
+  m.impl("_channel_attention_on_bf16_units", &ltvr::channel_attention<true>);
+  m.impl("_channel_attention_backward_on_bf16_units", &ltvr::channel_attention_backward<true>);
 }

@@ -6,12 +6,12 @@
 #include <ATen/OpMathType.h>
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
-#include <c10/core/impl/alloc_cpu.h>
+#include <c10/core/CPUAllocator.h>
 #include <c10/util/Unroll.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
+#include <type_traits>
 
 namespace ltvr {
 
@@ -59,6 +59,13 @@ inline T maximum(const Vec<T>& x) {
   return at::vec::vec_reduce_all<T>([](Vec<T> a, Vec<T> b) { return at::vec::maximum(a, b); }, x);
 }
 
+// x with the lanes from `count` on replaced by `fill`.
+template <typename T>
+inline Vec<T> keep(const Vec<T>& x, int64_t count, T fill) {
+  constexpr int64_t width = Vec<T>::size();
+  return count >= width ? x : Vec<T>::set(Vec<T>(fill), x, std::max<int64_t>(count, 0));
+}
+
 template <typename T>
 T dot(const T* a, const T* b, int64_t size) {
   constexpr int64_t width = Vec<T>::size();
@@ -75,19 +82,16 @@ T dot(const T* a, const T* b, int64_t size) {
   return total;
 }
 
-// Cache-aligned scratch memory of one thread.
+// Cache-aligned scratch memory of one thread, from the allocator of tensors: PyTorch's profiler
+// counts that of the thread it runs on.
 template <typename T>
 class Buffer {
  public:
-  explicit Buffer(int64_t size)
-      : data_(static_cast<T*>(c10::alloc_cpu(std::max<int64_t>(size, 1) * sizeof(T)))) {}
-  T* get() const { return data_.get(); }
+  explicit Buffer(int64_t size) : data_(c10::GetCPUAllocator()->allocate(size * sizeof(T))) {}
+  T* get() const { return static_cast<T*>(data_.get()); }
 
  private:
-  struct Free {
-    void operator()(T* data) const { c10::free_cpu(data); }
-  };
-  std::unique_ptr<T, Free> data_;
+  c10::DataPtr data_;
 };
 
 // `source` in the type to compute in: itself, or converted into `buffer`.

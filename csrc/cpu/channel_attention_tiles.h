@@ -1,0 +1,329 @@
+// The attention by register tiles, in float32 or float64.
+//
+// Strips of scores, kRows rows by a few hundred keys, live in the first-level cache between their
+// two products. Scores carry log2(e), so that probabilities are powers of two.
+#pragma once
+
+#include "channel_attention.h"
+#include "tile.h"
+
+#include <cmath>
+#include <limits>
+
+namespace ltvr::tiles {
+
+constexpr int64_t kBlockRows = 48;
+
+// Keys of one strip: the panels and rows of a block of keys stay in the second-level cache.
+template <typename T>
+int64_t keys_in_block(int64_t positions, int64_t most) {
+  const int64_t fitting = 131072 / static_cast<int64_t>(sizeof(T)) / positions;
+  return std::max<int64_t>(1, std::min(fitting, most) / kPanel<T>) * kPanel<T>;
+}
+
+// The keys or the values of one sample, as they came and transposed (tile.h).
+template <typename T>
+class Operand {
+ public:
+  explicit Operand(const Shape& shape)
+      : shape_(shape),
+        padded_(divide_up(shape.channels, kPanel<T>) * kPanel<T>),
+        converted_(shape.sample()),
+        panels_(padded_ * shape.positions) {}
+
+  template <typename S>
+  void load(const S* source) {
+    rows_ = converted(source, converted_.get(), shape_.sample());
+    const int64_t positions = shape_.positions;
+    for (int64_t key = 0; key < padded_; ++key) {
+      T* column = panels_.get() + key / kPanel<T> * kPanel<T> * positions + key % kPanel<T>;
+      for (int64_t n = 0; n < positions; ++n) {
+        column[n * kPanel<T>] = key < shape_.channels ? rows_[key * positions + n] : T(0);
+      }
+    }
+  }
+
+  const T* rows(int64_t key = 0) const { return rows_ + key * shape_.positions; }
+  const T* panels(int64_t key = 0) const { return panels_.get() + key * shape_.positions; }
+
+ private:
+  Shape shape_;
+  int64_t padded_;
+  Buffer<T> converted_;
+  Buffer<T> panels_;
+  const T* rows_ = nullptr;
+};
+
+template <typename T>
+void scale_rows(const T* source, T* target, int64_t size) {
+  at::vec::map([](Vec<T> x) { return x * Vec<T>(static_cast<T>(kLog2e)); }, target, source, size);
+}
+
+// ---- Forward ------------------------------------------------------------------------------------
+
+// What a row's scores are shifted by before exp, so that it neither overflows nor vanishes.
+//
+// With k the keys' mean and r their largest distance from it, all scores of q lie within |q| r of
+// q . k, and one of them at q . k or above: mostly near enough for that to be the shift. Where it
+// is not, the row's maximum, at the cost of one more product.
+template <typename T>
+class Shift {
+ public:
+  explicit Shift(const Shape& shape) : shape_(shape), mean_(shape.positions) {}
+
+  void load(const Operand<T>& keys) {
+    const int64_t positions = shape_.positions;
+    T* mean = mean_.get();
+    std::fill_n(mean, positions, T(0));
+    for (int64_t d = 0; d < shape_.channels; ++d) {
+      const T* key = keys.rows(d);
+      for (int64_t n = 0; n < positions; ++n) mean[n] += key[n] / shape_.channels;
+    }
+    T largest = 0;
+    for (int64_t d = 0; d < shape_.channels; ++d) {
+      const T* key = keys.rows(d);
+      T distance = 0;
+      for (int64_t n = 0; n < positions; ++n) distance += (key[n] - mean[n]) * (key[n] - mean[n]);
+      largest = distance <= largest ? largest : distance;  // a NaN stays
+    }
+    radius_ = std::sqrt(largest);
+  }
+
+  template <int R>
+  void of_rows(const T* q, const Operand<T>& keys, T* shift) const {
+    const int64_t positions = shape_.positions;
+    bool near = true;
+    for (int r = 0; r < R; ++r) {
+      const T* row = q + r * positions;
+      shift[r] = dot(row, mean_.get(), positions);
+      near = near && std::sqrt(dot(row, row, positions)) * radius_ <= kNear;
+    }
+    if (near) return;
+
+    constexpr T lowest = -std::numeric_limits<T>::infinity();
+    Vec<T> highest[R];
+    c10::ForcedUnroll<R>{}([&](auto r) { highest[r] = Vec<T>(lowest); });
+    for_products<R>(q, keys.panels(), shape_.channels, positions, [&](auto& tile, int64_t key) {
+      tile.each([&](auto r, auto v) {
+        const int64_t left = shape_.channels - key - v * Vec<T>::size();
+        highest[r] = at::vec::maximum(highest[r], keep(tile.at[r][v], left, lowest));
+      });
+    });
+    c10::ForcedUnroll<R>{}([&](auto r) { shift[r] = maximum(highest[r]); });
+  }
+
+ private:
+  // 2^80 leaves room in float32 for sums over the keys, of probabilities times values.
+  static constexpr T kNear = 80;
+
+  Shape shape_;
+  Buffer<T> mean_;
+  T radius_ = 0;
+};
+
+template <typename T>
+class Forward {
+ public:
+  explicit Forward(const Shape& shape)
+      : shape_(shape),
+        key_block_(keys_in_block<T>(shape.positions, 512)),
+        keys_(shape),
+        values_(shape),
+        shift_(shape),
+        q_(kBlockRows * shape.positions),
+        scaled_(kBlockRows * shape.positions),
+        out_(kBlockRows * shape.positions),
+        strip_(kRows * key_block_) {}
+
+  static int64_t rows_in_block(const Shape&) { return kBlockRows; }
+
+  template <typename S>
+  void load(const S* k, const S* v) {
+    keys_.load(k);
+    shift_.load(keys_);
+    shared_ = v == nullptr;
+    if (!shared_) values_.load(v);
+  }
+
+  // Rows [0, rows) of q, out and lse.
+  template <typename S>
+  void block(const S* q, S* out, T* lse, int64_t rows) {
+    const int64_t positions = shape_.positions, size = rows * positions;
+    scale_rows(converted(q, q_.get(), size), scaled_.get(), size);
+    T shift[kBlockRows], total[kBlockRows] = {};
+    for_tiles(rows, [&](auto r, int64_t row) {
+      shift_.template of_rows<r>(scaled_.get() + row * positions, keys_, shift + row);
+    });
+
+    std::fill_n(out_.get(), size, T(0));
+    for (int64_t key = 0; key < shape_.channels; key += key_block_) {
+      const int64_t count = std::min(key_block_, shape_.channels - key);
+      for_tiles(rows, [&](auto r, int64_t row) {
+        strip<r>(row, key, count, shift + row, total + row);
+      });
+    }
+
+    for (int64_t row = 0; row < rows; ++row) {
+      T* line = out_.get() + row * positions;
+      const T scale = 1 / total[row];
+      for (int64_t n = 0; n < positions; ++n) line[n] *= scale;
+      lse[row] = (std::log2(total[row]) + shift[row]) / static_cast<T>(kLog2e);
+    }
+    at::vec::convert(out_.get(), out, size);
+  }
+
+ private:
+  template <int R>
+  LTVR_FLATTEN void strip(int64_t row, int64_t first_key, int64_t count, const T* shift, T* total) {
+    const int64_t positions = shape_.positions;
+    const Operand<T>& values = shared_ ? keys_ : values_;
+    Vec<T> sums[R];
+    c10::ForcedUnroll<R>{}([&](auto r) { sums[r] = Vec<T>(0); });
+    const T* q = scaled_.get() + row * positions;
+    for_products<R>(q, keys_.panels(first_key), count, positions, [&](auto& tile, int64_t key) {
+      const bool whole = key + kPanel<T> <= count;
+      tile.each([&](auto r, auto v) {
+        constexpr int64_t width = Vec<T>::size();
+        Vec<T> p = exp2(tile.at[r][v] - Vec<T>(shift[r]));
+        if (!whole) p = keep(p, count - key - v * width, T(0));
+        sums[r] = sums[r] + p;
+        p.store(strip_.get() + r * key_block_ + key + v * width);
+      });
+    });
+    c10::ForcedUnroll<R>{}([&](auto r) { total[r] += sum(sums[r]); });
+    add_weighted_rows<R>(
+        strip_.get(), key_block_, values.rows(first_key), values.panels(first_key), count,
+        positions, out_.get() + row * positions);
+  }
+
+  Shape shape_;
+  int64_t key_block_;
+  bool shared_ = false;
+  Operand<T> keys_, values_;
+  Shift<T> shift_;
+  Buffer<T> q_, scaled_, out_, strip_;
+};
+
+// ---- Backward -----------------------------------------------------------------------------------
+//
+// p = exp(s - lse), dp = d_out v^T, ds = p (dp - delta) with delta = rowsum(d_out out);
+// d_q = ds k, d_k = ds^T q, d_v = p^T d_out.
+
+template <typename T>
+class Backward {
+ public:
+  Backward(const Shape& shape, bool shared)
+      : shape_(shape),
+        shared_(shared),
+        key_block_(keys_in_block<T>(shape.positions, 256)),
+        strip_(key_block_ + kPanel<T>),
+        padded_(divide_up(shape.channels, kPanel<T>) * kPanel<T>),
+        keys_(shape),
+        values_(shape),
+        q_(kBlockRows * shape.positions),
+        scaled_(kBlockRows * shape.positions),
+        d_out_(kBlockRows * shape.positions),
+        out_(kBlockRows * shape.positions),
+        d_q_(kBlockRows * shape.positions),
+        p_(kBlockRows * strip_),
+        d_s_(kBlockRows * strip_),
+        d_keys_(padded_ * shape.positions),
+        d_values_(shared ? 0 : padded_ * shape.positions) {}
+
+  static int64_t rows_in_block(const Shape&) { return kBlockRows; }
+
+  template <typename S>
+  void load(const S* k, const S* v) {
+    keys_.load(k);
+    if (!shared_) values_.load(v);
+    std::fill_n(d_keys_.get(), padded_ * shape_.positions, T(0));
+    if (!shared_) std::fill_n(d_values_.get(), padded_ * shape_.positions, T(0));
+  }
+
+  template <typename S>
+  void block(
+      const S* d_out_, const S* q_, const S* out_, const T* lse, S* d_q, int64_t rows) {
+    const int64_t positions = shape_.positions, size = rows * positions;
+    const T* q = converted(q_, this->q_.get(), size);
+    const T* d_out = converted(d_out_, this->d_out_.get(), size);
+    const T* out = converted(out_, this->out_.get(), size);
+    scale_rows(q, scaled_.get(), size);
+    T log_sum[kBlockRows], delta[kBlockRows];
+    for (int64_t row = 0; row < rows; ++row) {
+      log_sum[row] = lse[row] * static_cast<T>(kLog2e);
+      delta[row] = dot(d_out + row * positions, out + row * positions, positions);
+    }
+
+    std::fill_n(d_q_.get(), size, T(0));
+    for (int64_t key = 0; key < shape_.channels; key += key_block_) {
+      const int64_t count = std::min(key_block_, shape_.channels - key);
+      for_tiles(rows, [&](auto r, int64_t row) {
+        strip<r>(d_out, row, key, count, log_sum + row, delta + row);
+      });
+      // Lanes beyond the last key gather garbage, which store_transposed leaves behind.
+      T* d_values = shared_ ? d_keys_.get() : d_values_.get();
+      add_transposed_product(
+          q, d_s_.get(), strip_, rows, count, positions, d_keys_.get() + key, padded_);
+      add_transposed_product(
+          d_out, p_.get(), strip_, rows, count, positions, d_values + key, padded_);
+    }
+    at::vec::convert(d_q_.get(), d_q, size);
+  }
+
+  template <typename S>
+  void store(S* d_k, S* d_v) const {
+    store_transposed(d_keys_.get(), d_k);
+    if (!shared_) store_transposed(d_values_.get(), d_v);
+  }
+
+ private:
+  template <int R>
+  LTVR_FLATTEN void strip(
+      const T* d_out, int64_t row, int64_t first_key, int64_t count, const T* log_sum,
+      const T* delta) {
+    constexpr int64_t width = Vec<T>::size();
+    const int64_t positions = shape_.positions, at = row * positions;
+    const Operand<T>& values = shared_ ? keys_ : values_;
+    T* p = p_.get() + row * strip_;
+    T* d_s = d_s_.get() + row * strip_;
+    for_products<R>(
+        scaled_.get() + at, keys_.panels(first_key), count, positions,
+        [&](auto& tile, int64_t key) {
+          tile.each([&](auto r, auto v) {
+            // Above 0 only by rounding, and in the lanes beyond the last key: neither may overflow.
+            const Vec<T> score = at::vec::clamp_max(tile.at[r][v] - Vec<T>(log_sum[r]), Vec<T>(0));
+            exp2(score).store(p + r * strip_ + key + v * width);
+          });
+        });
+    for_products<R>(
+        d_out + at, values.panels(first_key), count, positions, [&](auto& tile, int64_t key) {
+          tile.each([&](auto r, auto v) {
+            const int64_t here = r * strip_ + key + v * width;
+            const Vec<T> d_p = tile.at[r][v] - Vec<T>(delta[r]);
+            (Vec<T>::loadu(p + here) * d_p).store(d_s + here);
+          });
+        });
+    add_weighted_rows<R>(
+        d_s, strip_, keys_.rows(first_key), keys_.panels(first_key), count, positions,
+        d_q_.get() + at);
+  }
+
+  template <typename S>
+  void store_transposed(const T* source, S* target) const {
+    for (int64_t d = 0; d < shape_.channels; ++d) {
+      for (int64_t n = 0; n < shape_.positions; ++n) {
+        target[d * shape_.positions + n] = static_cast<S>(source[n * padded_ + d]);
+      }
+    }
+  }
+
+  Shape shape_;
+  bool shared_;
+  int64_t key_block_;
+  int64_t strip_;  // length of a row of p and d_s: not a power of two, which would share cache sets
+  int64_t padded_;
+  Operand<T> keys_, values_;
+  Buffer<T> q_, scaled_, d_out_, out_, d_q_, p_, d_s_, d_keys_, d_values_;
+};
+
+}  // namespace ltvr::tiles
