@@ -17,6 +17,8 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/plan_synthesis.py
+	$(BIN)/python bench/afa_throughput.py
+	$(BIN)/python bench/afa_throughput.py --train-step --dtype fp32
 
 # torch first: the extension is compiled against the torch that will load it.
 $(READY): setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)

@@ -31,7 +31,7 @@ using at::Tensor;
 // The keys' gradients are sums over all query rows. Below this many samples the rows are split into
 // parts with sums of their own, added in one order: more threads find work, and however many there
 // are, the result is the same.
-constexpr int64_t kFewSamples = 8;
+constexpr int64_t kFewSamples = 4;
 
 template <typename S>
 struct OnTiles {
