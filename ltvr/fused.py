@@ -131,11 +131,12 @@ class _Augment(Function):
         d_x_att += d_z.to(x.dtype).unsqueeze(2)
         d_out = _product(d_x_att, w_v.T) if v is None else d_x_att
         d_q, d_k, d_v = kernels.channel_attention_backward(d_out, q, k, v, out, lse)
-        d_v = d_value if v is None else d_v.add_(d_value)
+        d_v = d_value if options.shared else d_v.add_(d_value)
+        del v, d_value  # the products of d_x are where the most is held
         scale = 1 / math.sqrt(positions)
         if options.linear:
             d_w_v = _weight_gradient(x, d_v)
-            if v is None:
+            if options.shared:
                 d_w_v += _weight_gradient(out, d_x_att)
             d_a = _weight_gradient(x, d_q) * scale
             d_w_q, d_w_k = d_a @ w_k.to(d_a.dtype), d_a.T @ w_q.to(d_a.dtype)
