@@ -110,7 +110,7 @@ def describe(launch: Launch, capability: int) -> dict[str, Any]:
 
 
 HEADER = (
-    f"{'kernel':38}{'arch':>5}{'tile':>14}{'warps':>6}{'regs':>5}{'spill':>6}{'shared':>8}"
+    f"{'kernel':38}{'arch':>5}{'tile':>14}{'warps':>6}{'regs':>5}{'spill':>6}{'shared/limit':>14}"
     f"{'occ.':>6}{'mma':>5}{'loop mma/exp/other':>20}{'MB':>7}{'GFLOP':>7}"
     f"{'A100 us':>9}{'H100 us':>9}"
 )
@@ -123,7 +123,8 @@ def line(row: dict[str, Any]) -> str:
     loop = "/".join(str(row["loop"][pipe]) for pipe in ("matrix", "special", "other"))
     return (
         f"{row['kernel']:38}{row['arch']:>5}{'x'.join(map(str, blocks)):>14}{c['num_warps']:>6}"
-        f"{row['registers']:>5}{row['spilled']:>6}{row['shared']:>8}{row['occupancy']:>6.0%}"
+        f"{row['registers']:>5}{row['spilled']:>6}"
+        f"{row['shared']:>7}/{row['shared_limit']:<6}{row['occupancy']:>6.0%}"
         f"{row['matrix']:>5}{loop:>20}{row['bytes'] / 1e6:>7.0f}{row['operations'] / 1e9:>7.0f}"
         f"{row['floor_us']['A100']:>9.1f}{row['floor_us']['H100']:>9.1f}"
     )

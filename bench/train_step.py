@@ -46,7 +46,7 @@ def training_step(
             if insert_after is None:
                 logits, everything = model(images), targets
             else:
-                plan = plan_synthesis(labels, seed=0, step=0).to(device, non_blocking=True)
+                plan = plan_synthesis(labels, seed=0, step=0).to(device)
                 logits, everything = model.forward_augmented(images, targets, plan)
         return lay_back_loss(logits.float(), everything, batch, 2.0).total
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ltvr import functional, reference
 from ltvr.planning import SynthesisPlan, plan_synthesis
 from ltvr.reference import MaskAxis, Projection
+from ltvr.transfer import to_device
 
 __all__ = ["AFA", "Initialisation"]
 
@@ -173,7 +174,7 @@ class AFA(nn.Module):
             ValueError, TypeError: features or labels that do not fit, by name.
         """
         plan = plan_synthesis(labels, gamma=gamma, alpha=alpha, seed=seed, step=step)
-        return self.augment_planned(x, labels.to(x.device), plan.to(x.device, non_blocking=True))
+        return self.augment_planned(x, to_device(labels, x.device), plan.to(x.device))
 
     def augment_planned(
         self, x: Tensor, labels: Tensor, plan: SynthesisPlan

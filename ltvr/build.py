@@ -43,7 +43,7 @@ def choose_backend(config: Config, device: torch.device) -> str:
     try:
         return resolve_backend("triton" if device.type == "cuda" else "cpp", device)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"--fused: {error}; or run without --fused") from None
+        raise UserError(f"--fused: {error}; or run the reference with --no-fused") from None
 
 
 def build_model(config: Config, num_classes: int, backend: str | None = None) -> LTVR:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import math
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -113,14 +114,21 @@ class Config:
         at_least: dict[str, float] = {
             "gamma": 0, "alpha": 0, "loss_weight": 0, "lay_back_epoch": 0, "reduction": 1,
             "image_size": 1, "imbalance": 1, "crop_padding": 0, "workers": 0, "epochs": 0,
-            "batch_size": 1, "accumulate": 1, "lr": 0, "lr_batch": 0, "crt_epochs": 0, "crt_lr": 0,
+            "batch_size": 1, "accumulate": 1, "lr": 0, "lr_batch": 0, "crt_epochs": 1, "crt_lr": 0,
             "eval_batch_size": 1, "ema": 0, "warmup_epochs": 0, "weight_decay": 0, "momentum": 0,
             "seed": 0, "data_seed": 0,
         }  # fmt: skip
         for name, low in at_least.items():
             value = getattr(self, name)
-            if not value >= low:
-                raise UserError(f"{name} = {value}: expected at least {low}")
+            if not low <= value < math.inf:
+                raise UserError(f"{name} = {value}: expected at least {low}, and finite")
+        if self.gamma > 100:
+            raise UserError(f"gamma = {self.gamma}: expected at most 100 generated a real sample")
+        if self.method == "ltvr" and 0 < self.epochs <= self.lay_back_epoch:
+            raise UserError(
+                f"lay_back_epoch = {self.lay_back_epoch}: expected below epochs = {self.epochs}, "
+                "or nothing is ever generated; lower --lay-back-epoch (the paper's is a third)"
+            )
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"batch_size = {self.batch_size}: expected a multiple of accumulate = "

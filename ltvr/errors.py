@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-__all__ = ["UserError", "run"]
+__all__ = ["Diverged", "UserError", "run"]
 
 
 class UserError(Exception):
     """What is wrong, what was expected and what to do, in one line."""
+
+
+class Diverged(UserError):
+    """A loss that is no longer a number: to go on with the same settings would not help."""
 
 
 def run(main: Callable[[], int | None]) -> None:

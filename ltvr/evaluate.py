@@ -24,6 +24,8 @@ def main() -> None:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
     arguments = p.parse_args()
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise UserError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
     model, config, run, _ = load_trained(arguments.run, arguments.device, arguments.fused)
     data = load_data(config)
     run.check_manifest(manifest(data, config))

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ltvr import ops
+from ltvr.transfer import to_device
 
 __all__ = [
     "IGNORED",
@@ -76,13 +77,9 @@ class SynthesisPlan(NamedTuple):
         """G, the number of generated rows."""
         return self.labels.shape[0]
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> SynthesisPlan:
-        """Copy to ``device``; asynchronous with ``non_blocking=True`` from pinned memory."""
-        return SynthesisPlan(*(t.to(device, non_blocking=non_blocking) for t in self))
-
-    def pin_memory(self) -> SynthesisPlan:
-        """Copy to page-locked host memory, from which a device copies asynchronously."""
-        return SynthesisPlan(*(t.pin_memory() for t in self))
+    def to(self, device: torch.device | str) -> SynthesisPlan:
+        """Copy to ``device``, without a wait for it."""
+        return SynthesisPlan(*(to_device(t, device) for t in self))
 
     def padded(self, rows: int) -> SynthesisPlan:
         """Lengthen to ``rows`` generated rows, so that every batch has the same shapes.

@@ -12,6 +12,10 @@ from ltvr.errors import UserError
 
 __all__ = ["Run"]
 
+NETWORK = ("method", "backbone", "stem", "image_size")
+AFA = ("insert_after", "reduction", "projection", "mask_axis", "mask_gain", "attention_addition")
+"""With those above, the fields that decide what a model's weights mean."""
+
 
 class Run:
     """The files of one run.
@@ -73,9 +77,24 @@ class Run:
         found = [p for p in out.glob("*/last.pt") if not (p.parent / "summary.json").is_file()]
         return cls(max(found, key=lambda p: p.stat().st_mtime).parent) if found else None
 
-    def config(self) -> Config:
-        """Read the configuration of the run."""
-        return load_config(str(self.folder / "config.yaml"))
+    def config(self, overrides: dict[str, Any] | None = None) -> Config:
+        """Read the configuration of the run, and lay ``overrides`` over it."""
+        return load_config(str(self.folder / "config.yaml"), overrides)
+
+    def check_architecture(self, config: Config) -> None:
+        """Refuse a configuration to whose model this run's weights would mean other things.
+
+        Raises:
+            UserError: the first field that differs.
+        """
+        own = self.config()
+        for name in NETWORK if config.method == "baseline" else (*NETWORK, *AFA):
+            there, here = getattr(own, name), getattr(config, name)
+            if there != here:
+                raise UserError(
+                    f"{self.folder} is of another architecture: {name} is {there} there and {here} "
+                    "here; leave out --preset to take its configuration"
+                )
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest of the run's data."""

@@ -17,7 +17,7 @@ from ltvr.config import Config, Parser, add_config_arguments, load_config, overr
 from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
 from ltvr.environment import environment
-from ltvr.errors import UserError
+from ltvr.errors import Diverged, UserError
 from ltvr.metrics import table
 from ltvr.report import named_stages, write_report
 from ltvr.runs import Run
@@ -37,13 +37,20 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"Presets: {', '.join(presets())}. Any field below overrides the preset; "
         "in brackets, its value where neither is given.",
     )
-    p.add_argument("--preset", default="digits", help="a preset's name or a YAML file (digits)")
+    p.add_argument(
+        "--preset", help="a preset's name or a YAML file (digits; with --from, the run's own)"
+    )
     p.add_argument("--out", default="runs", help="folder of run folders (runs)")
     p.add_argument("--name", help="of the run folder; default: preset, method, seed and time")
     p.add_argument(
         "--stage", choices=("1", "2", "both"), default="both", help="what to train (both)"
     )
-    p.add_argument("--from", dest="source", help="run folder or .pt that stage 2 alone starts from")
+    p.add_argument(
+        "--from",
+        dest="source",
+        metavar="RUN",
+        help="run folder, or a checkpoint in it, that stage 2 alone starts from",
+    )
     p.add_argument(
         "--resume", metavar="PATH|auto", help="go on with a run; auto: the newest of --out"
     )
@@ -52,22 +59,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(
-    config: Config, folder: Path, *, stages: tuple[int, ...] = (1, 2), source: str | None = None
+    config: Config, folder: Path, *, stages: tuple[int, ...] = (1, 2), source: Path | None = None
 ) -> dict[str, Any]:
     """Train a new run in ``folder``; return its summary (also ``summary.json``).
 
     Raises:
         UserError: configuration, data or source that do not fit.
     """
+    if source is not None:
+        Run.open(source).check_architecture(config)
     data = load_data(config)
-    described = manifest(data, config)
-    run = Run.create(folder, config, described)
+    counts = data.counts
+    left_out = f"; --imbalance {config.imbalance:g} left out {data.left_out}, 1 keeps them"
+    print(
+        f"{len(data.train)} training images of {len(counts)} classes, {counts.max()} to "
+        f"{counts.min()} a class{left_out if data.left_out else ''}"
+    )
+    run = Run.create(folder, config, manifest(data, config))
+    command = " ".join(["python -m ltvr.train", *sys.argv[1:]])
+    run.write("stages.json", {"stages": list(stages), "command": command})
     trainer = Trainer(config, data, run)
     if source is not None:
-        path = Path(source)
-        path = path if path.suffix == ".pt" else Run.open(path).stage1
+        path = source if source.suffix == ".pt" else Run.open(source).stage1
         trainer.start_from(load_checkpoint(path)["model"], path)
-    return _finish(trainer, stages)
+    return _finish(trainer)
 
 
 def resume(run: Run) -> dict[str, Any]:
@@ -81,18 +96,16 @@ def resume(run: Run) -> dict[str, Any]:
     config = replace(run.config(), pretrained=False)  # the weights are the checkpoint's
     data = load_data(config)
     run.check_manifest(manifest(data, config))
-    stages = tuple(json.loads((run.folder / "stages.json").read_text())["stages"])
     trainer = Trainer(config, data, run)
     trainer.resume()
-    return _finish(trainer, stages)
+    return _finish(trainer)
 
 
-def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
+def _finish(trainer: Trainer) -> dict[str, Any]:
     run, config = trainer.run, trainer.config
-    run.write("stages.json", {"stages": list(stages)})
-    began = time.perf_counter()
+    started = json.loads((run.folder / "stages.json").read_text())
     try:
-        metrics = trainer.fit(stages)
+        metrics = trainer.fit(tuple(started["stages"]))
     except KeyboardInterrupt:
         if not run.last.is_file():
             raise UserError("stopped before the first step; nothing to resume") from None
@@ -100,7 +113,7 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
             f"stopped; go on with: python -m ltvr.train --resume {run.folder}"
         ) from None
     except UserError as error:
-        if not run.last.is_file():
+        if isinstance(error, Diverged) or not run.last.is_file():
             raise
         raise UserError(f"{error}. Then: python -m ltvr.train --resume {run.folder}") from None
     summary = {
@@ -108,9 +121,9 @@ def _finish(trainer: Trainer, stages: tuple[int, ...]) -> dict[str, Any]:
         "method": config.method,
         "backend": trainer.model.afa.backend if trainer.model.afa is not None else None,
         "lr": {f"stage{n}": Stage.of(config, n).lr for n in (1, 2)},
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(sum(r["seconds"] + r["eval_seconds"] for r in run.records()), 1),
         "environment": environment(trainer.device),
-        "command": " ".join(["python -m ltvr.train", *sys.argv[1:]]),
+        "command": started["command"],
         "seed": config.seed,
     }
     run.write("summary.json", summary)
@@ -139,20 +152,27 @@ def main() -> None:
         print(f"resuming {run.folder}")
         summary = resume(run)
     else:
-        config = load_config(arguments.preset, overrides)
         if arguments.stage == "2" and not arguments.source:
             raise UserError("--stage 2 needs --from RUN, the run of stage 1")
         if arguments.source and arguments.stage != "2":
             raise UserError("--from is for --stage 2; add --stage 2")
+        source = Path(arguments.source) if arguments.source else None
+        preset = arguments.preset or "digits"
+        config = (
+            Run.open(source).config(overrides)
+            if source and not arguments.preset
+            else load_config(preset, overrides)
+        )
         stages = (1, 2) if arguments.stage == "both" else (int(arguments.stage),)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        label = f"{Path(arguments.preset).stem}-{config.method}-seed{config.seed}-{stamp}"
+        named = "crt" if source else Path(preset).stem
+        label = f"{named}-{config.method}-seed{config.seed}-{stamp}"
         folder = Path(arguments.out) / (arguments.name or label)
         device = choose_device(config.device)
         backend = choose_backend(config, device)
         method = f"{config.method} ({backend})" if config.method == "ltvr" else config.method
         print(f"{method} on {config.dataset}, {device.type}, run folder {folder}")
-        summary = train(config, folder, stages=stages, source=arguments.source)
+        summary = train(config, folder, stages=stages, source=source)
         run = Run.open(folder)
     print(f"\n{table(named_stages(summary['metrics']))}\n\nreport: {run.report}")
 

@@ -18,7 +18,7 @@ from ltvr.config import Config
 from ltvr.data.batches import Batches, mix
 from ltvr.data.datasets import Data
 from ltvr.data.samplers import epoch_order
-from ltvr.errors import UserError
+from ltvr.errors import Diverged, UserError
 from ltvr.interrupt import Interrupt
 from ltvr.losses import generates, lay_back_loss
 from ltvr.metrics import evaluate
@@ -26,6 +26,7 @@ from ltvr.planning import SynthesisPlan, most_generated, plan_synthesis
 from ltvr.progress import Curves, epoch_line, progress
 from ltvr.runs import Run
 from ltvr.stage import Stage, StageState
+from ltvr.transfer import to_device
 
 __all__ = ["Trainer"]
 
@@ -197,9 +198,10 @@ class Trainer:
             raise
         means = state.totals.means()
         if not np.isfinite(means["real_loss"] or 0.0):
-            raise UserError(
+            raise Diverged(
                 f"the loss became {means['real_loss']} in epoch {state.epoch + 1} of stage "
-                f"{stage.number}; lower --lr (last.pt holds the epoch before)"
+                f"{stage.number}; start again with a lower "
+                f"{'--lr' if stage.number == 1 else '--crt-lr'} or with --warmup-epochs"
             )
         seconds = time.perf_counter() - began
         return {
@@ -233,8 +235,8 @@ class Trainer:
             if config.fixed_size:
                 classes = len(self.data.classes)
                 plan = plan.padded(most_generated(len(labels), config.gamma, classes))
-            plan = plan.to(device, non_blocking=True)
-        targets = labels.to(device, non_blocking=True)
+            plan = plan.to(device)
+        targets = to_device(labels, device)
         with autocast(config, device):
             if stage.number == 2:
                 with torch.no_grad():

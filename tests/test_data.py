@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ltvr.config import Config
 from ltvr.data.batches import Batches, mix
-from ltvr.data.datasets import Split, load_data
+from ltvr.data.datasets import Split, load_data, read_image
 from ltvr.data.longtail import longtail_counts, longtail_indices
 from ltvr.data.manifest import manifest
 from ltvr.data.samplers import epoch_order
@@ -110,6 +111,9 @@ def test_folder_of_any_image_type(tmp_path, write_images):
     assert data.test.labels.tolist() == [0, 1, 1] and data.val.labels.tolist() == [1]
     resized = load_data(replace(config, image_size=16))
     assert resized.train.images.shape == (7, 3, 16, 16)
+    deep = np.array([[0, 255], [256, 65535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert np.array(read_image(tmp_path / "deep.png"))[..., 2].tolist() == [[0, 0], [1, 255]]
     on_disk = load_data(replace(config, image_size=65))
     assert on_disk.train.images == [tmp_path / "train" / f for f in files]
 

@@ -45,6 +45,10 @@ def refused(command, tmp_path, monkeypatch):
         ("--batch-size 30 --accumulate 4", ["batch_size = 30", "multiple of accumulate = 4"]),
         ("--batch-size 5000", ["batch_size = 5000", "only 444 training images", "lower it"]),
         ("--seed -1", ["seed = -1", "at least 0"]),
+        ("--alpha inf", ["alpha = inf", "finite"]),
+        ("--gamma 1e12", ["gamma = 1000000000000.0", "at most 100"]),
+        ("--crt-epochs 0", ["crt_epochs = 0", "at least 1"]),
+        ("--epochs 10 --lay-back-epoch 10", ["lay_back_epoch = 10", "nothing is ever generated"]),
         ("--data-seed -1", ["data_seed = -1", "at least 0"]),
         ("--ema 1", ["ema = 1.0", "below 1"]),
         ("--std 1 1 0", ["std above 0"]),
@@ -57,7 +61,7 @@ def refused(command, tmp_path, monkeypatch):
         ("--stage 2", ["--stage 2 needs --from RUN"]),
         ("--from there", ["--from is for --stage 2"]),
         ("--stage 2 --from there", ["there is no run", "name a run folder"]),
-        ("--stage 2 --from there.pt", ["checkpoint there.pt is missing"]),
+        ("--stage 2 --from there.pt", ["there.pt is no run", "name a run folder"]),
         ("--resume there", ["there is no run", "name a run folder"]),
         ("--resume auto", ["no unfinished run in runs"]),
         ("--resume auto --lr 1", ["drop the other options"]),
@@ -205,9 +209,14 @@ def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_pat
 
 
 def test_weights_of_another_architecture(finished, refused, tmp_path):
-    arguments = ["--stage", "2", "--from", finished, "--stem", "stride2"]
-    for other in ("--backbone resnext14_8x4d", "--image-size 32", "--method baseline"):
-        words = ["stage1.pt is of another architecture", "config.yaml"]
+    arguments = ["--stage", "2", "--from", finished]
+    for other in (
+        "--image-size 32",
+        "--method baseline",
+        "--mask-gain 3",
+        "--preset cifar10-ir100",
+    ):
+        words = ["finished is of another architecture", "there and", "leave out --preset"]
         refused(ltvr.train, [*arguments, *other.split()], *words)
     copy = shutil.copytree(finished, tmp_path / "copy")
     save_config(tiny_config(backbone="resnext14_8x4d"), copy / "config.yaml")
@@ -251,7 +260,7 @@ def large(tmp_path, write_images):
     write_images(tmp_path / "test", [f"{k}/{i}.png" for k in "ab" for i in range(3)], size=72)
     config = tiny_config(
         dataset="folder", root=str(tmp_path), image_size=72, imbalance=1.0, batch_size=8, workers=1,
-        augmentation="imagenet", epochs=1,
+        augmentation="imagenet", epochs=1, lay_back_epoch=0,
     )  # fmt: skip
     save_config(config, tmp_path / "large.yaml")
     return "--preset", tmp_path / "large.yaml", "--out", tmp_path, "--stage", 1
@@ -283,5 +292,5 @@ def test_fused_without_its_kernels_says_why(monkeypatch):
     assert choose_backend(Config(fused=True), cpu) == "cpp"
     assert choose_backend(Config(), cpu) == "reference"
     monkeypatch.setattr(ops, "_why_missing", "not built; install g++")
-    with pytest.raises(UserError, match=r"--fused: .* install g.* without --fused"):
+    with pytest.raises(UserError, match=r"--fused: .* install g.* with --no-fused"):
         choose_backend(Config(fused=True), cpu)

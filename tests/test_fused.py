@@ -100,6 +100,8 @@ CASES = [
     ((1, 70, 8, 8), {}),
     ((2, 24, 14, 14), {"mask_axis": "channel"}),
     ((4, 17, 3, 5), {"gamma": 0.0}),
+    ((1, 20, 12, 12), {"mask_gain": 2.0}),
+    ((1, 18, 16, 16), {}),
     ((3, 19, 1, 1), {"mask_axis": "channel", "attention_addition": False}),
     ((4, 36, 3, 3), {"projection": "conv1x1", "mask_axis": "channel"}),
     ((2, 53, 4, 4), {"projection": "conv1x1", "mask_gain": 0.5}),
@@ -249,6 +251,14 @@ def test_large_scores_stay_finite(size, backend):
     if backend == "cpp":
         results += attention(BF16_UNITS, *(t if t is None else t.bfloat16() for t in arguments))
     assert all(t.isfinite().all() for t in results)
+
+
+@needs_extension
+def test_no_samples():
+    x, weights, labels, plan = problem((0, 8, 2, 2))
+    for backend in ("reference", "cpp"):
+        results = gradients(x, weights, labels, plan, torch.float32, backend, mask_axis="spatial")
+        assert results[0].shape == (0, 8, 2, 2) and not any(t.any() for t in results)
 
 
 def split_arguments(dtype=torch.float32):

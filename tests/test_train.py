@@ -193,12 +193,21 @@ def test_stages_one_at_a_time_give_both_at_once(finished, tmp_path, command, no_
     save_config(tiny_config(), tmp_path / "tiny.yaml")
     options = ("--preset", tmp_path / "tiny.yaml", "--out", tmp_path)
     assert command(ltvr.train, *options, "--name", "first", "--stage", 1)[0] == 0
-    second = (*options, "--name", "second", "--stage", 2, "--from", tmp_path / "first")
+    second = ("--out", tmp_path, "--name", "second", "--stage", 2, "--from", tmp_path / "first")
     code, out, _ = command(ltvr.train, *second)
     assert code == 0 and "stage 2 (cRT)" in out
+    assert f"--imbalance 30 left out {1297 - 404}" in out
     together = summary(finished)["metrics"]
     assert summary(tmp_path / "first")["metrics"] == {"stage1": together["stage1"]}
     assert summary(tmp_path / "second")["metrics"] == {"stage2": together["stage2"]}
+
+
+def test_a_diverged_run_says_to_start_again(tmp_path):
+    with pytest.raises(
+        UserError, match="loss became (nan|inf).*start again with a lower --lr"
+    ) as e:
+        ltvr.train.train(tiny_config(lr=1e9), tmp_path / "diverged")
+    assert "--resume" not in str(e.value)
 
 
 # ---- the commands that read a run ----

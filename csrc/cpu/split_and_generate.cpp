@@ -30,7 +30,7 @@ struct Shape {
   int64_t sample() const { return channels * positions; }
   // Channels of a slab: two values for each of the batch in half of a second-level cache.
   int64_t slab() const {
-    return std::clamp<int64_t>(16384 / (batch * positions), 1, channels);
+    return std::clamp<int64_t>(16384 / std::max<int64_t>(batch * positions, 1), 1, channels);
   }
   int64_t slabs() const { return divide_up(channels, slab()); }
 };

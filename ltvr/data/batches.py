@@ -17,6 +17,7 @@ from ltvr.config import Config
 from ltvr.data.datasets import Split, read_image
 from ltvr.data.longtail import Int64Array
 from ltvr.errors import UserError
+from ltvr.transfer import to_device
 
 __all__ = ["Batches", "mix"]
 
@@ -73,7 +74,7 @@ class Batches:
         for step in range(start, steps):
             generator = torch.Generator(self.device).manual_seed(mix(seed, epoch, step))
             rows = chosen[step]
-            images = self._augment(self._memory[rows.to(self.device)], generator)
+            images = self._augment(self._memory[to_device(rows, self.device)], generator)
             yield self._normalise(images), self.labels[rows]
 
     def evaluate(self, batch_size: int) -> Iterator[Batch]:
@@ -83,7 +84,7 @@ class Batches:
             yield from self._read(chosen, None)
             return
         for rows in chosen:
-            yield self._normalise(self._memory[rows.to(self.device)]), self.labels[rows]
+            yield self._normalise(self._memory[to_device(rows, self.device)]), self.labels[rows]
 
     def _normalise(self, images: Tensor) -> Tensor:
         images = (images.to(torch.float32) - self._mean) / self._std

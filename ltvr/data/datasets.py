@@ -21,6 +21,9 @@ __all__ = ["Data", "Split", "in_memory", "load_data", "read_image"]
 IN_MEMORY_PIXELS = 64
 """Folders of images up to this side live in memory, larger ones are read by workers."""
 
+_DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of grey images of 16 bits a pixel."""
+
 LISTS = {
     "imagenet-lt": ("ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt"),
     "places-lt": ("Places_LT_train.txt", "Places_LT_val.txt", "Places_LT_test.txt"),
@@ -63,6 +66,8 @@ class Data:
     val: Split | None
     test: Split
     classes: list[str]
+    left_out: int = 0
+    """Training images that the long-tailed subset does without."""
 
     @property
     def counts(self) -> Int64Array:
@@ -89,7 +94,8 @@ def load_data(config: Config) -> Data:
             int(data.counts.max()), len(data.classes), config.imbalance, config.imbalance_type
         )
         chosen = longtail_indices(data.train.labels, counts, config.data_seed)
-        data = replace(data, train=data.train.take(chosen))
+        left_out = len(data.train) - len(chosen)
+        data = replace(data, train=data.train.take(chosen), left_out=left_out)
     if (data.counts == 0).any():
         k = int(np.argmin(data.counts))
         raise UserError(
@@ -107,6 +113,8 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
+            if image.mode in _DEEP:  # Pillow would clip what is above 255
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
             return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"image {path} is missing; restore it") from None
@@ -250,7 +258,7 @@ def _read_list(root: Path, path: Path) -> Split:
         raise UserError(f"list {path} is missing; put it there or name its folder with --lists")
     images, labels = [], []
     for number, image, label in _lines(path):
-        if not label.isdecimal():
+        if not label.isdecimal() or len(label) > 18:
             raise UserError(f"{path.name} line {number}: label {label!r}: expected an integer >= 0")
         images.append(root / image)
         labels.append(int(label))
