@@ -128,7 +128,8 @@ class Trainer:
             curves.add(record, self.config.epochs if stage.number == 2 else 0)
             if record["eval"]["all"] > state.best:
                 state.best = record["eval"]["all"]
-                save_checkpoint(self.run.best, {"model": state.evaluated.state_dict()})
+                best = {**state.state_dict(), "model": state.evaluated.state_dict()}
+                save_checkpoint(self.run.best, best)
             state.next_epoch()
             self._save(state)
         return self._finish_stage(stage, state)

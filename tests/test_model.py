@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ltvr import LTVR, plan_synthesis
+from ltvr import LTVR, ops, plan_synthesis
 from ltvr.backbone import build_backbone
 from ltvr.losses import lay_back_loss
 from ltvr.split import split_backbone
@@ -43,6 +43,23 @@ def test_any_stage_trains_real_and_generated_rows(insert_after):
     assert all_labels.tolist() == labels.tolist() + plan.labels.tolist()
     lay_back_loss(logits, all_labels, 4, 2.0).total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.skipif(not ops.extension_available(), reason="the C++ extension is not built")
+def test_a_training_step_compiles_whole():
+    model = small(backend="cpp")
+    images, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 4
+    plan = plan_synthesis(labels, seed=0, step=0)
+
+    def loss(images, labels, plan):
+        logits, everything = model.forward_augmented(images, labels, plan)
+        return lay_back_loss(logits, everything, len(images), 2.0).total
+
+    results = []
+    for run in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
+        value = run(images, labels, plan)
+        results.append((value.detach(), *torch.autograd.grad(value, list(model.parameters()))))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("stem", "positions"), [("imagenet", 4), ("stride2", 16), ("cifar", 64)])

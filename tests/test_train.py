@@ -43,8 +43,9 @@ def test_run_folder(finished):
     run = Run.open(finished)
     assert run.config() == tiny_config()
     assert [(r["stage"], r["epoch"]) for r in run.records()] == [(1, 1), (1, 2), (2, 1)]
-    last = torch.load(run.last, weights_only=True)
-    assert {"model", "optimizer", "scaler", "rng", "epoch", "step", "average"} <= set(last)
+    last, best = (torch.load(path, weights_only=True) for path in (run.last, run.best))
+    whole = {"model", "optimizer", "scaler", "rng", "epoch", "step", "average"}
+    assert whole <= set(last) and whole <= set(best)
     assert (last["stage"], last["epoch"], last["step"]) == (2, 1, 0)
 
 
