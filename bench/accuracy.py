@@ -24,7 +24,7 @@ from ltvr.config import load_config
 
 RESULTS = Path(__file__).parent / "results"
 VARIANTS = ("baseline", "ltvr-letter", "ltvr")
-"""The plain backbone, the paper's equations and t = T/3 to the letter, and the preset."""
+"""The plain backbone, the paper's equations, t, lambda and gamma to the letter, and the preset."""
 STAGES = {"stage1": "stage 1", "stage2": "+ cRT"}
 COLUMNS = ("all", "many", "medium", "few")
 
@@ -36,8 +36,8 @@ def settings(variant: str, preset: str) -> list[str]:
     if variant == "ltvr":
         return []
     third = round(load_config(preset).epochs / 3)
-    ones = ["--mask-gain", "1", "--value-scale", "1", "--attention-scale", "1"]
-    return [*ones, "--lay-back-epoch", str(third)]
+    equations = ["--mask-gain", "1", "--value-scale", "1", "--attention-scale", "1"]
+    return [*equations, "--lay-back-epoch", str(third), "--loss-weight", "2", "--gamma", "1"]
 
 
 def train(folder: Path, preset: str, seed: int, options: list[str], threads: int) -> None:
