@@ -261,11 +261,10 @@ class Backward {
         strip<r>(d_out, row, key, count, log_sum + row, delta + row);
       });
       // Lanes beyond the last key gather garbage, which store_transposed leaves behind.
-      T* d_values = shared_ ? d_keys_.get() : d_values_.get();
-      add_transposed_product(
-          q, d_s_.get(), strip_, rows, count, positions, d_keys_.get() + key, padded_);
-      add_transposed_product(
-          d_out, p_.get(), strip_, rows, count, positions, d_values + key, padded_);
+      T* d_keys = d_keys_.get() + key * positions;
+      T* d_values = shared_ ? d_keys : d_values_.get() + key * positions;
+      add_transposed_product(q, d_s_.get(), strip_, rows, count, positions, d_keys);
+      add_transposed_product(d_out, p_.get(), strip_, rows, count, positions, d_values);
     }
     at::vec::convert(d_q_.get(), d_q, size);
   }
@@ -310,9 +309,11 @@ class Backward {
 
   template <typename S>
   void store_transposed(const T* source, S* target) const {
+    const int64_t positions = shape_.positions;
     for (int64_t d = 0; d < shape_.channels; ++d) {
-      for (int64_t n = 0; n < shape_.positions; ++n) {
-        target[d * shape_.positions + n] = static_cast<S>(source[n * padded_ + d]);
+      const T* column = source + d / kPanel<T> * kPanel<T> * positions + d % kPanel<T>;
+      for (int64_t n = 0; n < positions; ++n) {
+        target[d * positions + n] = static_cast<S>(column[n * kPanel<T>]);
       }
     }
   }

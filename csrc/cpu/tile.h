@@ -127,17 +127,18 @@ LTVR_FLATTEN void add_weighted_rows(
   if (n < positions) single_columns(std::integral_constant<int, 1>{});
 }
 
-// c[n, key] += sum over rows of a[row, n] p[row, key], for whole panels of keys.
+// c[n, key] += sum over rows of a[row, n] p[row, key], for whole panels of keys; c in panels, so
+// that it streams through the caches in order.
 template <typename T>
 LTVR_FLATTEN void add_transposed_product(
-    const T* a, const T* p, int64_t p_row, int64_t rows, int64_t count, int64_t positions, T* c,
-    int64_t c_row) {
+    const T* a, const T* p, int64_t p_row, int64_t rows, int64_t count, int64_t positions, T* c) {
   for (int64_t key = 0; key < count; key += kPanel<T>) {
     for_tiles(positions, [&](auto r, int64_t n) {
       Tile<T, r, kVectors> tile;
-      tile.load(c + n * c_row + key, c_row);
+      T* target = c + key * positions + n * kPanel<T>;
+      tile.load(target, kPanel<T>);
       tile.multiply(a + n, 1, positions, p + key, p_row, rows);
-      tile.store(c + n * c_row + key, c_row);
+      tile.store(target, kPanel<T>);
     });
   }
 }
