@@ -37,7 +37,8 @@ def settings(variant: str, preset: str) -> list[str]:
         return []
     third = round(load_config(preset).epochs / 3)
     equations = ["--mask-gain", "1", "--value-scale", "1", "--attention-scale", "1"]
-    return [*equations, "--lay-back-epoch", str(third), "--loss-weight", "2", "--gamma", "1"]
+    schedule = ["--lay-back-epoch", str(third), "--loss-weight", "2", "--gamma", "1"]
+    return [*equations, *schedule, "--stage1-batchnorm", "running"]
 
 
 def train(folder: Path, preset: str, seed: int, options: list[str], threads: int) -> None:

@@ -85,6 +85,13 @@ class Config:
     weight_decay: float = option(5e-4, "stage 1", "of SGD")
     warmup_epochs: float = option(0.0, "stage 1", "linear warm-up before the cosine to 0")
 
+    stage1_batchnorm: Literal["running", "real"] = option(
+        "running",
+        "stage 1",
+        "statistics it ends with: those of training, generated samples and all, or of the real "
+        "images alone, one more pass over them",
+    )
+
     crt_epochs: int = option(10, "stage 2", "epochs of the classifier alone (cRT)")
     crt_lr: float = option(0.2, "stage 2", "as --lr, for stage 2")
     crt_sampler: Sampler = option(

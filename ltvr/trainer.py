@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ltvr import ops
+from ltvr.batchnorm import measure_real_statistics
 from ltvr.build import autocast, build_model, choose_device
 from ltvr.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.config import Config
@@ -141,6 +142,8 @@ class Trainer:
             load_weights(self.model, load_checkpoint(self.run.best)["model"], self.run.best)
         elif state.average is not None:
             load_weights(self.model, state.evaluated.state_dict(), self.run.last)
+        if stage.number == 1 and stage.epochs and self.config.stage1_batchnorm == "real":
+            measure_real_statistics(self.model, self.train_batches, self.config)
         for path in (self.run.stage1, self.run.final) if stage.number == 1 else (self.run.final,):
             save_checkpoint(path, {"model": self.model.state_dict()})
         result = self._evaluate(

@@ -18,6 +18,7 @@ import ltvr.train
 import ltvr.trainer
 from ltvr import ops
 from ltvr.config import save_config
+from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.errors import UserError
 from ltvr.runs import Run
@@ -153,6 +154,7 @@ VARIANTS = {
         "accumulate": 2,
         "select": "best",
         "sampler": "progressive",
+        "stage1_batchnorm": "real",
         "crt_batchnorm": "eval",
         "crt_init": "keep",
         "channels_last": False,
@@ -201,6 +203,25 @@ def test_stages_one_at_a_time_give_both_at_once(finished, tmp_path, command, no_
     together = summary(finished)["metrics"]
     assert summary(tmp_path / "first")["metrics"] == {"stage1": together["stage1"]}
     assert summary(tmp_path / "second")["metrics"] == {"stage2": together["stage2"]}
+
+
+def test_stage_1_ends_with_the_statistics_of_real_images(tmp_path, no_report):
+    seen = []
+
+    def keep(_, inputs):
+        seen[:] = reversed(torch.var_mean(inputs[0], (0, 2, 3)))
+
+    for statistics in ("running", "real"):
+        options = {"stage1_batchnorm": statistics, "augmentation": "none", "lay_back_epoch": 0}
+        ltvr.train.train(tiny_config(**options), tmp_path / statistics, stages=(1,))
+        model, config, *_ = load_trained(tmp_path / statistics)
+        norm = model.head.layer4[0].bn1  # the first that saw generated features
+        stored = torch.stack([norm.running_mean, norm.running_var])
+        train = Batches(load_data(config).train, config, torch.device("cpu"))
+        with norm.register_forward_pre_hook(keep), torch.no_grad():
+            model.train()(next(train.evaluate(len(train.split)))[0])
+        close = torch.allclose(stored, torch.stack(seen), rtol=1e-3, atol=1e-5)
+        assert close == (statistics == "real")
 
 
 def test_a_diverged_run_says_to_start_again(tmp_path):
