@@ -84,7 +84,6 @@ class Config:
     momentum: float = option(0.9, "stage 1", "of SGD")
     weight_decay: float = option(5e-4, "stage 1", "of SGD")
     warmup_epochs: float = option(0.0, "stage 1", "linear warm-up before the cosine to 0")
-
     stage1_batchnorm: Literal["running", "real"] = option(
         "running",
         "stage 1",
