@@ -186,8 +186,7 @@ int64_t check_arguments(const Tensor& labels, double gamma, double alpha, int64_
   return max_label;
 }
 
-Plan plan_synthesis(
-    const Tensor& labels_, double gamma, double alpha, int64_t seed, int64_t step) {
+Plan plan_synthesis(const Tensor& labels_, double gamma, double alpha, int64_t seed, int64_t step) {
   const Tensor labels = labels_.contiguous();
   const int64_t max_label = check_arguments(labels, gamma, alpha, step);
   const int64_t batch = labels.numel();
@@ -217,8 +216,8 @@ Plan plan_synthesis(
   // The draws of all rows first: a loop over nothing but Philox, which the compiler vectorises.
   std::vector<uint64_t> class_bits(generated), variation_bits(generated);
   for (int64_t g = 0; g < generated; ++g) {
-    const Draw draw = philox(
-        static_cast<uint64_t>(seed), static_cast<uint64_t>(g), static_cast<uint64_t>(step));
+    const Draw draw =
+        philox(static_cast<uint64_t>(seed), static_cast<uint64_t>(g), static_cast<uint64_t>(step));
     class_bits[g] = draw.class_bits;
     variation_bits[g] = draw.variation_bits;
   }
@@ -235,7 +234,7 @@ Plan plan_synthesis(
 
   auto [class_offsets, class_rows] = invert(class_index, batch);
   auto [variation_offsets, variation_rows] = invert(variation_index, batch);
-  return {class_index, variation_index, generated_labels, class_offsets,
+  return {class_index, variation_index,   generated_labels, class_offsets,
           class_rows,  variation_offsets, variation_rows};
 }
 

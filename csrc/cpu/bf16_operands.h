@@ -75,8 +75,7 @@ class Packed {
       int64_t rows, const BFloat16* a, int64_t a_row, int64_t first, int64_t count,
       float* c) const {
     for (int64_t i = 0; i < panels_; ++i) {
-      multiply_packed(
-          rows, width_, count, a, a_row, at(i, first), c + i * width_, columns(), true);
+      multiply_packed(rows, width_, count, a, a_row, at(i, first), c + i * width_, columns(), true);
     }
   }
 

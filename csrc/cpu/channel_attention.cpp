@@ -59,9 +59,8 @@ Shape check(const Tensor& q, const Tensor& k, const std::optional<Tensor>& v) {
   TORCH_CHECK_VALUE(q.dim() == 3, "q: expected [B, D, N], got shape ", q.sizes());
   for (const Tensor& other : {k, v.value_or(k)}) {
     TORCH_CHECK_VALUE(
-        other.sizes() == q.sizes() && other.scalar_type() == q.scalar_type(),
-        "k and v: expected ", q.sizes(), " ", q.scalar_type(), " as q, got ", other.sizes(), " ",
-        other.scalar_type());
+        other.sizes() == q.sizes() && other.scalar_type() == q.scalar_type(), "k and v: expected ",
+        q.sizes(), " ", q.scalar_type(), " as q, got ", other.sizes(), " ", other.scalar_type());
   }
   return {q.size(0), q.size(1), q.size(2)};
 }

@@ -182,8 +182,7 @@ class Backward {
       add_columns(d_out_columns_, p_pairs_.get(), shared_ ? d_keys_ : d_values_, panel);
     }
     for (int64_t row = 0; row < rows; ++row) {
-      at::vec::convert(
-          d_q_.get() + row * key_rows_.columns(), d_q + row * positions, positions);
+      at::vec::convert(d_q_.get() + row * key_rows_.columns(), d_q + row * positions, positions);
     }
   }
 

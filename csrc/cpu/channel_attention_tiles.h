@@ -158,9 +158,8 @@ class Forward {
     std::fill_n(out_.get(), size, T(0));
     for (int64_t key = 0; key < shape_.channels; key += key_block_) {
       const int64_t count = std::min(key_block_, shape_.channels - key);
-      for_tiles(rows, [&](auto r, int64_t row) {
-        strip<r>(row, key, count, shift + row, total + row);
-      });
+      for_tiles(
+          rows, [&](auto r, int64_t row) { strip<r>(row, key, count, shift + row, total + row); });
     }
 
     for (int64_t row = 0; row < rows; ++row) {
@@ -241,8 +240,7 @@ class Backward {
   }
 
   template <typename S>
-  void block(
-      const S* d_out_, const S* q_, const S* out_, const T* lse, S* d_q, int64_t rows) {
+  void block(const S* d_out_, const S* q_, const S* out_, const T* lse, S* d_q, int64_t rows) {
     const int64_t positions = shape_.positions, size = rows * positions;
     const T* q = converted(q_, this->q_.get(), size);
     const T* d_out = converted(d_out_, this->d_out_.get(), size);

@@ -129,8 +129,7 @@ void batch_statistics(const ForwardArguments<S>& a, const Shape& shape, T* stati
   at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
     Buffer<T> converted_x(shape.sample()), logits(shape.sample());
     for (int64_t b = begin; b < end; ++b) {
-      const T* x_att =
-          converted(a.x_att + b * shape.sample(), converted_x.get(), shape.sample());
+      const T* x_att = converted(a.x_att + b * shape.sample(), converted_x.get(), shape.sample());
       mask_logits(x_att, a.s + b * shape.channels, logits.get(), shape.channels, shape.positions);
       T* highest = statistics + b * 2 * shape.positions;
       column_statistics(
@@ -288,7 +287,8 @@ class Backward {
       }
       for (int64_t i = 0; i < channels; ++i) {
         for (int64_t n = 0; n < positions; ++n) {
-          d_mask[i * positions + n] = mask[i * positions + n] * (d_mask[i * positions + n] - mean[n]);
+          d_mask[i * positions + n] =
+              mask[i * positions + n] * (d_mask[i * positions + n] - mean[n]);
         }
       }
     }
@@ -396,12 +396,15 @@ std::tuple<Tensor, Tensor, Tensor> split_and_generate_backward(
       at::kBFloat16, at::kHalf, v.scalar_type(), "split_and_generate_backward", [&] {
         using S = scalar_t;
         backward<S>(
-            {d_features.const_data_ptr<S>(), x_att.const_data_ptr<S>(),
-             s.const_data_ptr<Compute<S>>(), v.const_data_ptr<S>(),
+            {d_features.const_data_ptr<S>(),
+             x_att.const_data_ptr<S>(),
+             s.const_data_ptr<Compute<S>>(),
+             v.const_data_ptr<S>(),
              {class_offsets.const_data_ptr<int64_t>(), class_rows.const_data_ptr<int64_t>()},
              {variation_offsets.const_data_ptr<int64_t>(),
               variation_rows.const_data_ptr<int64_t>()},
-             d_x_att.mutable_data_ptr<S>(), d_s.mutable_data_ptr<Compute<S>>(),
+             d_x_att.mutable_data_ptr<S>(),
+             d_s.mutable_data_ptr<Compute<S>>(),
              d_v.mutable_data_ptr<S>()},
             shape, {spatial, gain, addition});
       });

@@ -32,9 +32,7 @@ struct Tile {
 
   template <typename F>
   static void each(F&& f) {
-    c10::ForcedUnroll<R>{}([&](auto r) {
-      c10::ForcedUnroll<V>{}([&](auto v) { f(r, v); });
-    });
+    c10::ForcedUnroll<R>{}([&](auto r) { c10::ForcedUnroll<V>{}([&](auto v) { f(r, v); }); });
   }
 
   void zero() {
@@ -55,9 +53,8 @@ struct Tile {
       c10::ForcedUnroll<V>{}([&](auto v) { column[v] = Vec<T>::loadu(b + v * Vec<T>::size()); });
       c10::ForcedUnroll<R>{}([&](auto r) {
         const Vec<T> factor(a[r * a_row]);
-        c10::ForcedUnroll<V>{}([&](auto v) {
-          at[r][v] = at::vec::fmadd(factor, column[v], at[r][v]);
-        });
+        c10::ForcedUnroll<V>{}(
+            [&](auto v) { at[r][v] = at::vec::fmadd(factor, column[v], at[r][v]); });
       });
     }
   }
@@ -72,7 +69,8 @@ void for_tiles(int64_t rows, F&& f, int64_t first = 0) {
   }
 }
 
-// f(tile, key) for the panels of `count` keys, the tile being the products of R rows of a with them.
+// Calls f(tile, key) for each panel of `count` keys, `key` being the first of the panel: the tile
+// holds the products of R rows of `a` with the keys of the panel.
 template <int R, typename T, typename F>
 void for_products(const T* a, const T* panels, int64_t count, int64_t positions, F&& f) {
   for (int64_t key = 0; key < count; key += kPanel<T>) {
@@ -114,9 +112,8 @@ LTVR_FLATTEN void add_weighted_rows(
             [&](auto i) { values[i] = Vec<T>::loadu(column + i * kPanel<T>); });
         c10::ForcedUnroll<R>{}([&](auto r) {
           const Vec<T> weight = Vec<T>::loadu(p + r * p_row + k);
-          c10::ForcedUnroll<columns>{}([&](auto i) {
-            tile.at[r][i] = at::vec::fmadd(weight, values[i], tile.at[r][i]);
-          });
+          c10::ForcedUnroll<columns>{}(
+              [&](auto i) { tile.at[r][i] = at::vec::fmadd(weight, values[i], tile.at[r][i]); });
         });
       }
     }
