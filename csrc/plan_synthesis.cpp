@@ -86,9 +86,9 @@ std::vector<int64_t> sort_by_label(const int64_t* labels, int64_t batch, int64_t
 std::vector<ClassGroup> group_by_class(const int64_t* labels, const std::vector<int64_t>& order) {
   std::vector<ClassGroup> groups;
   const auto batch = static_cast<int64_t>(order.size());
-  for (int64_t at = 0; at < batch; ++at) {
-    const int64_t label = labels[order[at]];
-    if (groups.empty() || groups.back().label != label) groups.push_back({label, at, 0});
+  for (int64_t place = 0; place < batch; ++place) {
+    const int64_t label = labels[order[place]];
+    if (groups.empty() || groups.back().label != label) groups.push_back({label, place, 0});
     ++groups.back().count;
   }
   return groups;
@@ -186,8 +186,9 @@ int64_t check_arguments(const Tensor& labels, double gamma, double alpha, int64_
   return max_label;
 }
 
-Plan plan_synthesis(const Tensor& labels_, double gamma, double alpha, int64_t seed, int64_t step) {
-  const Tensor labels = labels_.contiguous();
+Plan plan_synthesis(
+    const Tensor& given_labels, double gamma, double alpha, int64_t seed, int64_t step) {
+  const Tensor labels = given_labels.contiguous();
   const int64_t max_label = check_arguments(labels, gamma, alpha, step);
   const int64_t batch = labels.numel();
   const int64_t* label = labels.const_data_ptr<int64_t>();

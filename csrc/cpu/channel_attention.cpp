@@ -67,10 +67,10 @@ Shape check(const Tensor& q, const Tensor& k, const std::optional<Tensor>& v) {
 
 template <bool force_units>
 std::tuple<Tensor, Tensor> channel_attention(
-    const Tensor& q_, const Tensor& k_, const std::optional<Tensor>& v_) {
-  const Shape shape = check(q_, k_, v_);
-  const Tensor q = q_.contiguous(), k = k_.contiguous();
-  const Tensor v = v_ ? v_->contiguous() : Tensor();
+    const Tensor& given_q, const Tensor& given_k, const std::optional<Tensor>& given_v) {
+  const Shape shape = check(given_q, given_k, given_v);
+  const Tensor q = given_q.contiguous(), k = given_k.contiguous();
+  const Tensor v = given_v ? given_v->contiguous() : Tensor();
   Tensor out = at::empty_like(k);
   Tensor lse = at::empty(
       {shape.batch, shape.channels}, q.options().dtype(at::toOpMathType(q.scalar_type())));
@@ -88,11 +88,12 @@ std::tuple<Tensor, Tensor> channel_attention(
       int64_t loaded = -1;
       for (int64_t task = begin; task < end; ++task) {
         const int64_t b = task / blocks, row = task % blocks * rows;
-        const int64_t sample = b * shape.sample(), at = sample + row * shape.positions;
-        if (b != loaded) forward.load(key + sample, value ? value + sample : nullptr);
+        const int64_t sample_offset = b * shape.sample();
+        const int64_t row_offset = sample_offset + row * shape.positions;
+        if (b != loaded) forward.load(key + sample_offset, value ? value + sample_offset : nullptr);
         loaded = b;
         forward.block(
-            query + at, output + at, statistics + b * shape.channels + row,
+            query + row_offset, output + row_offset, statistics + b * shape.channels + row,
             std::min(rows, shape.channels - row));
       }
     });
@@ -102,13 +103,13 @@ std::tuple<Tensor, Tensor> channel_attention(
 
 template <bool force_units>
 std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
-    const Tensor& d_out_, const Tensor& q_, const Tensor& k_, const std::optional<Tensor>& v_,
-    const Tensor& out_, const Tensor& lse_) {
-  const Shape shape = check(q_, k_, v_);
-  check(q_, d_out_, out_);
-  const Tensor d_out = d_out_.contiguous(), q = q_.contiguous(), k = k_.contiguous();
-  const Tensor out = out_.contiguous(), lse = lse_.contiguous();
-  const Tensor v = v_ ? v_->contiguous() : Tensor();
+    const Tensor& given_d_out, const Tensor& given_q, const Tensor& given_k,
+    const std::optional<Tensor>& given_v, const Tensor& given_out, const Tensor& given_lse) {
+  const Shape shape = check(given_q, given_k, given_v);
+  check(given_q, given_d_out, given_out);
+  const Tensor d_out = given_d_out.contiguous(), q = given_q.contiguous(), k = given_k.contiguous();
+  const Tensor out = given_out.contiguous(), lse = given_lse.contiguous();
+  const Tensor v = given_v ? given_v->contiguous() : Tensor();
   Tensor d_q = at::empty_like(q), d_k = at::empty_like(k);
   Tensor d_v = v.defined() ? at::empty_like(v) : at::empty({0}, k.options());
   dispatch(q.scalar_type(), force_units, [&](auto implementation) {
@@ -141,18 +142,19 @@ std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
       for (int64_t task = begin; task < end; ++task) {
         const int64_t b = task / parts, first = task % parts * rows_in_part;
         const int64_t last = std::min(first + rows_in_part, shape.channels);
-        const int64_t sample = b * shape.sample(), part = task * shape.sample();
-        backward.load(key + sample, value ? value + sample : nullptr);
+        const int64_t sample_offset = b * shape.sample(), part_offset = task * shape.sample();
+        backward.load(key + sample_offset, value ? value + sample_offset : nullptr);
         for (int64_t row = first; row < last; row += rows) {
-          const int64_t at = sample + row * shape.positions;
+          const int64_t row_offset = sample_offset + row * shape.positions;
           backward.block(
-              d_output + at, query + at, output + at, statistics + b * shape.channels + row,
-              d_query + at, std::min(rows, last - row));
+              d_output + row_offset, query + row_offset, output + row_offset,
+              statistics + b * shape.channels + row, d_query + row_offset,
+              std::min(rows, last - row));
         }
         if (split) {
-          backward.store(key_parts + part, value_parts + part);
+          backward.store(key_parts + part_offset, value_parts + part_offset);
         } else {
-          backward.store(d_key + sample, d_value + sample);
+          backward.store(d_key + sample_offset, d_value + sample_offset);
         }
       }
     });

@@ -20,7 +20,7 @@ constexpr int64_t kMostRows = 128;
 constexpr int64_t kPanelsInStrip = 4;
 
 inline int64_t rows_in_block(const Shape& shape) {
-  return part(shape.channels, kMostRows, 2);
+  return part_size(shape.channels, kMostRows, 2);
 }
 
 // ---- Forward ------------------------------------------------------------------------------------
@@ -32,11 +32,11 @@ class Forward {
         rows_(rows_in_block(shape)),
         keys_(shape.positions, shape.channels),
         values_(keys_.columns(), shape.positions),
-        strip_(std::min(kPanelsInStrip, keys_.panels()) * keys_.width()),
-        q_(rows_, shape.positions),
-        p_(rows_ * strip_),
-        scores_(rows_ * strip_),
-        out_(rows_ * values_.columns()) {}
+        strip_length_(std::min(kPanelsInStrip, keys_.panels()) * keys_.width()),
+        q_rows_(rows_, shape.positions),
+        p_strip_(rows_ * strip_length_),
+        score_strip_(rows_ * strip_length_),
+        out_sums_(rows_ * values_.columns()) {}
 
   static int64_t rows_in_block(const Shape& shape) { return bf16::rows_in_block(shape); }
 
@@ -47,26 +47,26 @@ class Forward {
 
   void block(const BFloat16* q, BFloat16* out, float* lse, int64_t rows) {
     const int64_t columns = values_.columns();
-    q_.load(q, rows);
-    std::fill_n(out_.get(), rows_ * columns, 0.0f);
+    q_rows_.load(q, rows);
+    std::fill_n(out_sums_.get(), rows_ * columns, 0.0f);
     float highest[kMostRows], total[kMostRows] = {};
     std::fill_n(highest, rows_, -std::numeric_limits<float>::infinity());
     for (int64_t panel = 0; panel < keys_.panels(); panel += kPanelsInStrip) {
       const int64_t panels = std::min(kPanelsInStrip, keys_.panels() - panel);
       const int64_t key = panel * keys_.width(), count = panels * keys_.width();
-      keys_.multiply_panels(rows_, q_.get(), panel, panels, scores_.get(), strip_);
+      keys_.multiply_panels(rows_, q_rows_.get(), panel, panels, score_strip_.get(), strip_length_);
       for (int64_t row = 0; row < rows_; ++row) {
-        float* p = scores_.get() + row * strip_;
+        float* p = score_strip_.get() + row * strip_length_;
         const float scale = exponentiate(p, count, shape_.channels - key, highest[row]);
         total[row] = total[row] * scale + sum(p, count);
-        if (scale != 1) multiply(out_.get() + row * columns, scale, columns);
-        at::vec::convert(p, p_.get() + row * strip_, count);
+        if (scale != 1) multiply(out_sums_.get() + row * columns, scale, columns);
+        at::vec::convert(p, p_strip_.get() + row * strip_length_, count);
       }
-      values_.add_product(rows_, p_.get(), strip_, key, count, out_.get());
+      values_.add_product(rows_, p_strip_.get(), strip_length_, key, count, out_sums_.get());
     }
 
     for (int64_t row = 0; row < rows; ++row) {
-      float* line = out_.get() + row * columns;
+      float* line = out_sums_.get() + row * columns;
       multiply(line, 1 / total[row], columns);
       at::vec::convert(line, out + row * shape_.positions, shape_.positions);
       lse[row] = std::log(total[row]) + highest[row];
@@ -107,10 +107,10 @@ class Forward {
   Shape shape_;
   int64_t rows_;
   Packed keys_, values_;
-  int64_t strip_;
-  Rows q_;
-  Buffer<BFloat16> p_;
-  Buffer<float> scores_, out_;
+  int64_t strip_length_;
+  Rows q_rows_;
+  Buffer<BFloat16> p_strip_;
+  Buffer<float> score_strip_, out_sums_;
 };
 
 // ---- Backward -----------------------------------------------------------------------------------
@@ -128,17 +128,17 @@ class Backward {
         values_(shape.positions, shape.channels),
         key_rows_(keys_.columns(), shape.positions),
         width_(keys_.width()),
-        q_(rows_, shape.positions),
-        d_out_(rows_, shape.positions),
+        q_rows_(rows_, shape.positions),
+        d_out_rows_(rows_, shape.positions),
         q_columns_(rows_, shape.positions),
         d_out_columns_(rows_, shape.positions),
         lines_(2 * shape.positions),
-        scores_(rows_ * width_),
-        d_p_(rows_ * width_),
-        d_q_(rows_ * key_rows_.columns()),
-        d_keys_(shape.positions * keys_.columns()),
-        d_values_(shared ? 0 : shape.positions * keys_.columns()),
-        d_s_(rows_ * width_),
+        score_strip_(rows_ * width_),
+        d_p_strip_(rows_ * width_),
+        d_q_sums_(rows_ * key_rows_.columns()),
+        d_key_sums_(shape.positions * keys_.columns()),
+        d_value_sums_(shared ? 0 : shape.positions * keys_.columns()),
+        d_s_strip_(rows_ * width_),
         p_pairs_(rows_ / 2 * width_),
         d_s_pairs_(rows_ / 2 * width_) {}
 
@@ -148,48 +148,50 @@ class Backward {
     keys_.load_transposed(k, shape_.positions, shape_.channels);
     values_.load_transposed(v ? v : k, shape_.positions, shape_.channels);
     key_rows_.load(k, shape_.channels, shape_.positions);
-    std::fill_n(d_keys_.get(), shape_.positions * keys_.columns(), 0.0f);
-    if (!shared_) std::fill_n(d_values_.get(), shape_.positions * keys_.columns(), 0.0f);
+    std::fill_n(d_key_sums_.get(), shape_.positions * keys_.columns(), 0.0f);
+    if (!shared_) std::fill_n(d_value_sums_.get(), shape_.positions * keys_.columns(), 0.0f);
   }
 
   void block(
       const BFloat16* d_out, const BFloat16* q, const BFloat16* out, const float* lse,
       BFloat16* d_q, int64_t rows) {
     const int64_t positions = shape_.positions;
-    q_.load(q, rows);
-    d_out_.load(d_out, rows);
+    q_rows_.load(q, rows);
+    d_out_rows_.load(d_out, rows);
     q_columns_.load(q, rows);
     d_out_columns_.load(d_out, rows);
     // In the rows that fill up the block all is zero but p, which meets zeros only.
     float log_sum[kMostRows] = {}, delta[kMostRows] = {};
     for (int64_t row = 0; row < rows; ++row) {
-      const int64_t at = row * positions;
+      const int64_t offset = row * positions;
       log_sum[row] = lse[row];
       delta[row] =
-          dot(converted(d_out + at, lines_.get(), positions),
-              converted(out + at, lines_.get() + positions, positions), positions);
+          dot(converted(d_out + offset, lines_.get(), positions),
+              converted(out + offset, lines_.get() + positions, positions), positions);
     }
 
-    std::fill_n(d_q_.get(), rows_ * key_rows_.columns(), 0.0f);
+    std::fill_n(d_q_sums_.get(), rows_ * key_rows_.columns(), 0.0f);
     for (int64_t panel = 0; panel < keys_.panels(); ++panel) {
-      keys_.multiply_panels(rows_, q_.get(), panel, 1, scores_.get(), width_);
-      values_.multiply_panels(rows_, d_out_.get(), panel, 1, d_p_.get(), width_);
+      keys_.multiply_panels(rows_, q_rows_.get(), panel, 1, score_strip_.get(), width_);
+      values_.multiply_panels(rows_, d_out_rows_.get(), panel, 1, d_p_strip_.get(), width_);
       for (int64_t row = 0; row < rows_; row += 2) {
         two_rows(row * width_, log_sum + row, delta + row);
       }
-      key_rows_.add_product(rows_, d_s_.get(), width_, panel * width_, width_, d_q_.get());
-      add_columns(q_columns_, d_s_pairs_.get(), d_keys_, panel);
-      add_columns(d_out_columns_, p_pairs_.get(), shared_ ? d_keys_ : d_values_, panel);
+      key_rows_.add_product(
+          rows_, d_s_strip_.get(), width_, panel * width_, width_, d_q_sums_.get());
+      add_columns(q_columns_, d_s_pairs_.get(), d_key_sums_, panel);
+      add_columns(d_out_columns_, p_pairs_.get(), shared_ ? d_key_sums_ : d_value_sums_, panel);
     }
     for (int64_t row = 0; row < rows; ++row) {
-      at::vec::convert(d_q_.get() + row * key_rows_.columns(), d_q + row * positions, positions);
+      at::vec::convert(
+          d_q_sums_.get() + row * key_rows_.columns(), d_q + row * positions, positions);
     }
   }
 
   template <typename S>
   void store(S* d_k, S* d_v) const {
-    store_transposed(d_keys_.get(), d_k);
-    if (!shared_) store_transposed(d_values_.get(), d_v);
+    store_transposed(d_key_sums_.get(), d_k);
+    if (!shared_) store_transposed(d_value_sums_.get(), d_v);
   }
 
  private:
@@ -198,18 +200,18 @@ class Backward {
     for (int64_t i = 0; i < width_; i += Vec<float>::size()) {
       Vec<float> p[2], d_s[2];
       for (int r = 0; r < 2; ++r) {
-        const int64_t here = first + r * width_ + i;
+        const int64_t place = first + r * width_ + i;
         // Above 0 only by rounding, and beyond the last key: neither may overflow.
         const Vec<float> score = at::vec::clamp_max(
-            Vec<float>::loadu(scores_.get() + here) - Vec<float>(log_sum[r]), Vec<float>(0));
+            Vec<float>::loadu(score_strip_.get() + place) - Vec<float>(log_sum[r]), Vec<float>(0));
         p[r] = exp2(score * Vec<float>(kLog2e));
-        d_s[r] = p[r] * (Vec<float>::loadu(d_p_.get() + here) - Vec<float>(delta[r]));
-        d_s[r].store(d_p_.get() + here);
+        d_s[r] = p[r] * (Vec<float>::loadu(d_p_strip_.get() + place) - Vec<float>(delta[r]));
+        d_s[r].store(d_p_strip_.get() + place);
       }
       store_pairs(p, p_pairs_.get() + first / 2 + i);
       store_pairs(d_s, d_s_pairs_.get() + first / 2 + i);
     }
-    at::vec::convert(d_p_.get() + first, d_s_.get() + first, 2 * width_);
+    at::vec::convert(d_p_strip_.get() + first, d_s_strip_.get() + first, 2 * width_);
   }
 
   static void store_pairs(const Vec<float> (&rows)[2], Pair* pairs) {
@@ -240,10 +242,10 @@ class Backward {
   int64_t rows_;
   Packed keys_, values_, key_rows_;
   int64_t width_;
-  Rows q_, d_out_;
+  Rows q_rows_, d_out_rows_;
   Columns q_columns_, d_out_columns_;
-  Buffer<float> lines_, scores_, d_p_, d_q_, d_keys_, d_values_;
-  Buffer<BFloat16> d_s_;
+  Buffer<float> lines_, score_strip_, d_p_strip_, d_q_sums_, d_key_sums_, d_value_sums_;
+  Buffer<BFloat16> d_s_strip_;
   Buffer<Pair> p_pairs_, d_s_pairs_;
 };
 

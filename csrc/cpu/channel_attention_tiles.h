@@ -27,15 +27,15 @@ class Operand {
  public:
   explicit Operand(const Shape& shape)
       : shape_(shape),
-        padded_(divide_up(shape.channels, kPanel<T>) * kPanel<T>),
-        converted_(shape.sample()),
-        panels_(padded_ * shape.positions) {}
+        padded_channels_(divide_up(shape.channels, kPanel<T>) * kPanel<T>),
+        buffer_(shape.sample()),
+        panels_(padded_channels_ * shape.positions) {}
 
   template <typename S>
   void load(const S* source) {
-    rows_ = converted(source, converted_.get(), shape_.sample());
+    rows_ = converted(source, buffer_.get(), shape_.sample());
     const int64_t positions = shape_.positions;
-    for (int64_t key = 0; key < padded_; ++key) {
+    for (int64_t key = 0; key < padded_channels_; ++key) {
       T* column = panels_.get() + key / kPanel<T> * kPanel<T> * positions + key % kPanel<T>;
       for (int64_t n = 0; n < positions; ++n) {
         column[n * kPanel<T>] = key < shape_.channels ? rows_[key * positions + n] : T(0);
@@ -48,8 +48,8 @@ class Operand {
 
  private:
   Shape shape_;
-  int64_t padded_;
-  Buffer<T> converted_;
+  int64_t padded_channels_;
+  Buffer<T> buffer_;
   Buffer<T> panels_;
   const T* rows_ = nullptr;
 };
@@ -102,14 +102,15 @@ class Shift {
 
     constexpr T lowest = -std::numeric_limits<T>::infinity();
     Vec<T> highest[R];
-    c10::ForcedUnroll<R>{}([&](auto r) { highest[r] = Vec<T>(lowest); });
+    c10::ForcedUnroll<R>{}([&](auto row) { highest[row] = Vec<T>(lowest); });
     for_products<R>(q, keys.panels(), shape_.channels, positions, [&](auto& tile, int64_t key) {
-      tile.each([&](auto r, auto v) {
-        const int64_t left = shape_.channels - key - v * Vec<T>::size();
-        highest[r] = at::vec::maximum(highest[r], keep(tile.at[r][v], left, lowest));
+      tile.each([&](auto row, auto vector) {
+        const int64_t left = shape_.channels - key - vector * Vec<T>::size();
+        highest[row] =
+            at::vec::maximum(highest[row], keep(tile.accumulators[row][vector], left, lowest));
       });
     });
-    c10::ForcedUnroll<R>{}([&](auto r) { shift[r] = maximum(highest[r]); });
+    c10::ForcedUnroll<R>{}([&](auto row) { shift[row] = maximum(highest[row]); });
   }
 
  private:
@@ -130,10 +131,10 @@ class Forward {
         keys_(shape),
         values_(shape),
         shift_(shape),
-        q_(kBlockRows * shape.positions),
-        scaled_(kBlockRows * shape.positions),
-        out_(kBlockRows * shape.positions),
-        strip_(kRows * key_block_) {}
+        q_buffer_(kBlockRows * shape.positions),
+        scaled_q_(kBlockRows * shape.positions),
+        out_sums_(kBlockRows * shape.positions),
+        p_strip_(kRows * key_block_) {}
 
   static int64_t rows_in_block(const Shape&) { return kBlockRows; }
 
@@ -149,50 +150,54 @@ class Forward {
   template <typename S>
   void block(const S* q, S* out, T* lse, int64_t rows) {
     const int64_t positions = shape_.positions, size = rows * positions;
-    scale_rows(converted(q, q_.get(), size), scaled_.get(), size);
+    scale_rows(converted(q, q_buffer_.get(), size), scaled_q_.get(), size);
     T shift[kBlockRows], total[kBlockRows] = {};
-    for_tiles(rows, [&](auto r, int64_t row) {
-      shift_.template of_rows<r>(scaled_.get() + row * positions, keys_, shift + row);
+    for_tiles(rows, [&](auto tile_rows, int64_t first_row) {
+      shift_.template of_rows<tile_rows>(
+          scaled_q_.get() + first_row * positions, keys_, shift + first_row);
     });
 
-    std::fill_n(out_.get(), size, T(0));
+    std::fill_n(out_sums_.get(), size, T(0));
     for (int64_t key = 0; key < shape_.channels; key += key_block_) {
       const int64_t count = std::min(key_block_, shape_.channels - key);
-      for_tiles(
-          rows, [&](auto r, int64_t row) { strip<r>(row, key, count, shift + row, total + row); });
+      for_tiles(rows, [&](auto tile_rows, int64_t first_row) {
+        strip<tile_rows>(first_row, key, count, shift + first_row, total + first_row);
+      });
     }
 
     for (int64_t row = 0; row < rows; ++row) {
-      T* line = out_.get() + row * positions;
+      T* line = out_sums_.get() + row * positions;
       const T scale = 1 / total[row];
       for (int64_t n = 0; n < positions; ++n) line[n] *= scale;
       lse[row] = (std::log2(total[row]) + shift[row]) / static_cast<T>(kLog2e);
     }
-    at::vec::convert(out_.get(), out, size);
+    at::vec::convert(out_sums_.get(), out, size);
   }
 
  private:
   template <int R>
-  LTVR_FLATTEN void strip(int64_t row, int64_t first_key, int64_t count, const T* shift, T* total) {
+  LTVR_FLATTEN void strip(
+      int64_t first_row, int64_t first_key, int64_t count, const T* shift, T* total) {
     const int64_t positions = shape_.positions;
     const Operand<T>& values = shared_ ? keys_ : values_;
     Vec<T> sums[R];
-    c10::ForcedUnroll<R>{}([&](auto r) { sums[r] = Vec<T>(0); });
-    const T* q = scaled_.get() + row * positions;
-    for_products<R>(q, keys_.panels(first_key), count, positions, [&](auto& tile, int64_t key) {
-      const bool whole = key + kPanel<T> <= count;
-      tile.each([&](auto r, auto v) {
-        constexpr int64_t width = Vec<T>::size();
-        Vec<T> p = exp2(tile.at[r][v] - Vec<T>(shift[r]));
-        if (!whole) p = keep(p, count - key - v * width, T(0));
-        sums[r] = sums[r] + p;
-        p.store(strip_.get() + r * key_block_ + key + v * width);
-      });
-    });
-    c10::ForcedUnroll<R>{}([&](auto r) { total[r] += sum(sums[r]); });
+    c10::ForcedUnroll<R>{}([&](auto row) { sums[row] = Vec<T>(0); });
+    const T* q_rows = scaled_q_.get() + first_row * positions;
+    for_products<R>(
+        q_rows, keys_.panels(first_key), count, positions, [&](auto& tile, int64_t key) {
+          const bool whole = key + kPanel<T> <= count;
+          tile.each([&](auto row, auto vector) {
+            constexpr int64_t width = Vec<T>::size();
+            Vec<T> p = exp2(tile.accumulators[row][vector] - Vec<T>(shift[row]));
+            if (!whole) p = keep(p, count - key - vector * width, T(0));
+            sums[row] = sums[row] + p;
+            p.store(p_strip_.get() + row * key_block_ + key + vector * width);
+          });
+        });
+    c10::ForcedUnroll<R>{}([&](auto row) { total[row] += sum(sums[row]); });
     add_weighted_rows<R>(
-        strip_.get(), key_block_, values.rows(first_key), values.panels(first_key), count,
-        positions, out_.get() + row * positions);
+        p_strip_.get(), key_block_, values.rows(first_key), values.panels(first_key), count,
+        positions, out_sums_.get() + first_row * positions);
   }
 
   Shape shape_;
@@ -200,7 +205,7 @@ class Forward {
   bool shared_ = false;
   Operand<T> keys_, values_;
   Shift<T> shift_;
-  Buffer<T> q_, scaled_, out_, strip_;
+  Buffer<T> q_buffer_, scaled_q_, out_sums_, p_strip_;
 };
 
 // ---- Backward -----------------------------------------------------------------------------------
@@ -215,19 +220,19 @@ class Backward {
       : shape_(shape),
         shared_(shared),
         key_block_(keys_in_block<T>(shape.positions, 256)),
-        strip_(key_block_ + kPanel<T>),
-        padded_(divide_up(shape.channels, kPanel<T>) * kPanel<T>),
+        strip_length_(key_block_ + kPanel<T>),
+        padded_channels_(divide_up(shape.channels, kPanel<T>) * kPanel<T>),
         keys_(shape),
         values_(shape),
-        q_(kBlockRows * shape.positions),
-        scaled_(kBlockRows * shape.positions),
-        d_out_(kBlockRows * shape.positions),
-        out_(kBlockRows * shape.positions),
-        d_q_(kBlockRows * shape.positions),
-        p_(kBlockRows * strip_),
-        d_s_(kBlockRows * strip_),
-        d_keys_(padded_ * shape.positions),
-        d_values_(shared ? 0 : padded_ * shape.positions) {}
+        q_buffer_(kBlockRows * shape.positions),
+        scaled_q_(kBlockRows * shape.positions),
+        d_out_buffer_(kBlockRows * shape.positions),
+        out_buffer_(kBlockRows * shape.positions),
+        d_q_sums_(kBlockRows * shape.positions),
+        p_strip_(kBlockRows * strip_length_),
+        d_s_strip_(kBlockRows * strip_length_),
+        d_key_sums_(padded_channels_ * shape.positions),
+        d_value_sums_(shared ? 0 : padded_channels_ * shape.positions) {}
 
   static int64_t rows_in_block(const Shape&) { return kBlockRows; }
 
@@ -235,74 +240,78 @@ class Backward {
   void load(const S* k, const S* v) {
     keys_.load(k);
     if (!shared_) values_.load(v);
-    std::fill_n(d_keys_.get(), padded_ * shape_.positions, T(0));
-    if (!shared_) std::fill_n(d_values_.get(), padded_ * shape_.positions, T(0));
+    std::fill_n(d_key_sums_.get(), padded_channels_ * shape_.positions, T(0));
+    if (!shared_) std::fill_n(d_value_sums_.get(), padded_channels_ * shape_.positions, T(0));
   }
 
   template <typename S>
-  void block(const S* d_out_, const S* q_, const S* out_, const T* lse, S* d_q, int64_t rows) {
+  void block(const S* d_out, const S* q, const S* out, const T* lse, S* d_q, int64_t rows) {
     const int64_t positions = shape_.positions, size = rows * positions;
-    const T* q = converted(q_, this->q_.get(), size);
-    const T* d_out = converted(d_out_, this->d_out_.get(), size);
-    const T* out = converted(out_, this->out_.get(), size);
-    scale_rows(q, scaled_.get(), size);
+    const T* q_rows = converted(q, q_buffer_.get(), size);
+    const T* d_out_rows = converted(d_out, d_out_buffer_.get(), size);
+    const T* out_rows = converted(out, out_buffer_.get(), size);
+    scale_rows(q_rows, scaled_q_.get(), size);
     T log_sum[kBlockRows], delta[kBlockRows];
     for (int64_t row = 0; row < rows; ++row) {
       log_sum[row] = lse[row] * static_cast<T>(kLog2e);
-      delta[row] = dot(d_out + row * positions, out + row * positions, positions);
+      delta[row] = dot(d_out_rows + row * positions, out_rows + row * positions, positions);
     }
 
-    std::fill_n(d_q_.get(), size, T(0));
+    std::fill_n(d_q_sums_.get(), size, T(0));
     for (int64_t key = 0; key < shape_.channels; key += key_block_) {
       const int64_t count = std::min(key_block_, shape_.channels - key);
-      for_tiles(rows, [&](auto r, int64_t row) {
-        strip<r>(d_out, row, key, count, log_sum + row, delta + row);
+      for_tiles(rows, [&](auto tile_rows, int64_t first_row) {
+        strip<tile_rows>(d_out_rows, first_row, key, count, log_sum + first_row, delta + first_row);
       });
       // Lanes beyond the last key gather garbage, which store_transposed leaves behind.
-      T* d_keys = d_keys_.get() + key * positions;
-      T* d_values = shared_ ? d_keys : d_values_.get() + key * positions;
-      add_transposed_product(q, d_s_.get(), strip_, rows, count, positions, d_keys);
-      add_transposed_product(d_out, p_.get(), strip_, rows, count, positions, d_values);
+      T* d_keys = d_key_sums_.get() + key * positions;
+      T* d_values = shared_ ? d_keys : d_value_sums_.get() + key * positions;
+      add_transposed_product(
+          q_rows, d_s_strip_.get(), strip_length_, rows, count, positions, d_keys);
+      add_transposed_product(
+          d_out_rows, p_strip_.get(), strip_length_, rows, count, positions, d_values);
     }
-    at::vec::convert(d_q_.get(), d_q, size);
+    at::vec::convert(d_q_sums_.get(), d_q, size);
   }
 
   template <typename S>
   void store(S* d_k, S* d_v) const {
-    store_transposed(d_keys_.get(), d_k);
-    if (!shared_) store_transposed(d_values_.get(), d_v);
+    store_transposed(d_key_sums_.get(), d_k);
+    if (!shared_) store_transposed(d_value_sums_.get(), d_v);
   }
 
  private:
   template <int R>
   LTVR_FLATTEN void strip(
-      const T* d_out, int64_t row, int64_t first_key, int64_t count, const T* log_sum,
+      const T* d_out_rows, int64_t first_row, int64_t first_key, int64_t count, const T* log_sum,
       const T* delta) {
     constexpr int64_t width = Vec<T>::size();
-    const int64_t positions = shape_.positions, at = row * positions;
+    const int64_t positions = shape_.positions, offset = first_row * positions;
     const Operand<T>& values = shared_ ? keys_ : values_;
-    T* p = p_.get() + row * strip_;
-    T* d_s = d_s_.get() + row * strip_;
+    T* p = p_strip_.get() + first_row * strip_length_;
+    T* d_s = d_s_strip_.get() + first_row * strip_length_;
     for_products<R>(
-        scaled_.get() + at, keys_.panels(first_key), count, positions,
+        scaled_q_.get() + offset, keys_.panels(first_key), count, positions,
         [&](auto& tile, int64_t key) {
-          tile.each([&](auto r, auto v) {
+          tile.each([&](auto row, auto vector) {
             // Above 0 only by rounding, and in the lanes beyond the last key: neither may overflow.
-            const Vec<T> score = at::vec::clamp_max(tile.at[r][v] - Vec<T>(log_sum[r]), Vec<T>(0));
-            exp2(score).store(p + r * strip_ + key + v * width);
+            const Vec<T> score = at::vec::clamp_max(
+                tile.accumulators[row][vector] - Vec<T>(log_sum[row]), Vec<T>(0));
+            exp2(score).store(p + row * strip_length_ + key + vector * width);
           });
         });
     for_products<R>(
-        d_out + at, values.panels(first_key), count, positions, [&](auto& tile, int64_t key) {
-          tile.each([&](auto r, auto v) {
-            const int64_t here = r * strip_ + key + v * width;
-            const Vec<T> d_p = tile.at[r][v] - Vec<T>(delta[r]);
-            (Vec<T>::loadu(p + here) * d_p).store(d_s + here);
+        d_out_rows + offset, values.panels(first_key), count, positions,
+        [&](auto& tile, int64_t key) {
+          tile.each([&](auto row, auto vector) {
+            const int64_t place = row * strip_length_ + key + vector * width;
+            const Vec<T> d_p = tile.accumulators[row][vector] - Vec<T>(delta[row]);
+            (Vec<T>::loadu(p + place) * d_p).store(d_s + place);
           });
         });
     add_weighted_rows<R>(
-        d_s, strip_, keys_.rows(first_key), keys_.panels(first_key), count, positions,
-        d_q_.get() + at);
+        d_s, strip_length_, keys_.rows(first_key), keys_.panels(first_key), count, positions,
+        d_q_sums_.get() + offset);
   }
 
   template <typename S>
@@ -319,10 +328,12 @@ class Backward {
   Shape shape_;
   bool shared_;
   int64_t key_block_;
-  int64_t strip_;  // length of a row of p and d_s: not a power of two, which would share cache sets
-  int64_t padded_;
+  // Of a row of p and d_s: not a power of two, which would share cache sets.
+  int64_t strip_length_;
+  int64_t padded_channels_;
   Operand<T> keys_, values_;
-  Buffer<T> q_, scaled_, d_out_, out_, d_q_, p_, d_s_, d_keys_, d_values_;
+  Buffer<T> q_buffer_, scaled_q_, d_out_buffer_, out_buffer_, d_q_sums_, p_strip_, d_s_strip_,
+      d_key_sums_, d_value_sums_;
 };
 
 }  // namespace ltvr::tiles

@@ -125,12 +125,14 @@ struct ForwardArguments {
 
 // Column statistics of all samples, [B, 2, N].
 template <typename S, typename T = Compute<S>>
-void batch_statistics(const ForwardArguments<S>& a, const Shape& shape, T* statistics) {
+void batch_statistics(const ForwardArguments<S>& arguments, const Shape& shape, T* statistics) {
   at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
-    Buffer<T> converted_x(shape.sample()), logits(shape.sample());
+    Buffer<T> x_buffer(shape.sample()), logits(shape.sample());
     for (int64_t b = begin; b < end; ++b) {
-      const T* x_att = converted(a.x_att + b * shape.sample(), converted_x.get(), shape.sample());
-      mask_logits(x_att, a.s + b * shape.channels, logits.get(), shape.channels, shape.positions);
+      const T* x_att =
+          converted(arguments.x_att + b * shape.sample(), x_buffer.get(), shape.sample());
+      mask_logits(
+          x_att, arguments.s + b * shape.channels, logits.get(), shape.channels, shape.positions);
       T* highest = statistics + b * 2 * shape.positions;
       column_statistics(
           logits.get(), shape.channels, shape.positions, highest, highest + shape.positions);
@@ -139,26 +141,26 @@ void batch_statistics(const ForwardArguments<S>& a, const Shape& shape, T* stati
 }
 
 template <typename S>
-void forward(const ForwardArguments<S>& a, const Shape& shape, const Options& options) {
+void forward(const ForwardArguments<S>& arguments, const Shape& shape, const Options& options) {
   using T = Compute<S>;
   const int64_t positions = shape.positions, slab = shape.slab();
   const T gain = static_cast<T>(options.gain);
   Buffer<T> statistics(options.spatial ? 0 : shape.batch * 2 * positions);
-  if (!options.spatial) batch_statistics(a, shape, statistics.get());
+  if (!options.spatial) batch_statistics(arguments, shape, statistics.get());
 
   at::parallel_for(0, shape.slabs(), 1, [&](int64_t begin, int64_t end) {
     const int64_t most = slab * positions;
-    Buffer<T> related(shape.batch * most), variation(shape.batch * most);
+    Buffer<T> class_related(shape.batch * most), variation(shape.batch * most);
     Buffer<T> x_buffer(most), v_buffer(most), row(most);
     for (int64_t d = begin * slab; d < std::min(end * slab, shape.channels); d += slab) {
       const int64_t channels = std::min(slab, shape.channels - d), size = channels * positions;
       for (int64_t b = 0; b < shape.batch; ++b) {
-        const int64_t at = b * shape.sample() + d * positions;
-        const T* x_att = converted(a.x_att + at, x_buffer.get(), size);
-        const T* v = converted(a.v + at, v_buffer.get(), size);
-        T* class_row = related.get() + b * size;
+        const int64_t offset = b * shape.sample() + d * positions;
+        const T* x_att = converted(arguments.x_att + offset, x_buffer.get(), size);
+        const T* v = converted(arguments.v + offset, v_buffer.get(), size);
+        T* class_row = class_related.get() + b * size;
         T* variation_row = variation.get() + b * size;
-        mask_logits(x_att, a.s + b * shape.channels + d, class_row, channels, positions);
+        mask_logits(x_att, arguments.s + b * shape.channels + d, class_row, channels, positions);
         if (options.spatial) {
           softmax_rows(class_row, channels, positions);
         } else {
@@ -169,22 +171,22 @@ void forward(const ForwardArguments<S>& a, const Shape& shape, const Options& op
           class_row[i] *= gain * v[i];
           variation_row[i] = v[i] - class_row[i];
         }
-        S* real = a.features + at;
-        if (a.x == nullptr) {
+        S* real = arguments.features + offset;
+        if (arguments.x == nullptr) {
           at::vec::convert(class_row, real, size);
         } else if (!options.addition) {
-          std::copy_n(a.x + at, size, real);
+          std::copy_n(arguments.x + offset, size, real);
         } else {
-          const T* x = converted(a.x + at, x_buffer.get(), size);
+          const T* x = converted(arguments.x + offset, x_buffer.get(), size);
           for (int64_t i = 0; i < size; ++i) row.get()[i] = x[i] + class_row[i];
           at::vec::convert(row.get(), real, size);
         }
       }
-      for (int64_t g = 0; g < a.generated; ++g) {
-        const T* class_row = related.get() + a.class_index[g] * size;
-        const T* variation_row = variation.get() + a.variation_index[g] * size;
+      for (int64_t g = 0; g < arguments.generated; ++g) {
+        const T* class_row = class_related.get() + arguments.class_index[g] * size;
+        const T* variation_row = variation.get() + arguments.variation_index[g] * size;
         for (int64_t i = 0; i < size; ++i) row.get()[i] = class_row[i] + variation_row[i];
-        S* made = a.features + (shape.batch + g) * shape.sample() + d * positions;
+        S* made = arguments.features + (shape.batch + g) * shape.sample() + d * positions;
         at::vec::convert(row.get(), made, size);
       }
     }
@@ -224,31 +226,31 @@ class Backward {
   Backward(
       const BackwardArguments<S>& arguments, const Shape& shape, const Options& options,
       int64_t channels)
-      : a_(arguments),
+      : arguments_(arguments),
         shape_(shape),
         options_(options),
-        x_att_(channels * shape.positions),
-        v_(channels * shape.positions),
-        gradient_(channels * shape.positions),
-        d_class_(channels * shape.positions),
-        d_v_(channels * shape.positions),
-        mask_(channels * shape.positions),
-        columns_(3 * shape.positions) {}
+        x_att_buffer_(channels * shape.positions),
+        v_buffer_(channels * shape.positions),
+        gradient_buffer_(channels * shape.positions),
+        d_class_sums_(channels * shape.positions),
+        d_variation_sums_(channels * shape.positions),
+        mask_buffer_(channels * shape.positions),
+        column_statistics_(3 * shape.positions) {}
 
   // Channels [d, d + channels) of sample b; all of them where the softmax is over channels.
   void slab(int64_t b, int64_t d, int64_t channels) {
     const int64_t positions = shape_.positions, size = channels * positions;
-    const int64_t at = b * shape_.sample() + d * positions;
+    const int64_t offset = b * shape_.sample() + d * positions;
     const T gain = static_cast<T>(options_.gain);
-    const T* x_att = converted(a_.x_att + at, x_att_.get(), size);
-    const T* v = converted(a_.v + at, v_.get(), size);
-    const T* s = a_.s + b * shape_.channels + d;
-    T* mask = mask_.get();
+    const T* x_att = converted(arguments_.x_att + offset, x_att_buffer_.get(), size);
+    const T* v = converted(arguments_.v + offset, v_buffer_.get(), size);
+    const T* s = arguments_.s + b * shape_.channels + d;
+    T* mask = mask_buffer_.get();
     mask_logits(x_att, s, mask, channels, positions);
     if (options_.spatial) {
       softmax_rows(mask, channels, positions);
     } else {
-      T* highest = columns_.get();
+      T* highest = column_statistics_.get();
       T* scale = highest + positions;
       column_statistics(mask, channels, positions, highest, scale);
       for (int64_t i = 0; i < channels; ++i) {
@@ -256,19 +258,22 @@ class Backward {
       }
     }
 
-    T* d_mask = d_class_.get();
-    T* d_v = d_v_.get();
-    std::fill_n(d_mask, size, T(0));
-    std::fill_n(d_v, size, T(0));
-    if (options_.addition) add_row(b, d, size, d_mask);
-    gather(a_.class_of, b, d, size, d_mask);
-    gather(a_.variation_of, b, d, size, d_v);
+    T* d_class = d_class_sums_.get();
+    T* d_variation = d_variation_sums_.get();
+    std::fill_n(d_class, size, T(0));
+    std::fill_n(d_variation, size, T(0));
+    if (options_.addition) add_row(b, d, size, d_class);
+    gather(arguments_.class_of, b, d, size, d_class);
+    gather(arguments_.variation_of, b, d, size, d_variation);
+    // The results take the place of the sums, which nothing reads again.
+    T* d_mask = d_class;
+    T* d_v = d_variation;
     for (int64_t i = 0; i < size; ++i) {
-      const T u = gain * (d_mask[i] - d_v[i]);
-      d_v[i] += mask[i] * u;
+      const T u = gain * (d_class[i] - d_variation[i]);
+      d_v[i] = d_variation[i] + mask[i] * u;
       d_mask[i] = v[i] * u;
     }
-    at::vec::convert(d_v, a_.d_v + at, size);
+    at::vec::convert(d_v, arguments_.d_v + offset, size);
 
     if (options_.spatial) {
       for (int64_t i = 0; i < channels; ++i) {
@@ -278,7 +283,7 @@ class Backward {
         for (int64_t n = 0; n < positions; ++n) row[n] = weights[n] * (row[n] - mean);
       }
     } else {
-      T* mean = columns_.get() + 2 * positions;
+      T* mean = column_statistics_.get() + 2 * positions;
       std::fill_n(mean, positions, T(0));
       for (int64_t i = 0; i < channels; ++i) {
         for (int64_t n = 0; n < positions; ++n) {
@@ -295,36 +300,37 @@ class Backward {
 
     for (int64_t i = 0; i < channels; ++i) {
       T* row = d_mask + i * positions;
-      a_.d_s[b * shape_.channels + d + i] = dot(x_att + i * positions, row, positions);
+      arguments_.d_s[b * shape_.channels + d + i] = dot(x_att + i * positions, row, positions);
       for (int64_t n = 0; n < positions; ++n) row[n] *= 1 + s[i];
     }
-    at::vec::convert(d_mask, a_.d_x_att + at, size);
+    at::vec::convert(d_mask, arguments_.d_x_att + offset, size);
   }
 
  private:
   void add_row(int64_t row, int64_t d, int64_t size, T* target) {
-    const S* source = a_.d_features + row * shape_.sample() + d * shape_.positions;
-    const T* gradient = converted(source, gradient_.get(), size);
+    const S* source = arguments_.d_features + row * shape_.sample() + d * shape_.positions;
+    const T* gradient = converted(source, gradient_buffer_.get(), size);
     for (int64_t i = 0; i < size; ++i) target[i] += gradient[i];
   }
 
   void gather(const InverseIndex& index, int64_t b, int64_t d, int64_t size, T* target) {
-    for (int64_t at = index.offsets[b]; at < index.offsets[b + 1]; ++at) {
-      add_row(shape_.batch + index.rows[at], d, size, target);
+    for (int64_t entry = index.offsets[b]; entry < index.offsets[b + 1]; ++entry) {
+      add_row(shape_.batch + index.rows[entry], d, size, target);
     }
   }
 
-  BackwardArguments<S> a_;
+  BackwardArguments<S> arguments_;
   Shape shape_;
   Options options_;
-  Buffer<T> x_att_, v_, gradient_, d_class_, d_v_, mask_, columns_;
+  Buffer<T> x_att_buffer_, v_buffer_, gradient_buffer_, d_class_sums_, d_variation_sums_,
+      mask_buffer_, column_statistics_;
 };
 
 template <typename S>
-void backward(const BackwardArguments<S>& a, const Shape& shape, const Options& options) {
+void backward(const BackwardArguments<S>& arguments, const Shape& shape, const Options& options) {
   if (!options.spatial) {
     at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
-      Backward<S> sample(a, shape, options, shape.channels);
+      Backward<S> sample(arguments, shape, options, shape.channels);
       for (int64_t b = begin; b < end; ++b) sample.slab(b, 0, shape.channels);
     });
     return;
@@ -332,7 +338,7 @@ void backward(const BackwardArguments<S>& a, const Shape& shape, const Options& 
   // A slab of the whole batch in a row: its gradients are read from memory once, for both splits.
   const int64_t slab = shape.slab();
   at::parallel_for(0, shape.slabs(), 1, [&](int64_t begin, int64_t end) {
-    Backward<S> part(a, shape, options, slab);
+    Backward<S> part(arguments, shape, options, slab);
     for (int64_t d = begin * slab; d < std::min(end * slab, shape.channels); d += slab) {
       for (int64_t b = 0; b < shape.batch; ++b) {
         part.slab(b, d, std::min(slab, shape.channels - d));
@@ -356,14 +362,14 @@ Shape check(const Tensor& x_att, const Tensor& s, const Tensor& v) {
 }
 
 Tensor split_and_generate(
-    const std::optional<Tensor>& x_, const Tensor& x_att_, const Tensor& s_, const Tensor& v_,
-    const Tensor& class_index_, const Tensor& variation_index_, bool spatial, double gain,
-    bool addition) {
-  const Shape shape = check(x_att_, s_, v_);
-  const Tensor x_att = x_att_.contiguous(), s = s_.contiguous(), v = v_.contiguous();
-  const Tensor x = x_ ? x_->to(v.scalar_type()).contiguous() : Tensor();
-  const Tensor class_index = class_index_.contiguous();
-  const Tensor variation_index = variation_index_.contiguous();
+    const std::optional<Tensor>& given_x, const Tensor& given_x_att, const Tensor& given_s,
+    const Tensor& given_v, const Tensor& given_class_index, const Tensor& given_variation_index,
+    bool spatial, double gain, bool addition) {
+  const Shape shape = check(given_x_att, given_s, given_v);
+  const Tensor x_att = given_x_att.contiguous(), s = given_s.contiguous(), v = given_v.contiguous();
+  const Tensor x = given_x ? given_x->to(v.scalar_type()).contiguous() : Tensor();
+  const Tensor class_index = given_class_index.contiguous();
+  const Tensor variation_index = given_variation_index.contiguous();
   const int64_t generated = class_index.numel();
   Tensor features =
       at::empty({shape.batch + generated, shape.channels, shape.positions}, v.options());
@@ -381,16 +387,17 @@ Tensor split_and_generate(
 }
 
 std::tuple<Tensor, Tensor, Tensor> split_and_generate_backward(
-    const Tensor& d_features_, const Tensor& x_att_, const Tensor& s_, const Tensor& v_,
-    const Tensor& class_offsets_, const Tensor& class_rows_, const Tensor& variation_offsets_,
-    const Tensor& variation_rows_, bool spatial, double gain, bool addition) {
-  const Shape shape = check(x_att_, s_, v_);
-  const Tensor d_features = d_features_.contiguous();
-  const Tensor x_att = x_att_.contiguous(), s = s_.contiguous(), v = v_.contiguous();
-  const Tensor class_offsets = class_offsets_.contiguous();
-  const Tensor class_rows = class_rows_.contiguous();
-  const Tensor variation_offsets = variation_offsets_.contiguous();
-  const Tensor variation_rows = variation_rows_.contiguous();
+    const Tensor& given_d_features, const Tensor& given_x_att, const Tensor& given_s,
+    const Tensor& given_v, const Tensor& given_class_offsets, const Tensor& given_class_rows,
+    const Tensor& given_variation_offsets, const Tensor& given_variation_rows, bool spatial,
+    double gain, bool addition) {
+  const Shape shape = check(given_x_att, given_s, given_v);
+  const Tensor d_features = given_d_features.contiguous();
+  const Tensor x_att = given_x_att.contiguous(), s = given_s.contiguous(), v = given_v.contiguous();
+  const Tensor class_offsets = given_class_offsets.contiguous();
+  const Tensor class_rows = given_class_rows.contiguous();
+  const Tensor variation_offsets = given_variation_offsets.contiguous();
+  const Tensor variation_rows = given_variation_rows.contiguous();
   Tensor d_x_att = at::empty_like(x_att), d_s = at::empty_like(s), d_v = at::empty_like(v);
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kBFloat16, at::kHalf, v.scalar_type(), "split_and_generate_backward", [&] {

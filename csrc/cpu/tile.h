@@ -28,33 +28,41 @@ constexpr int kPanel = kVectors * Vec<T>::size();
 
 template <typename T, int R, int V>
 struct Tile {
-  Vec<T> at[R][V];
+  Vec<T> accumulators[R][V];
 
   template <typename F>
   static void each(F&& f) {
-    c10::ForcedUnroll<R>{}([&](auto r) { c10::ForcedUnroll<V>{}([&](auto v) { f(r, v); }); });
+    c10::ForcedUnroll<R>{}(
+        [&](auto row) { c10::ForcedUnroll<V>{}([&](auto vector) { f(row, vector); }); });
   }
 
   void zero() {
-    each([&](auto r, auto v) { at[r][v] = Vec<T>(0); });
+    each([&](auto row, auto vector) { accumulators[row][vector] = Vec<T>(0); });
   }
   void load(const T* c, int64_t c_row) {
-    each([&](auto r, auto v) { at[r][v] = Vec<T>::loadu(c + r * c_row + v * Vec<T>::size()); });
+    each([&](auto row, auto vector) {
+      accumulators[row][vector] = Vec<T>::loadu(c + row * c_row + vector * Vec<T>::size());
+    });
   }
   void store(T* c, int64_t c_row) const {
-    each([&](auto r, auto v) { at[r][v].store(c + r * c_row + v * Vec<T>::size()); });
+    each([&](auto row, auto vector) {
+      accumulators[row][vector].store(c + row * c_row + vector * Vec<T>::size());
+    });
   }
 
-  // at[r][:] += sum_k a[r * a_row + k * a_step] b[k * b_step + :]
+  // accumulators[row][:] += sum_k a[row * a_row + k * a_step] b[k * b_step + :]
   void multiply(
       const T* a, int64_t a_row, int64_t a_step, const T* b, int64_t b_step, int64_t depth) {
     for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
-      Vec<T> column[V];
-      c10::ForcedUnroll<V>{}([&](auto v) { column[v] = Vec<T>::loadu(b + v * Vec<T>::size()); });
-      c10::ForcedUnroll<R>{}([&](auto r) {
-        const Vec<T> factor(a[r * a_row]);
-        c10::ForcedUnroll<V>{}(
-            [&](auto v) { at[r][v] = at::vec::fmadd(factor, column[v], at[r][v]); });
+      Vec<T> b_row[V];
+      c10::ForcedUnroll<V>{}(
+          [&](auto vector) { b_row[vector] = Vec<T>::loadu(b + vector * Vec<T>::size()); });
+      c10::ForcedUnroll<R>{}([&](auto row) {
+        const Vec<T> factor(a[row * a_row]);
+        c10::ForcedUnroll<V>{}([&](auto vector) {
+          accumulators[row][vector] =
+              at::vec::fmadd(factor, b_row[vector], accumulators[row][vector]);
+        });
       });
     }
   }
@@ -81,7 +89,7 @@ void for_products(const T* a, const T* panels, int64_t count, int64_t positions,
   }
 }
 
-// c[r, n] += sum over keys of p[r, key] rows[key, n]: vectors over n, and over the keys for the
+// c[row, n] += sum over keys of p[row, key] rows[key, n]: vectors over n, and over the keys for the
 // columns that do not fill one, so that nothing is padded.
 template <int R, typename T>
 LTVR_FLATTEN void add_weighted_rows(
@@ -106,18 +114,23 @@ LTVR_FLATTEN void add_weighted_rows(
     tile.zero();
     for (int64_t key = 0; key < count; key += kPanel<T>) {
       for (int64_t k = key; k < key + kPanel<T>; k += width) {
-        const T* column = panels + key * positions + n * kPanel<T> + (k - key);
+        const T* first_column = panels + key * positions + n * kPanel<T> + (k - key);
         Vec<T> values[columns];
-        c10::ForcedUnroll<columns>{}(
-            [&](auto i) { values[i] = Vec<T>::loadu(column + i * kPanel<T>); });
-        c10::ForcedUnroll<R>{}([&](auto r) {
-          const Vec<T> weight = Vec<T>::loadu(p + r * p_row + k);
-          c10::ForcedUnroll<columns>{}(
-              [&](auto i) { tile.at[r][i] = at::vec::fmadd(weight, values[i], tile.at[r][i]); });
+        c10::ForcedUnroll<columns>{}([&](auto column) {
+          values[column] = Vec<T>::loadu(first_column + column * kPanel<T>);
+        });
+        c10::ForcedUnroll<R>{}([&](auto row) {
+          const Vec<T> weight = Vec<T>::loadu(p + row * p_row + k);
+          c10::ForcedUnroll<columns>{}([&](auto column) {
+            tile.accumulators[row][column] =
+                at::vec::fmadd(weight, values[column], tile.accumulators[row][column]);
+          });
         });
       }
     }
-    tile.each([&](auto r, auto i) { c[r * positions + n + i] += sum(tile.at[r][i]); });
+    tile.each([&](auto row, auto column) {
+      c[row * positions + n + column] += sum(tile.accumulators[row][column]);
+    });
     n += columns;
   };
   while (n + 2 <= positions) single_columns(std::integral_constant<int, 2>{});
@@ -130,8 +143,8 @@ template <typename T>
 LTVR_FLATTEN void add_transposed_product(
     const T* a, const T* p, int64_t p_row, int64_t rows, int64_t count, int64_t positions, T* c) {
   for (int64_t key = 0; key < count; key += kPanel<T>) {
-    for_tiles(positions, [&](auto r, int64_t n) {
-      Tile<T, r, kVectors> tile;
+    for_tiles(positions, [&](auto tile_rows, int64_t n) {
+      Tile<T, tile_rows, kVectors> tile;
       T* target = c + key * positions + n * kPanel<T>;
       tile.load(target, kPanel<T>);
       tile.multiply(a + n, 1, positions, p + key, p_row, rows);
