@@ -69,19 +69,20 @@ class Case(NamedTuple):
 
 class Launch(NamedTuple):
     kernel: JITFunction
-    arguments: tuple[Any, ...]
-    """Tensors are fake: dtype and shape."""
+    arguments: dict[str, Any]
+    """By name, in the order of the kernel's parameters. Tensors are fake: dtype and shape."""
     options: dict[str, Any]
+    """What Triton itself takes: warps, stages and the like."""
     grid: tuple[int, ...]
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [a for a in self.arguments if isinstance(a, Tensor)]
+        return [a for a in self.arguments.values() if isinstance(a, Tensor)]
 
     @property
     def constants(self) -> dict[str, Any]:
-        """Arguments by name."""
-        return {**dict(zip(self.kernel.arg_names, self.arguments, strict=False)), **self.options}
+        """Arguments and options by name."""
+        return {**self.arguments, **self.options}
 
     @property
     def bytes(self) -> int:
@@ -91,7 +92,8 @@ class Launch(NamedTuple):
     def compile(self, capability: int) -> Any:
         """Compile for a GPU of this capability, as Triton would at this launch."""
         triton.runtime.driver.set_active(_Offline(capability))
-        types = [a.dtype if isinstance(a, Tensor) else a for a in self.arguments]
+        # In order, not by name: ``warmup`` takes a dtype for a tensor only there.
+        types = [a.dtype if isinstance(a, Tensor) else a for a in self.arguments.values()]
         return self.kernel.warmup(*types, grid=(1,), **self.options)
 
 
@@ -118,11 +120,12 @@ def _recording(
     """Fake tensors, and launches that only go on the list."""
 
     def record(
-        kernel: JITFunction, *arguments: Any, grid: Any, warmup: bool, **options: Any
+        kernel: JITFunction, *positional: Any, grid: Any, warmup: bool, **named: Any
     ) -> None:
-        names = dict(zip(kernel.arg_names, arguments, strict=False))
-        grid = grid({**names, **options}) if callable(grid) else grid
-        launches.append(Launch(kernel, arguments, options, grid))
+        given = {**dict(zip(kernel.arg_names, positional, strict=False)), **named}
+        arguments = {name: given.pop(name) for name in kernel.arg_names}
+        grid = grid({**arguments, **given}) if callable(grid) else grid
+        launches.append(Launch(kernel, arguments, given, grid))
 
     softmax = torch.softmax
     precision = "tf32" if setting.dtype == "tf32" else "ieee"

@@ -265,8 +265,15 @@ def _tiles(x: Tensor) -> Tiles:
     return pick_tiles(x.shape[1], x.shape[2], precision, capability(x))
 
 
-def _launch(kernel: Any, blocked: str, tile: Tile, x: Tensor, *arguments: Tensor | None) -> None:
-    """Run ``kernel`` on every sample, block of its ``blocked`` dimension, and block of columns."""
+def _launch(kernel: Any, blocked: str, tile: Tile, x: Tensor, **pointers: Tensor | None) -> None:
+    """Run ``kernel`` on every sample, block of its ``blocked`` dimension, and block of columns.
+
+    Args:
+        blocked: the kernel's name for the block that the grid divides the channels into.
+        tile: sizes of the blocks.
+        x: any of the tensors [B, D, N]: gives the shape, the dtype and the GPU.
+        pointers: the tensors by the names of the kernel's parameters.
+    """
     batch, channels, positions = x.shape
     sizes: dict[str, Any] = {
         "BLOCK_Q": tile.block_q,
@@ -283,7 +290,7 @@ def _launch(kernel: Any, blocked: str, tile: Tile, x: Tensor, *arguments: Tensor
 
     with torch.cuda.device_of(x):
         kernel[grid](
-            *arguments,
+            **pointers,
             D=channels,
             N=positions,
             BLOCK_N=tile.block_n,
@@ -310,7 +317,17 @@ def channel_attention(q: Tensor, k: Tensor, v: Tensor | None) -> tuple[Tensor, T
     q, k, v = q.contiguous(), k.contiguous(), None if v is None else v.contiguous()
     out = torch.empty_like(k)
     lse = q.new_empty(q.shape[:2], dtype=torch.float32)
-    _launch(_forward_kernel, "BLOCK_Q", _tiles(q).forward, q, q, k, v, out, lse)
+    _launch(
+        _forward_kernel,
+        "BLOCK_Q",
+        _tiles(q).forward,
+        q,
+        q_ptr=q,
+        k_ptr=k,
+        v_ptr=v,
+        out_ptr=out,
+        lse_ptr=lse,
+    )
     return out, lse
 
 
@@ -324,8 +341,15 @@ def channel_attention_backward(
     d_q, d_k, delta = torch.empty_like(q), torch.empty_like(k), torch.empty_like(lse)
     d_v = None if v is None else torch.empty_like(v)
     tiles = _tiles(q)
-    inputs = (d_out, q, k, v)
+    common = {
+        "d_out_ptr": d_out,
+        "q_ptr": q,
+        "k_ptr": k,
+        "v_ptr": v,
+        "lse_ptr": lse,
+        "delta_ptr": delta,
+    }
     # In this order: the first leaves delta for the second.
-    _launch(_d_query_kernel, "BLOCK_Q", tiles.d_query, q, *inputs, out, lse, delta, d_q)
-    _launch(_d_key_kernel, "BLOCK_K", tiles.d_key, q, *inputs, lse, delta, d_k, d_v)
+    _launch(_d_query_kernel, "BLOCK_Q", tiles.d_query, q, **common, out_ptr=out, d_q_ptr=d_q)
+    _launch(_d_key_kernel, "BLOCK_K", tiles.d_key, q, **common, d_k_ptr=d_k, d_v_ptr=d_v)
     return d_q, d_k, k.new_empty(0) if d_v is None else d_v

@@ -134,9 +134,12 @@ def _column_lse_kernel(
 @triton.jit
 def _gather(
     d_features_ptr, offsets_ptr, rows_ptr, batch, sample, rows, cols,
-    D: tl.constexpr, N: tl.constexpr,
+    ADD_REAL_ROW: tl.constexpr, D: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """Sum of the gradients of the generated rows that took this sample's feature."""
+    """Sum of the gradients of the generated rows that took this sample's feature.
+
+    With ADD_REAL_ROW, plus the gradient of its real row: attention addition puts X_class there too.
+    """
     ptrs = d_features_ptr + rows[:, None] * N + cols[None, :]
     inside = (rows[:, None] < D) & (cols[None, :] < N)
     first = tl.load(offsets_ptr + sample)
@@ -148,27 +151,9 @@ def _gather(
             g = tl.load(rows_ptr + start + step, mask=taken, other=0)
             d = tl.load(ptrs + (batch + g) * D * N, mask=inside & taken, other=0.0)
             acc += d.to(tl.float32)
+    if ADD_REAL_ROW:
+        acc += load_block(d_features_ptr + sample * D * N, rows, cols, D, N)
     return acc
-
-
-@triton.jit
-def _load_gradients(
-    d_features_ptr, v_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
-    variation_rows_ptr, batch, gain, sample, rows, cols,
-    ADDITION: tl.constexpr, D: tl.constexpr, N: tl.constexpr,
-):  # fmt: skip
-    """d_M, d_X_var and d_X_class - d_X_var, all [rows, cols] of a sample."""
-    d_class = _gather(
-        d_features_ptr, class_offsets_ptr, class_rows_ptr, batch, sample, rows, cols, D, N
-    )
-    if ADDITION:
-        d_class += load_block(d_features_ptr + sample * D * N, rows, cols, D, N)
-    d_variation = _gather(
-        d_features_ptr, variation_offsets_ptr, variation_rows_ptr, batch, sample, rows, cols, D, N
-    )
-    v = load_block(v_ptr + sample * D * N, rows, cols, D, N)
-    difference = d_class - d_variation
-    return gain * v.to(tl.float32) * difference, d_variation, difference
 
 
 @triton.jit
@@ -198,10 +183,17 @@ def _column_mean_kernel(
     for start in tl.range(0, D, BLOCK_D):
         rows = start + tl.arange(0, BLOCK_D)
         # [BLOCK_D, BLOCK_N]
-        d_mask, _, _ = _load_gradients(
-            d_features_ptr, v_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
-            variation_rows_ptr, batch, gain, sample, rows, cols, ADDITION, D, N,
+        d_class = _gather(
+            d_features_ptr, class_offsets_ptr, class_rows_ptr, batch, sample, rows, cols,
+            ADD_REAL_ROW=ADDITION, D=D, N=N,
         )  # fmt: skip
+        d_variation = _gather(
+            d_features_ptr, variation_offsets_ptr, variation_rows_ptr, batch, sample, rows, cols,
+            ADD_REAL_ROW=False, D=D, N=N,
+        )  # fmt: skip
+        v = load_block(v_ptr + sample * D * N, rows, cols, D, N)
+        difference = d_class - d_variation
+        d_mask = gain * v.to(tl.float32) * difference
         x_att, scale = _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D, N)
         mask = _softmax(scale * x_att, lse_ptr, sample, cols, N)
         if D % BLOCK_D != 0:  # outside the sample exp2 may overflow: 0 * inf is NaN
@@ -238,10 +230,17 @@ def _backward_kernel(
     cols = tl.arange(0, BLOCK_N)
     base = sample * D * N
     # [BLOCK_D, BLOCK_N]
-    d_mask, d_variation, difference = _load_gradients(
-        d_features_ptr, v_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
-        variation_rows_ptr, batch, gain, sample, rows, cols, ADDITION, D, N,
+    d_class = _gather(
+        d_features_ptr, class_offsets_ptr, class_rows_ptr, batch, sample, rows, cols,
+        ADD_REAL_ROW=ADDITION, D=D, N=N,
     )  # fmt: skip
+    d_variation = _gather(
+        d_features_ptr, variation_offsets_ptr, variation_rows_ptr, batch, sample, rows, cols,
+        ADD_REAL_ROW=False, D=D, N=N,
+    )  # fmt: skip
+    v = load_block(v_ptr + sample * D * N, rows, cols, D, N)
+    difference = d_class - d_variation
+    d_mask = gain * v.to(tl.float32) * difference
     x_att, scale = _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D, N)
     mask = _softmax(scale * x_att, lse_ptr, sample, cols, N)
     if mean_ptr is None:
@@ -274,7 +273,9 @@ def _column_lse(x_att: Tensor, s: Tensor) -> Tensor:
     batch, channels, positions = x_att.shape
     lse = s.new_empty(batch, positions)
     grid, blocks = _columns(batch, channels, positions)
-    _column_lse_kernel[grid](x_att, s, lse, channels, positions, **blocks)
+    _column_lse_kernel[grid](
+        x_att_ptr=x_att, s_ptr=s, lse_ptr=lse, D=channels, N=positions, **blocks
+    )
     return lse
 
 
@@ -299,19 +300,19 @@ def split_and_generate(
     with torch.cuda.device_of(v):
         lse = None if spatial else _column_lse(x_att, s)
         _forward_kernel[grid](
-            x,
-            x_att,
-            s,
-            v,
-            lse,
-            class_index,
-            variation_index,
-            out,
-            batch,
-            gain,
-            addition or x is None,
-            channels,
-            positions,
+            x_ptr=x,
+            x_att_ptr=x_att,
+            s_ptr=s,
+            v_ptr=v,
+            lse_ptr=lse,
+            class_index_ptr=class_index,
+            variation_index_ptr=variation_index,
+            out_ptr=out,
+            batch=batch,
+            gain=gain,
+            ADDITION=addition or x is None,
+            D=channels,
+            N=positions,
             **blocks,
         )
     return out
@@ -333,20 +334,37 @@ def split_and_generate_backward(
     """d_X_att, d_s and d_V, [B, D, N] and [B, D]."""
     check_dtype(v)
     d_features, x_att, s, v = (t.contiguous() for t in (d_features, x_att, s, v))
-    batch, *size = v.shape
+    batch, channels, positions = v.shape
     d_x_att, d_s, d_v = torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
-    inverse = (class_offsets, class_rows, variation_offsets, variation_rows)
-    scalars = (batch, gain, addition, *size)
+    common = {
+        "d_features_ptr": d_features,
+        "x_att_ptr": x_att,
+        "s_ptr": s,
+        "v_ptr": v,
+        "class_offsets_ptr": class_offsets,
+        "class_rows_ptr": class_rows,
+        "variation_offsets_ptr": variation_offsets,
+        "variation_rows_ptr": variation_rows,
+        "batch": batch,
+        "gain": gain,
+        "ADDITION": addition,
+        "D": channels,
+        "N": positions,
+    }
     lse = mean = None
     with torch.cuda.device_of(v):
         if not spatial:
-            lse, mean = _column_lse(x_att, s), s.new_empty(batch, size[1])
-            grid, blocks = _columns(batch, *size)
-            _column_mean_kernel[grid](
-                d_features, x_att, s, v, lse, mean, *inverse, *scalars, **blocks
-            )
-        grid, blocks = _rows(batch, *size)
+            lse, mean = _column_lse(x_att, s), s.new_empty(batch, positions)
+            grid, blocks = _columns(batch, channels, positions)
+            _column_mean_kernel[grid](**common, lse_ptr=lse, mean_ptr=mean, **blocks)
+        grid, blocks = _rows(batch, channels, positions)
         _backward_kernel[grid](
-            d_features, x_att, s, v, lse, mean, *inverse, d_x_att, d_s, d_v, *scalars, **blocks
+            **common,
+            lse_ptr=lse,
+            mean_ptr=mean,
+            d_x_att_ptr=d_x_att,
+            d_s_ptr=d_s,
+            d_v_ptr=d_v,
+            **blocks,
         )
     return d_x_att, d_s, d_v
