@@ -1,9 +1,11 @@
-// The plan of feature generation (SFG, eq. 9-11): which X_class row meets which X_var row.
+// The plan of feature generation (eq. 9-11): for each generated row, the sample whose X_class and
+// the sample whose X_var it is the sum of.
 //
-// A plan depends on the labels alone, so it is drawn on the host while the images are still on
-// their way. It is a pure function of (labels, gamma, alpha, seed, step): counter-based draws, one
-// thread, O(B + G). `plan_synthesis_reference` in ltvr/planning.py states the same in NumPy, and
-// tests/test_plan_synthesis.py holds the two together bit for bit.
+// A plan depends on the labels alone, so the host can draw it before the images reach the GPU. It
+// is a pure function of (labels, gamma, alpha, seed, step): every random number is computed from
+// the seed, the step and the number of the row, in one thread and in time O(B + G).
+// `plan_synthesis_reference` in ltvr/planning.py states the same in NumPy, and
+// tests/afa/test_plan_synthesis.py checks that both give the same bits.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -27,6 +29,8 @@ using at::Tensor;
 using Plan = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // ---- Philox4x32-10 (Salmon et al., 2011) --------------------------------------------------------
+//
+// A random number generator without a state: a function of (seed, row, step) to four random words.
 
 struct Draw {
   uint64_t class_bits;      // words 0 and 1: picks i among the samples of the class
@@ -52,7 +56,7 @@ inline Draw philox(uint64_t seed, uint64_t row, uint64_t step) {
   return {uint64_t{c0} << 32 | c1, uint64_t{c2} << 32 | c3};
 }
 
-// floor(bits * n / 2^64): an index below n, for n < 2^32.
+// Returns floor(bits * n / 2^64), an index below n. n < 2^32, so that the products fit 64 bits.
 inline int64_t index_below(uint64_t bits, uint64_t n) {
   const uint64_t high = bits >> 32, low = bits & 0xFFFFFFFF;
   return static_cast<int64_t>((high * n + (low * n >> 32)) >> 32);
@@ -66,14 +70,15 @@ struct ClassGroup {
   int64_t count;  // f_c
 };
 
-// Sample indices by ascending label, ties in batch order: LSD radix sort over the bytes of the
-// labels, with no more passes than `max_label` has bytes.
+// Returns the indices of the samples by ascending label, and in the order of the batch among
+// samples of one label. A radix sort, one byte of the labels at a time from the lowest on: it makes
+// no more passes than `max_label` has bytes.
 std::vector<int64_t> sort_by_label(const int64_t* labels, int64_t batch, int64_t max_label) {
   std::vector<int64_t> order(batch), sorted(batch);
   for (int64_t b = 0; b < batch; ++b) order[b] = b;
 
   for (int shift = 0; shift < 64 && (max_label >> shift) > 0; shift += 8) {
-    std::array<int64_t, 257> next{};  // next[digit]: where the next sample with this digit goes
+    std::array<int64_t, 257> next{};  // next[digit]: where the next sample of this digit goes
     auto digit = [=](int64_t b) { return static_cast<uint64_t>(labels[b]) >> shift & 0xFF; };
     for (int64_t b = 0; b < batch; ++b) ++next[digit(b) + 1];
     for (int d = 0; d < 256; ++d) next[d + 1] += next[d];
@@ -96,8 +101,8 @@ std::vector<ClassGroup> group_by_class(const int64_t* labels, const std::vector<
 
 // ---- How many rows each class generates (eq. 9 and 10) ------------------------------------------
 
-// R_c = f_c^-alpha / sum f_c^-alpha,  G_c = ceil(gamma R_c B).
-// Counts are taken relative to the rarest class, so that the largest weight is 1 and the sum
+// R_c = f_c^-alpha / sum f_c^-alpha,  G_c = ceil(gamma R_c B),  f_c being the samples of class c.
+// Counts are taken relative to that of the rarest class. The largest weight is then 1, and the sum
 // neither overflows nor vanishes.
 std::vector<int64_t> rows_per_class(
     const std::vector<ClassGroup>& groups, int64_t batch, double gamma, double alpha) {
@@ -110,7 +115,7 @@ std::vector<int64_t> rows_per_class(
     largest = std::max(largest, group.count);
   }
 
-  // Few distinct counts fit in one batch: one exp and log for each of them, not for each class.
+  // Many classes of a batch have the same count: exp and log run once a count, not once a class.
   std::vector<double> weight_of(largest + 1, -1.0);
   double sum = 0.0;
   for (const auto& group : groups) {
@@ -121,8 +126,9 @@ std::vector<int64_t> rows_per_class(
     sum += weight;
   }
 
-  // The slack drops the last few ulps: four classes of 32 in 128 give 32 rows each, never 33.
-  // R_c > 0 even where exp underflows, so every class present generates at least one row.
+  // The slack keeps rounding errors from adding a row: of 128 samples in four equal classes, each
+  // gets 32 rows, not 33. R_c is positive, even where exp returns 0, so every class that is present
+  // generates at least one row.
   constexpr double slack = 1e-12;
   for (size_t c = 0; c < groups.size(); ++c) {
     const double exact = gamma * (weight_of[groups[c].count] / sum) * static_cast<double>(batch);
@@ -133,7 +139,9 @@ std::vector<int64_t> rows_per_class(
 
 // ---- The inverse index of the backward ----------------------------------------------------------
 
-// CSR: rows[offsets[b] : offsets[b + 1]] are the g with index[g] == b, ascending.
+// Returns offsets and rows, such that rows[offsets[b] : offsets[b + 1]] are all g with
+// index[g] == b, in ascending order. The backward then gathers in this order, which is the same in
+// every run, where scattering would need atomic additions in any order.
 std::pair<Tensor, Tensor> invert(const Tensor& index, int64_t batch) {
   Tensor offsets = at::empty({batch + 1}, index.options());
   Tensor rows = at::empty_like(index);
@@ -214,7 +222,7 @@ Plan plan_synthesis(
     filled += rows[c];
   }
 
-  // The draws of all rows first: a loop over nothing but Philox, which the compiler vectorises.
+  // The draws come first, in a loop of their own, which the compiler can vectorise.
   std::vector<uint64_t> class_bits(generated), variation_bits(generated);
   for (int64_t g = 0; g < generated; ++g) {
     const Draw draw =
@@ -229,7 +237,7 @@ Plan plan_synthesis(
     const int64_t i = order[group.start + index_below(class_bits[g], group.count)];
     const int64_t j = index_below(variation_bits[g], batch - 1);
     i_of[g] = i;
-    j_of[g] = j + (j >= i);  // uniform over the batch without i
+    j_of[g] = j + (j >= i);  // steps over i: uniform over the other samples
     label_of[g] = group.label;
   }
 
@@ -247,5 +255,5 @@ TORCH_LIBRARY_IMPL(ltvr, CPU, m) {
   m.impl("plan_synthesis", &ltvr::plan_synthesis);
 }
 
-// ltvr/ops.py reads this from the file when the file does not load.
+// Where the library does not load, ltvr/ops.py reads this string from its bytes, for the message.
 extern "C" const char ltvr_built_for_torch[] = "ltvr built for torch " TORCH_VERSION;

@@ -1,4 +1,4 @@
-"""Blocks of a [D, N] sample, read and written with masks only where they do not fit."""
+"""Blocks of a [D, N] sample. They are read without a mask where whole blocks make up the sample."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
@@ -14,9 +14,13 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def load_block(ptr, rows, cols, D: tl.constexpr, N: tl.constexpr):
-    """[rows, cols], zero outside the sample; both are blocks that start at a multiple of theirs."""
+    """Read [rows, cols], with zeros outside the sample.
+
+    ``rows`` and ``cols`` are ranges that start at a multiple of their own length, so that a length
+    that divides D or N needs no mask.
+    """
     ptrs = ptr + rows[:, None] * N + cols[None, :]
-    if D // rows.shape[0] * rows.shape[0] == D:  # the interpreter has no int % constexpr
+    if D // rows.shape[0] * rows.shape[0] == D:  # Triton's interpreter has no int % constexpr
         if N // cols.shape[0] * cols.shape[0] == N:
             return tl.load(ptrs)
         return tl.load(ptrs, mask=cols[None, :] < N, other=0.0)
@@ -25,7 +29,7 @@ def load_block(ptr, rows, cols, D: tl.constexpr, N: tl.constexpr):
 
 @triton.jit
 def store_block(ptr, rows, cols, value, D: tl.constexpr, N: tl.constexpr):
-    """Write [rows, cols] in the dtype of ``ptr``."""
+    """Write [rows, cols] in the dtype of ``ptr``, except what is outside the sample."""
     ptrs = ptr + rows[:, None] * N + cols[None, :]
     mask = (rows[:, None] < D) & (cols[None, :] < N)
     tl.store(ptrs, value.to(ptr.dtype.element_ty), mask=mask)

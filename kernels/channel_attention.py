@@ -1,14 +1,15 @@
 """Attention among the D channels of a sample: softmax(Q K^T) V, forward and backward.
 
-Schemas in ``ltvr/ops.py``, equation 1 in ``ltvr/reference.py``. Without V the keys are the values:
-one load serves both products, and in the backward one accumulator takes both gradients,
-d_K = dS^T Q + P^T dO. The D x D scores live in registers, BLOCK_Q x BLOCK_K at a time. A program
-makes BLOCK_N columns of its result: all N of them, or as many as fit the registers, and then every
-block of columns makes the scores again.
+The schemas are in ``ltvr/ops.py``, equation 1 is in ``ltvr/reference.py``. Without V the keys are
+also the values: one load serves both products, and in the backward one accumulator takes both
+gradients, d_K = dS^T Q + P^T dO. The D x D scores S are never written to memory: BLOCK_Q x BLOCK_K
+of them at a time are in registers. A program makes BLOCK_N columns of its result. These are all N
+where they fit the registers; else several programs share the columns, and each makes the scores
+again.
 
-The backward is two kernels, so that every gradient has one writer and no atomics are needed: one
-over blocks of queries (d_Q, and delta = rowsum(dO O) for the other), one over blocks of keys (d_K,
-d_V). Both make P = exp(S - lse) again.
+The backward is two kernels, so that every gradient has one writer and needs no atomic additions.
+One runs over blocks of queries and makes d_Q, and delta = rowsum(dO O) for the other. The other
+runs over blocks of keys and makes d_K and d_V. Both make P = exp(S - lse) again.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -32,9 +33,9 @@ __all__ = ["channel_attention", "channel_attention_backward"]
 
 @triton.jit
 def _place(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Offset of the sample, its index times D, rows and columns of this program.
+    """Return what this program works on: offset of the sample, its index times D, rows, columns.
 
-    The blocks of a sample run together: they read the same keys, from L2.
+    Programs next to each other have blocks of the same sample, so that they find its keys in L2.
     """
     blocks: tl.constexpr = (D + BLOCK - 1) // BLOCK
     pid = tl.program_id(0)
@@ -48,7 +49,11 @@ def _place(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.co
 def _products(
     a, a_ptr, a_rows, b, b_ptr, b_rows, D: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr
 ):  # fmt: skip
-    """A B^T over all N positions; ``a`` and ``b`` are this program's, which may be all there is."""
+    """Return A B^T, summed over all N positions.
+
+    ``a`` and ``b`` hold the columns of this program. Where these are not all, every block of
+    columns is read in its turn.
+    """
     if a.shape[1] >= N:
         return tl.dot(a, tl.trans(b), input_precision=PRECISION)
     acc = tl.zeros([a.shape[0], b.shape[0]], tl.float32)
@@ -89,7 +94,8 @@ def _forward_kernel(
         scores = _products(q, q_ptr, rows, k, k_ptr, keys, D, N, PRECISION)
         if D % BLOCK_K != 0:
             scores = tl.where(keys[None, :] < D, scores, float("-inf"))
-        # Statistics in units of log 2: exp2(LOG2E scores - max) is one multiply-add and one exp2.
+        # The statistics are those of LOG2E * scores: exp2(LOG2E * scores - max) takes one
+        # multiply-add and one exp2.
         new_max = tl.maximum(row_max, tl.max(scores, 1) * LOG2E)
         p = tl.exp2(scores * LOG2E - new_max[:, None])
         rescale = tl.exp2(row_max - new_max)
@@ -142,9 +148,9 @@ def _d_query_kernel(
         v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
         # [BLOCK_Q, BLOCK_K]
         scores = _products(q, q_ptr, rows, k, k_ptr, keys, D, N, PRECISION)
-        # Above 0 only by rounding, which must not overflow.
+        # No score exceeds its row's lse, except by rounding: min keeps exp2 from overflowing.
         p = tl.exp2(tl.minimum(scores * LOG2E - lse[:, None], 0.0))
-        if D % BLOCK_K != 0:  # a score of 0 outside the sample may overflow: 0 * inf is NaN
+        if D % BLOCK_K != 0:  # keys outside the sample take no part
             p = tl.where(keys[None, :] < D, p, 0.0)
         d_p = _products(d_out, d_out_ptr, rows, v, value_ptr, keys, D, N, PRECISION)
         d_scores = p * (d_p - delta[:, None])
@@ -176,10 +182,10 @@ def _d_key_kernel(
     k = load_block(k_ptr, keys, cols, D, N)
     v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
     d_k = tl.zeros([BLOCK_K, BLOCK_N], tl.float32)
-    d_v = d_k  # of its own only where V is
+    d_v = d_k  # zeros as well; used only where there is a V
     for start in tl.range(0, D, BLOCK_Q):
         rows = start + tl.arange(0, BLOCK_Q)
-        # [BLOCK_Q, BLOCK_N]; outside the sample q and d_out are 0, and those rows add nothing
+        # [BLOCK_Q, BLOCK_N]. Rows outside the sample add nothing: q and d_out are 0 there.
         q = load_block(q_ptr, rows, cols, D, N)
         d_out = load_block(d_out_ptr, rows, cols, D, N)
         # [BLOCK_Q]
@@ -189,9 +195,9 @@ def _d_key_kernel(
         else:
             lse = tl.load(lse_ptr + row_base + rows, mask=rows < D, other=0.0) * LOG2E
             delta = tl.load(delta_ptr + row_base + rows, mask=rows < D, other=0.0)
-        # Transposed, [BLOCK_K, BLOCK_Q]: both products below then read it row by row.
+        # [BLOCK_K, BLOCK_Q]: made transposed, as the products for d_k and d_v below take it.
         scores = _products(k, k_ptr, keys, q, q_ptr, rows, D, N, PRECISION)
-        # Above 0 only by rounding, which must not overflow.
+        # No score exceeds its row's lse, except by rounding: min keeps exp2 from overflowing.
         p = tl.exp2(tl.minimum(scores * LOG2E - lse[None, :], 0.0))
         d_p = _products(v, value_ptr, keys, d_out, d_out_ptr, rows, D, N, PRECISION)
         d_scores = p * (d_p - delta[None, :])
@@ -206,7 +212,10 @@ def _d_key_kernel(
 
 
 class Tile(NamedTuple):
-    """Queries, keys and positions of a block; warps; pipeline stages."""
+    """How a kernel divides its work: queries, keys and positions of a block, warps, stages.
+
+    ``stages`` is how many blocks are on their way from memory at a time.
+    """
 
     block_q: int
     block_k: int
@@ -222,7 +231,10 @@ class Tiles(NamedTuple):
 
 
 def pick_tiles(channels: int, positions: int, precision: str, capability: int) -> Tiles:
-    """Tiles for a number of positions, by what the compiler says: no spills, shared memory fits.
+    """Return the tiles for a shape.
+
+    They were chosen by what the compiler reports (``bench/kernel_report.py``): registers do not
+    spill, and shared memory suffices.
 
     Args:
         channels, positions: D and N.
@@ -232,16 +244,19 @@ def pick_tiles(channels: int, positions: int, precision: str, capability: int) -
     n = padded(positions, at_least=16)
     hopper = 90 <= capability < 100
     if precision == "half" and n <= 64:
-        # Exponentials bound these: small blocks, several on a multiprocessor, hide them behind the
-        # products of others. The forward's long block of queries halves the reading of keys; on
-        # sm_80, where operands take registers as well, it needs eight warps.
+        # With so few positions the exponentials take longest. Small blocks let several programs run
+        # on a multiprocessor, so that one computes products while another computes exponentials.
+        # The forward has blocks of 128 queries, which halves how often keys are read; on sm_80,
+        # where operands take registers as well, this needs eight warps.
         tiles = (128, 64, n, 4 if capability >= 90 else 8, 3), (64, 64, n, 4, 3), (64, 64, n, 4, 3)
     elif precision == "half" and n == 256 and hopper:
-        # An accumulator of 256 columns takes half the registers. A warpgroup wants 64 rows of its
-        # own; the other dimension shrinks until the scores fit beside it.
+        # An accumulator of 256 columns takes half the registers. Each group of four warps computes
+        # 64 rows of its own, 128 in all, so it is the other dimension of a block that is made
+        # small, until the scores fit beside the accumulator.
         tiles = (128, 64, n, 8, 2), (128, 32, n, 8, 2), (32, 128, n, 8, 2)
     elif precision == "half":
-        # Beyond 256 positions a program makes 128 columns, and the scores in as many steps.
+        # Beyond 256 positions a program makes 128 columns of its result, and it sums the scores in
+        # steps of 128 columns.
         n = n if n <= 256 else 128
         tiles = (64, 64, n, 8, 2), (64, 64, n, 8, 2), (64, 64, n, 8, 2)
     elif precision == "tf32":
@@ -251,8 +266,8 @@ def pick_tiles(channels: int, positions: int, precision: str, capability: int) -
         else:
             tiles = (32, 32, n, 8, 2), (32, 32, n, 8, 2), (32, 32, n, 8, 2)
     else:
-        # No matrix unit: a thread holds whole rows of its operands, so 64 columns are the limit.
-        # On sm_100 the forward's longer block spills 8 bytes.
+        # Exact float32 does not run on the matrix units: a thread holds whole rows of its operands,
+        # which limits them to 64 columns. On sm_100 64 queries in the forward spill 8 bytes.
         n = min(n, 64)
         forward = (64, 32, n, 8, 2) if capability < 100 else (32, 32, n, 4, 2)
         tiles = forward, (32, 32, n, 4, 2), (32, 32, n, 8, 2)
@@ -302,7 +317,10 @@ def _launch(kernel: Any, blocked: str, tile: Tile, x: Tensor, **pointers: Tensor
 
 @functools.cache
 def _tuned(kernel: Any) -> Any:
-    """``kernel`` with its tile chosen by timing, once a shape; what does not fit is left out."""
+    """Return ``kernel`` such that it times tiles on the first call of a shape and takes the best.
+
+    Triton leaves out tiles that do not fit the GPU.
+    """
     configs = [
         triton.Config({"BLOCK_Q": q, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
         for q, k in itertools.product((32, 64, 128), repeat=2)

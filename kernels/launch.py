@@ -1,4 +1,4 @@
-"""What every kernel's host side needs: the precision of a product, the GPU, padded sizes."""
+"""What the host needs to launch any kernel: precision of products, kind of GPU, padded sizes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_dtype(x: Tensor) -> None:
-    """Refuse what the kernels do not compute in."""
+    """Raise a TypeError for a dtype that the kernels do not take."""
     if x.dtype not in _DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
         raise TypeError(f"the Triton kernels take {names}, not {x.dtype}; use backend='reference'")
 
 
 def dot_precision(x: Tensor) -> str:
-    """Precision of a float32 product, as PyTorch's own: TF32 where the user allows it."""
+    """Return the precision of float32 products: that of PyTorch, TF32 where the user allows it."""
     allowed = torch.backends.cuda.matmul.fp32_precision == "tf32"
     return "tf32" if x.dtype == torch.float32 and allowed else "ieee"
 
 
 def capability(x: Tensor) -> int:
-    """80 for sm_80, 90 for sm_90, 100 for sm_100; the interpreter passes for the smallest."""
+    """Return 80 for sm_80, 90 for sm_90 and so on, and 80 under the interpreter, on the CPU."""
     if not x.is_cuda:
         return 80
     major, minor = torch.cuda.get_device_capability(x.device)

@@ -1,13 +1,15 @@
 """Mask, split, attention addition and generation in one pass, and its backward.
 
-Schemas in ``ltvr/ops.py``, equations 3-6 and 11 in ``ltvr/reference.py``. Real and generated rows
-go straight into the [B+G, D, N] output; the masks of a generated row are made again from X_att,
-which is cheaper than writing X_class and X_var down. With the mask over positions everything is
-row-wise; over channels, small kernels first find the statistics of each column.
+The schemas are in ``ltvr/ops.py``, equations 3-6 and 11 are in ``ltvr/reference.py``. Real and
+generated rows go straight into the [B+G, D, N] output. A generated row makes the masks of its two
+samples again from X_att, which is cheaper than writing X_class and X_var to memory and reading them
+back. With the mask over positions each channel is computed for itself; with the mask over channels,
+small kernels first find the statistics of each column.
 
-The grid runs over the samples first, then over the blocks of channels: while a block of channels is
-at work, the rows of all samples that it gathers from stay in L2, and memory sees each tensor once.
-The backward gathers through the inverse index, rows ascending: one writer, a fixed order.
+The grid runs over the samples first, then over the blocks of channels. So at any time one block of
+channels is at work, in all samples: what a program gathers from other samples is in L2, and each
+tensor is read from memory once. The backward gathers through the inverse index, in ascending
+order of the generated rows: every gradient has one writer, and sums have a fixed order.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -24,13 +26,15 @@ from ltvr.kernels.launch import check_dtype, padded
 
 __all__ = ["split_and_generate", "split_and_generate_backward"]
 
-# Elements of a block: 16 a thread, which leaves registers for the five tensors of the backward and
-# gives every thread loads of 16 bytes. The same on every GPU: the kernels wait for memory.
+# Elements of a block. They are 16 a thread: enough for loads of 16 bytes, and few enough that the
+# five tensors of the backward fit the registers. All GPUs take the same, as the time of these
+# kernels is that of reading and writing memory.
 BLOCK_ELEMENTS = 2048
 WARPS = 4
-# Columns of one program of the statistics: 32 bytes of bfloat16, a sector of memory.
+# Columns of one program of the statistics. In bfloat16 they take 32 bytes, the least that the GPU
+# reads from memory.
 STATISTICS_COLUMNS = 16
-# Gathered rows in flight at once.
+# How many gathered rows are on their way from memory at a time.
 UNROLL = tl.constexpr(4)
 
 
@@ -44,7 +48,7 @@ def _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D: tl.constexpr, N: tl.co
 
 @triton.jit
 def _softmax(scaled, lse_ptr, sample, cols, N: tl.constexpr):
-    """Softmax of [rows, cols] over all its columns, or over channels where their lse is given."""
+    """Softmax of [rows, cols] over its columns, or over channels if ``lse_ptr`` has their lse."""
     if lse_ptr is not None:
         lse = tl.load(lse_ptr + sample * N + cols, mask=cols < N, other=0.0)
         return tl.exp2((scaled - lse[None, :]) * LOG2E)
@@ -176,7 +180,7 @@ def _column_mean_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Sum over the channels of M d_M: the mean of d_M that the softmax takes off."""
+    """Sum of M d_M over the channels: the softmax's gradient is M (d_M - this sum)."""
     sample = tl.program_id(0).to(tl.int64)
     cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mean = tl.zeros([BLOCK_N], tl.float32)
@@ -196,7 +200,7 @@ def _column_mean_kernel(
         d_mask = gain * v.to(tl.float32) * difference
         x_att, scale = _load_scaled(x_att_ptr, s_ptr, sample, rows, cols, D, N)
         mask = _softmax(scale * x_att, lse_ptr, sample, cols, N)
-        if D % BLOCK_D != 0:  # outside the sample exp2 may overflow: 0 * inf is NaN
+        if D % BLOCK_D != 0:  # mask may overflow outside the sample: 0 * inf is NaN
             mask = tl.where(rows[:, None] < D, mask, 0.0)
         mean += tl.sum(mask * d_mask, 0)
     tl.store(mean_ptr + sample * N + cols, mean, mask=cols < N)
@@ -254,7 +258,7 @@ def _backward_kernel(
 
 
 def _rows(samples: int, channels: int, positions: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """Grid and block sizes of a row-wise kernel: whole rows, as many as fit a block."""
+    """Grid and block sizes of the kernels that take whole rows: as many as fit a block."""
     block_n = padded(positions)
     block_d = min(padded(channels), max(1, BLOCK_ELEMENTS // block_n))
     blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": WARPS}
@@ -262,7 +266,7 @@ def _rows(samples: int, channels: int, positions: int) -> tuple[tuple[int, int],
 
 
 def _columns(samples: int, channels: int, positions: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """Grid and block sizes of the column statistics: narrow, to have enough programs."""
+    """Grid and block sizes of the column statistics: few columns each, for enough programs."""
     block_n = min(padded(positions), STATISTICS_COLUMNS)
     block_d = min(padded(channels), BLOCK_ELEMENTS // block_n)
     blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": WARPS}

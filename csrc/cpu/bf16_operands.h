@@ -1,4 +1,7 @@
-// Matrices laid out as the bf16 units take them (bf16_units.h), filled up with zeros.
+// Matrices laid out as the bf16 units read them (bf16_units.h), with zeros up to whole blocks.
+//
+// The units multiply a left-hand matrix, row by row in memory, by a right-hand one, which is
+// packed: Rows and Columns are left-hand matrices, Packed is a right-hand one.
 #pragma once
 
 #include "bf16_units.h"
@@ -10,7 +13,8 @@ namespace ltvr::bf16 {
 
 constexpr int64_t kWidestPanel = 64;
 
-// The size of equal parts of `total`, at most `most`, in multiples of `multiple`.
+// Divides `total` into as few equal parts as there can be with at most `most` in each. Returns
+// their size, rounded up to a multiple of `multiple`.
 inline int64_t part_size(int64_t total, int64_t most, int64_t multiple) {
   const int64_t parts = std::max<int64_t>(1, divide_up(total, most));
   return std::max<int64_t>(1, divide_up(total, parts * multiple)) * multiple;
@@ -20,7 +24,8 @@ inline int64_t next_even(int64_t size) {
   return divide_up(size, 2) * 2;
 }
 
-// A right-hand matrix in panels of `width` columns, each packed as the units take it.
+// A right-hand matrix [rows, columns], in panels of `width` columns. Each panel holds pairs of
+// consecutive rows: [depth / 2, width], depth being the number of rows made even.
 class Packed {
  public:
   Packed(int64_t rows, int64_t columns)
@@ -31,7 +36,7 @@ class Packed {
     std::fill_n(pairs_.get(), panels_ * depth_ / 2 * width_, Pair{});
   }
 
-  // From [rows, columns].
+  // Fills the matrix from a source [rows, columns].
   void load(const BFloat16* source, int64_t rows, int64_t columns) {
     for (int64_t first = 0; first < columns; first += width_) {
       const int64_t count = std::min(width_, columns - first);
@@ -45,7 +50,7 @@ class Packed {
     }
   }
 
-  // From [columns, rows].
+  // Fills the matrix from its transpose, a source [columns, rows].
   void load_transposed(const BFloat16* source, int64_t rows, int64_t columns) {
     for (int64_t column = 0; column < columns; ++column, source += rows) {
       Pair* pairs = pairs_from(column / width_, 0) + column % width_;
@@ -60,7 +65,7 @@ class Packed {
   int64_t panels() const { return panels_; }
   int64_t columns() const { return panels_ * width_; }
 
-  // c = a times `count` panels from `first` on; a [rows, next_even(depth)].
+  // c = a B, where B is the `count` panels that begin with panel `first`; a is [rows, depth].
   void multiply_panels(
       int64_t rows, const BFloat16* a, int64_t first, int64_t count, float* c,
       int64_t c_row) const {
@@ -70,7 +75,8 @@ class Packed {
     }
   }
 
-  // c += a times `count` rows from `first` on, both even; c [rows, columns()].
+  // c += a B, where B is the `count` rows that begin with row `first`, over all columns. `first`
+  // and `count` are even, as rows are packed in pairs; c is [rows, columns()].
   void add_product(
       int64_t rows, const BFloat16* a, int64_t a_row, int64_t first, int64_t count,
       float* c) const {
@@ -89,7 +95,8 @@ class Packed {
   Buffer<Pair> pairs_;
 };
 
-// Rows of a matrix of the sample as a left-hand one, filled up: [most, next_even(positions)].
+// A block of rows of q or d_out as a left-hand matrix [most, next_even(positions)]. The block may
+// have fewer rows; the rest is zero.
 class Rows {
  public:
   Rows(int64_t most, int64_t positions)
@@ -110,7 +117,7 @@ class Rows {
   Buffer<BFloat16> data_;
 };
 
-// The same transposed: [positions, most].
+// The transpose of such a block as a left-hand matrix [positions, most].
 class Columns {
  public:
   Columns(int64_t most, int64_t positions)

@@ -37,8 +37,9 @@ void multiply_emulated(
   }
 }
 
-// A product of small integers, exact in any order. Not every oneDNN has the kernel for every CPU
-// with the units, and settings of its own (ONEDNN_MAX_CPU_ISA) switch it off.
+// Whether the units give the right product, tried on small integers, which are exact in any order
+// of summation. That the CPU has the units is not enough: some versions of oneDNN lack the kernel
+// for some CPUs, and oneDNN's own settings (ONEDNN_MAX_CPU_ISA) can switch it off.
 [[maybe_unused]] bool units_multiply() {
   constexpr int64_t rows = 3, width = 16, depth = 4;
   BFloat16 a[rows * depth];
@@ -63,7 +64,7 @@ void multiply_emulated(
 bool have_bf16_units() {
 #if defined(CPU_CAPABILITY_AVX512)
   if (!at::globalContext().userEnabledMkldnn()) return false;
-  // Every CPU with AMX for bfloat16 has the dot product too.
+  // A CPU with AMX for bfloat16 also has the dot product, so one question covers both.
   static const bool have = __builtin_cpu_supports("avx512bf16") && units_multiply();
   return have;
 #else

@@ -1,8 +1,9 @@
-// Attention among the D channels of a feature map (eq. 1) and its gradients; schema and meaning of
-// the operators in ltvr/ops.py.
+// Attention among the D channels of a feature map (eq. 1) and its gradients. The schemas and the
+// meaning of the operators are in ltvr/ops.py.
 //
-// A thread takes blocks of query rows of a sample: with register tiles, or, for bfloat16 on a CPU
-// that has them, with bf16 units. No D x D matrix is written.
+// A thread takes blocks of query rows of a sample and computes them with register tiles, or, for
+// bfloat16 on a CPU that has them, with the bf16 units. The D x D scores are never in memory as a
+// whole (csrc/README.md).
 
 #include "channel_attention.h"
 
@@ -28,9 +29,10 @@ namespace {
 
 using at::Tensor;
 
-// The keys' gradients are sums over all query rows. Below this many samples the rows are split into
-// parts with sums of their own, added in one order: more threads find work, and however many there
-// are, the result is the same.
+// The gradients of the keys are sums over all query rows of a sample, so one thread makes them. In
+// a batch smaller than this, few threads would have work. The rows are therefore split into parts
+// with sums of their own, which are added in a fixed order at the end. The number of parts depends
+// on the shape only, so that the result does not depend on the number of threads.
 constexpr int64_t kFewSamples = 4;
 
 template <typename S>
@@ -46,7 +48,7 @@ struct OnBf16Units {
   using Backward = bf16::Backward;
 };
 
-// f(implementation), the best that there is for the dtype, or by force the units.
+// Calls f with the best implementation for the dtype, or with that on the bf16 units if forced.
 template <typename F>
 void dispatch(at::ScalarType dtype, bool force_units, F&& f) {
   TORCH_CHECK_VALUE(!force_units || dtype == at::kBFloat16, "q: expected bfloat16, got ", dtype);

@@ -1,17 +1,20 @@
-// What the implementations of the attention share. Each has two classes, made for one thread:
+// What the two implementations of the attention share. Each has the following classes; every thread
+// makes an object of its own, which holds its scratch memory.
 //
-//   Forward   load(k, v), then block(q, out, lse, rows) for blocks of query rows
-//   Backward  load(k, v), then block(d_out, q, out, lse, d_q, rows) for blocks of query rows, then
-//             store(d_k, d_v): the sums over these rows
+//   Forward   For each sample: load(k, v), then block(q, out, lse, rows) for every block of query
+//             rows.
+//   Backward  For each sample: load(k, v), then block(d_out, q, out, lse, d_q, rows) for every
+//   block
+//             of query rows, then store(d_k, d_v), which writes the sums over these rows.
 //
-// v is null where the keys are the values; d_k then has the gradient of both.
+// v is null where the keys are also the values; d_k then gets the gradient of both.
 #pragma once
 
 #include <cstdint>
 
 namespace ltvr {
 
-// Of q: B, D, N.
+// The shape of q, [B, D, N].
 struct Shape {
   int64_t batch, channels, positions;
 

@@ -1,8 +1,9 @@
-// The attention by the CPU's bf16 units: products of bfloat16 with float32 sums, float32 between.
+// The attention on the CPU's bf16 units. Products take bfloat16 and sum in float32; everything
+// between two products is float32.
 //
-// The scores of a block of rows against a strip of keys stay in the second-level cache between the
-// products. All blocks and panels of a sample have one size, filled up, as oneDNN compiles a kernel
-// for every size.
+// The scores of a block of query rows with a strip of keys stay in the second-level cache between
+// the products. oneDNN compiles a kernel for every size of matrix that it meets, so all blocks and
+// panels of a sample have the same size, and the last ones are filled up with zeros.
 #pragma once
 
 #include "bf16_operands.h"
@@ -76,8 +77,10 @@ class Forward {
  private:
   static constexpr int64_t kWidth = Vec<float>::size();
 
-  // Scores to exp(score - highest so far), zero from `valid` on. Returns the factor of what came
-  // before, which was relative to the highest score then.
+  // Replaces scores by exp(score - highest), where `highest` becomes the highest score of the row
+  // up to here; from `valid` on, beyond the last key, by zero. Returns the factor that makes
+  // earlier sums of the row, which are relative to the highest score until then, relative to the
+  // new one.
   static float exponentiate(float* scores, int64_t count, int64_t valid, float& highest) {
     constexpr float lowest = -std::numeric_limits<float>::infinity();
     const float before = highest;
@@ -115,8 +118,9 @@ class Forward {
 
 // ---- Backward -----------------------------------------------------------------------------------
 //
-// The formulas are in channel_attention_tiles.h. A strip is one panel of keys. In the sums over the
-// query rows p and ds are the right-hand matrices, d_k^T = q^T ds, and so made packed.
+// The formulas are in channel_attention_tiles.h. A strip is one panel of keys. The gradients of the
+// keys and values are summed transposed, d_k^T += q^T ds and d_v^T += d_out^T p: p and ds are the
+// right-hand matrices there, so they are stored as pairs of rows as well.
 
 class Backward {
  public:
@@ -160,7 +164,8 @@ class Backward {
     d_out_rows_.load(d_out, rows);
     q_columns_.load(q, rows);
     d_out_columns_.load(d_out, rows);
-    // In the rows that fill up the block all is zero but p, which meets zeros only.
+    // In the rows that fill up the block q, d_out, log_sum and delta are zero. p is 1 there, but it
+    // is multiplied by rows of d_out only, which are zero.
     float log_sum[kMostRows] = {}, delta[kMostRows] = {};
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t offset = row * positions;
@@ -195,13 +200,14 @@ class Backward {
   }
 
  private:
-  // p and ds of the two rows that begin at `first`.
+  // Makes p and ds of two rows, from the scores and d_p that begin at `first` in their strips.
   void two_rows(int64_t first, const float* log_sum, const float* delta) {
     for (int64_t i = 0; i < width_; i += Vec<float>::size()) {
       Vec<float> p[2], d_s[2];
       for (int r = 0; r < 2; ++r) {
         const int64_t place = first + r * width_ + i;
-        // Above 0 only by rounding, and beyond the last key: neither may overflow.
+        // The difference is positive only by rounding, or beyond the last key, where the score is a
+        // zero that fills up the panel. exp2 must overflow in neither case.
         const Vec<float> score = at::vec::clamp_max(
             Vec<float>::loadu(score_strip_.get() + place) - Vec<float>(log_sum[r]), Vec<float>(0));
         p[r] = exp2(score * Vec<float>(kLog2e));
@@ -219,7 +225,7 @@ class Backward {
     at::vec::convert_from_float<BFloat16>(low, high).store(pairs);
   }
 
-  // Panel `panel` of sums [panels, positions, width] += columns b.
+  // Adds the product of `columns` and b to one panel of `sums`, [panels, positions, width].
   void add_columns(
       const Columns& columns, const Pair* b, const Buffer<float>& sums, int64_t panel) const {
     multiply_packed(

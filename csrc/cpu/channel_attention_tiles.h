@@ -1,7 +1,8 @@
-// The attention by register tiles, in float32 or float64.
+// The attention on register tiles, in float32 or float64.
 //
-// Strips of scores, kRows rows by a few hundred keys, live in the first-level cache between their
-// two products. Scores carry log2(e), so that probabilities are powers of two.
+// A strip, the probabilities of kRows query rows and a few hundred keys, stays in the first-level
+// cache between the product that makes it and the product that uses it. The queries are multiplied
+// by log2(e) beforehand, so that exp(score) becomes exp2(score), which is cheaper.
 #pragma once
 
 #include "channel_attention.h"
@@ -14,14 +15,15 @@ namespace ltvr::tiles {
 
 constexpr int64_t kBlockRows = 48;
 
-// Keys of one strip: the panels and rows of a block of keys stay in the second-level cache.
+// The keys of a block, and so of one strip. The panels and the rows of a block, up to 128 KiB each,
+// stay in the second-level cache.
 template <typename T>
 int64_t keys_in_block(int64_t positions, int64_t most) {
   const int64_t fitting = 131072 / static_cast<int64_t>(sizeof(T)) / positions;
   return std::max<int64_t>(1, std::min(fitting, most) / kPanel<T>) * kPanel<T>;
 }
 
-// The keys or the values of one sample, as they came and transposed (tile.h).
+// The keys or the values of one sample in both layouts of tile.h: rows, as they came, and panels.
 template <typename T>
 class Operand {
  public:
@@ -61,11 +63,13 @@ void scale_rows(const T* source, T* target, int64_t size) {
 
 // ---- Forward ------------------------------------------------------------------------------------
 
-// What a row's scores are shifted by before exp, so that it neither overflows nor vanishes.
+// What is subtracted from the scores of a query before exp2, so that it neither overflows nor
+// returns only zeros. The highest score would do, but finding it takes one more product with all
+// keys, and it is rarely needed.
 //
-// With k the keys' mean and r their largest distance from it, all scores of q lie within |q| r of
-// q . k, and one of them at q . k or above: mostly near enough for that to be the shift. Where it
-// is not, the row's maximum, at the cost of one more product.
+// Let m be the mean of the keys, and r the largest distance of a key from it. All scores of a query
+// q then differ from q . m by at most |q| r, and at least one score is not below q . m. So where
+// |q| r is at most kNear, q . m serves as well. Elsewhere the highest score is found.
 template <typename T>
 class Shift {
  public:
@@ -84,7 +88,7 @@ class Shift {
       const T* key = keys.rows(d);
       T distance = 0;
       for (int64_t n = 0; n < positions; ++n) distance += (key[n] - mean[n]) * (key[n] - mean[n]);
-      largest = distance <= largest ? largest : distance;  // a NaN stays
+      largest = distance <= largest ? largest : distance;  // keeps a NaN
     }
     radius_ = std::sqrt(largest);
   }
@@ -114,7 +118,8 @@ class Shift {
   }
 
  private:
-  // 2^80 leaves room in float32 for sums over the keys, of probabilities times values.
+  // Unnormalised probabilities are then at most 2^80, which leaves room in float32, up to 2^128,
+  // for their sums and for their products with the values.
   static constexpr T kNear = 80;
 
   Shape shape_;
@@ -146,7 +151,7 @@ class Forward {
     if (!shared_) values_.load(v);
   }
 
-  // Rows [0, rows) of q, out and lse.
+  // Computes `rows` rows of out and lse. The pointers are to the first of these rows.
   template <typename S>
   void block(const S* q, S* out, T* lse, int64_t rows) {
     const int64_t positions = shape_.positions, size = rows * positions;
@@ -210,8 +215,9 @@ class Forward {
 
 // ---- Backward -----------------------------------------------------------------------------------
 //
-// p = exp(s - lse), dp = d_out v^T, ds = p (dp - delta) with delta = rowsum(d_out out);
-// d_q = ds k, d_k = ds^T q, d_v = p^T d_out.
+// With the scores s = q k^T:
+//   p = exp(s - lse),  dp = d_out v^T,  delta = rowsum(d_out out),  ds = p (dp - delta),
+//   d_q = ds k,  d_k = ds^T q,  d_v = p^T d_out.
 
 template <typename T>
 class Backward {
@@ -263,7 +269,7 @@ class Backward {
       for_tiles(rows, [&](auto tile_rows, int64_t first_row) {
         strip<tile_rows>(d_out_rows, first_row, key, count, log_sum + first_row, delta + first_row);
       });
-      // Lanes beyond the last key gather garbage, which store_transposed leaves behind.
+      // The lanes beyond the last key add up meaningless numbers, which store_transposed skips.
       T* d_keys = d_key_sums_.get() + key * positions;
       T* d_values = shared_ ? d_keys : d_value_sums_.get() + key * positions;
       add_transposed_product(
@@ -294,7 +300,8 @@ class Backward {
         scaled_q_.get() + offset, keys_.panels(first_key), count, positions,
         [&](auto& tile, int64_t key) {
           tile.each([&](auto row, auto vector) {
-            // Above 0 only by rounding, and in the lanes beyond the last key: neither may overflow.
+            // The difference is positive only by rounding, or in the lanes beyond the last key,
+            // where the score is 0. exp2 must overflow in neither case.
             const Vec<T> score = at::vec::clamp_max(
                 tile.accumulators[row][vector] - Vec<T>(log_sum[row]), Vec<T>(0));
             exp2(score).store(p + row * strip_length_ + key + vector * width);
@@ -328,7 +335,8 @@ class Backward {
   Shape shape_;
   bool shared_;
   int64_t key_block_;
-  // Of a row of p and d_s: not a power of two, which would share cache sets.
+  // The distance of two rows of a strip. It is not a power of two, as all rows would then compete
+  // for the same sets of the cache.
   int64_t strip_length_;
   int64_t padded_channels_;
   Operand<T> keys_, values_;

@@ -1,9 +1,10 @@
-// Mask, split, attention addition and generation (eq. 3-6 and 11) and their gradients; schema and
-// meaning of the operators in ltvr/ops.py.
+// Mask, split, attention addition and generation (eq. 3-6 and 11) and their gradients. The schemas
+// and the meaning of the operators are in ltvr/ops.py.
 //
-// All of it is independent by channel, but for the softmax of mask_axis="channel". A thread takes a
-// slab of channels of the whole batch, so that X_class and X_var stay in its cache between the real
-// rows and the generated ones; sums run in the order of the plan's inverse index.
+// Every channel is computed for itself, except for the softmax of mask_axis="channel". So a thread
+// takes a few channels of the whole batch, called a slab: X_class and X_var of the slab stay in its
+// cache until the real rows and the generated rows are both written. The backward adds gradients in
+// the order of the plan's inverse index, which is the same in every run.
 
 #include "vec.h"
 
@@ -28,7 +29,8 @@ struct Shape {
   int64_t batch, channels, positions;
 
   int64_t sample() const { return channels * positions; }
-  // Channels of a slab: two values for each of the batch in half of a second-level cache.
+  // Channels of a slab. X_class and X_var of the whole batch take at most 128 KiB in float32, half
+  // of a small second-level cache.
   int64_t slab() const {
     return std::clamp<int64_t>(16384 / std::max<int64_t>(batch * positions, 1), 1, channels);
   }
@@ -43,9 +45,11 @@ struct Options {
 
 // ---- The softmax of the mask --------------------------------------------------------------------
 //
-// Logits carry log2(e). The channel axis needs the statistics of whole columns first.
+// The logits are multiplied by log2(e) when they are made, so that exp2 takes the place of exp.
+// Softmax over the channels first needs the maximum and the sum of whole columns; softmax over the
+// positions finds all it needs in one row.
 
-// logits[d, n] = (1 + s[d]) x_att[d, n]
+// logits[d, n] = log2(e) (1 + s[d]) x_att[d, n]
 template <typename T>
 void mask_logits(const T* x_att, const T* s, T* logits, int64_t channels, int64_t positions) {
   for (int64_t d = 0; d < channels; ++d, x_att += positions, logits += positions) {
@@ -77,7 +81,8 @@ void softmax_rows(T* logits, int64_t channels, int64_t positions) {
   }
 }
 
-// Over the channels: softmax = exp2(logits - highest[n]) scale[n]. Overwrites the logits.
+// Finds, for each column n, what softmax over the channels takes:
+// softmax = exp2(logits - highest[n]) scale[n]. Leaves exp2(logits - highest[n]) in `logits`.
 template <typename T>
 void column_statistics(T* logits, int64_t channels, int64_t positions, T* highest, T* scale) {
   std::copy_n(logits, positions, highest);
@@ -113,7 +118,7 @@ void softmax_columns(
 
 template <typename S>
 struct ForwardArguments {
-  const S* x;  // null: rows of X_class alone
+  const S* x;  // null where the real rows are to be X_class alone
   const S* x_att;
   const Compute<S>* s;
   const S* v;
@@ -123,7 +128,7 @@ struct ForwardArguments {
   S* features;
 };
 
-// Column statistics of all samples, [B, 2, N].
+// Finds the column statistics of all samples: highest and scale, together [B, 2, N].
 template <typename S, typename T = Compute<S>>
 void batch_statistics(const ForwardArguments<S>& arguments, const Shape& shape, T* statistics) {
   at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
@@ -195,12 +200,13 @@ void forward(const ForwardArguments<S>& arguments, const Shape& shape, const Opt
 
 // ---- Backward -----------------------------------------------------------------------------------
 //
-// With M the mask and T = (1 + s) X_att its logits:
-//   d_v = d_var + M u,  u = d_class - d_var,  d_M = v u,
-//   d_T = M (d_M - sum of M d_M over the softmax's axis),  d_x_att = (1 + s) d_T,
-//   d_s = rowsum(X_att d_T).
+// Let M be the mask, T = (1 + s) X_att its logits, and d_class and d_var the gradients of X_class
+// and X_var, each the sum over all rows that the feature went into. Then
+//   u = gain (d_class - d_var),  d_v = d_var + M u,  d_M = v u,
+//   d_T = M (d_M - sum of M d_M over the axis of the softmax),
+//   d_x_att = (1 + s) d_T,  d_s = rowsum(X_att d_T).
 
-// The generated rows of each sample: rows[offsets[b] : offsets[b + 1]].
+// The generated rows that sample b went into are rows[offsets[b] : offsets[b + 1]].
 struct InverseIndex {
   const int64_t* offsets;
   const int64_t* rows;
@@ -237,7 +243,8 @@ class Backward {
         mask_buffer_(channels * shape.positions),
         column_statistics_(3 * shape.positions) {}
 
-  // Channels [d, d + channels) of sample b; all of them where the softmax is over channels.
+  // Computes the gradients of sample b in channels d to d + channels - 1. Where the softmax is over
+  // channels, these must be all channels.
   void slab(int64_t b, int64_t d, int64_t channels) {
     const int64_t positions = shape_.positions, size = channels * positions;
     const int64_t offset = b * shape_.sample() + d * positions;
@@ -265,7 +272,8 @@ class Backward {
     if (options_.addition) add_row(b, d, size, d_class);
     gather(arguments_.class_of, b, d, size, d_class);
     gather(arguments_.variation_of, b, d, size, d_variation);
-    // The results take the place of the sums, which nothing reads again.
+    // The results overwrite the sums: each element of a sum is read for the last time where the
+    // element of the result is written.
     T* d_mask = d_class;
     T* d_v = d_variation;
     for (int64_t i = 0; i < size; ++i) {
@@ -335,7 +343,9 @@ void backward(const BackwardArguments<S>& arguments, const Shape& shape, const O
     });
     return;
   }
-  // A slab of the whole batch in a row: its gradients are read from memory once, for both splits.
+  // A thread takes a slab through all samples before the next slab. Each gradient is needed twice,
+  // by the sample that gave the class and by the one that gave the variation; the second time it is
+  // still in the cache.
   const int64_t slab = shape.slab();
   at::parallel_for(0, shape.slabs(), 1, [&](int64_t begin, int64_t end) {
     Backward<S> part(arguments, shape, options, slab);

@@ -1,7 +1,9 @@
-// Register-tiled products, the matrix work of the attention on the CPU.
+// The matrix products of the attention, computed tile by tile in vector registers (csrc/README.md
+// draws them).
 //
-// Operands are small blocks that stay in the caches: `panels` holds the D keys (or values) of a
-// sample transposed, [D / kPanel, N, kPanel], zero beyond D; `rows` is the same as it came, [D, N].
+// The keys, or values, of a sample come in two layouts: `rows` is the matrix as it came, [D, N];
+// `panels` is its transpose in groups of kPanel keys, [D / kPanel, N, kPanel], with zeros after the
+// last key. All operands are small enough to stay in the caches.
 #pragma once
 
 #include "vec.h"
@@ -10,7 +12,9 @@
 
 namespace ltvr {
 
-// A tile of kRows x kVectors accumulators fills the vector registers and hides the latency of FMA.
+// A tile has kRows x kVectors accumulators, one vector register each. They are as many as the
+// instruction set has registers for, beside those of the operands: independent additions fill the
+// time that each fused multiply-add takes.
 #if defined(CPU_CAPABILITY_AVX512)
 constexpr int kRows = 12;
 #elif defined(CPU_CAPABILITY_AVX2)
@@ -23,7 +27,8 @@ constexpr int kVectors = 2;
 template <typename T>
 constexpr int kPanel = kVectors * Vec<T>::size();
 
-// Inlines every call below a function: accumulators stay in registers only where nothing is called.
+// Inlines everything that a function calls, at any depth. A call that is left would force the
+// accumulators out of the registers.
 #define LTVR_FLATTEN [[gnu::flatten]]
 
 template <typename T, int R, int V>
@@ -50,7 +55,7 @@ struct Tile {
     });
   }
 
-  // accumulators[row][:] += sum_k a[row * a_row + k * a_step] b[k * b_step + :]
+  // accumulators[row][:] += sum over k < depth of a[row * a_row + k * a_step] b[k * b_step + :]
   void multiply(
       const T* a, int64_t a_row, int64_t a_step, const T* b, int64_t b_step, int64_t depth) {
     for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
@@ -68,7 +73,9 @@ struct Tile {
   }
 };
 
-// f(rows of the tile, first row) over `rows` rows: full tiles, then smaller ones for what is left.
+// Divides rows `first` to `rows` - 1 into tiles and calls f(rows of the tile, first row of the
+// tile) for each: tiles of R rows as long as they fit, then smaller ones. The number of rows is a
+// type, so that f can be compiled for each.
 template <int R = kRows, typename F>
 void for_tiles(int64_t rows, F&& f, int64_t first = 0) {
   for (; first + R <= rows; first += R) f(std::integral_constant<int, R>{}, first);
@@ -89,8 +96,9 @@ void for_products(const T* a, const T* panels, int64_t count, int64_t positions,
   }
 }
 
-// c[row, n] += sum over keys of p[row, key] rows[key, n]: vectors over n, and over the keys for the
-// columns that do not fill one, so that nothing is padded.
+// c[row, n] += sum over keys of p[row, key] rows[key, n]. Vectors run over n. The last columns, too
+// few for a vector, are computed with vectors over the keys instead, from `panels`; this way N
+// needs no padding.
 template <int R, typename T>
 LTVR_FLATTEN void add_weighted_rows(
     const T* p, int64_t p_row, const T* rows, const T* panels, int64_t count, int64_t positions,
@@ -137,8 +145,8 @@ LTVR_FLATTEN void add_weighted_rows(
   if (n < positions) single_columns(std::integral_constant<int, 1>{});
 }
 
-// c[n, key] += sum over rows of a[row, n] p[row, key], for whole panels of keys; c in panels, so
-// that it streams through the caches in order.
+// c[n, key] += sum over rows of a[row, n] p[row, key], for whole panels of keys. c is laid out in
+// panels, so that it is read and written in the order of memory.
 template <typename T>
 LTVR_FLATTEN void add_transposed_product(
     const T* a, const T* p, int64_t p_row, int64_t rows, int64_t count, int64_t positions, T* c) {

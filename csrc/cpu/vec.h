@@ -1,6 +1,7 @@
-// What the CPU operators share: vectors, exp2, conversion, aligned scratch memory.
+// What the CPU operators share: vectors, exp2, conversion of dtypes, and scratch memory.
 //
-// Every file of this folder is compiled once for each instruction set (setup.py), at::vec with it.
+// Every file of this folder is compiled once for each instruction set (setup.py), and PyTorch's
+// at::vec with it: a vector is as wide as that instruction set allows.
 #pragma once
 
 #include <ATen/OpMathType.h>
@@ -18,7 +19,7 @@ namespace ltvr {
 template <typename T>
 using Vec = at::vec::Vectorized<T>;
 
-// The type that a storage type computes in: float32 for bfloat16 and float16.
+// The type to compute in for tensors of type S: float32 for bfloat16 and float16, else S itself.
 template <typename S>
 using Compute = at::opmath_type<S>;
 
@@ -28,14 +29,16 @@ constexpr int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// 2^x to 2e-7 relative; tiny instead of zero below 2^-125, not defined above 2^127.
+// 2^x with a relative error of at most 2e-7. For x below -125 it returns 2^-125, which is as good
+// as zero here; for x above 127 the result is not defined.
 inline Vec<float> exp2(Vec<float> x) {
-  // Adding 1.5 * 2^23 rounds to an integer, which is then the low bits of the sum.
+  // A float32 near 1.5 * 2^23 has no bits for a fraction. Adding this number therefore rounds x to
+  // an integer, and leaves the integer in the low bits of the sum.
   const Vec<float> magic(12582912.0f);
   x = at::vec::clamp_min(x, Vec<float>(-125.0f));
   const Vec<float> rounded = x + magic;
   const Vec<float> f = x - (rounded - magic);
-  Vec<float> p(0.0013264728477224708f);  // minimax on [-1/2, 1/2]
+  Vec<float> p(0.0013264728477224708f);  // minimax polynomial of 2^f on [-1/2, 1/2]
   p = at::vec::fmadd(p, f, Vec<float>(0.009671512991189957f));
   p = at::vec::fmadd(p, f, Vec<float>(0.05550733581185341f));
   p = at::vec::fmadd(p, f, Vec<float>(0.24022242426872253f));
@@ -59,7 +62,7 @@ inline T maximum(const Vec<T>& x) {
   return at::vec::vec_reduce_all<T>([](Vec<T> a, Vec<T> b) { return at::vec::maximum(a, b); }, x);
 }
 
-// x with the lanes from `count` on replaced by `fill`.
+// Returns x with the lanes from lane `count` on replaced by `fill`.
 template <typename T>
 inline Vec<T> keep(const Vec<T>& x, int64_t count, T fill) {
   constexpr int64_t width = Vec<T>::size();
@@ -82,8 +85,8 @@ T dot(const T* a, const T* b, int64_t size) {
   return total;
 }
 
-// Cache-aligned scratch memory of one thread, from the allocator of tensors: PyTorch's profiler
-// counts that of the thread it runs on.
+// Scratch memory of one thread, aligned to cache lines. It comes from the allocator of tensors, so
+// that PyTorch's profiler counts it, if of the thread that the profiler runs on.
 template <typename T>
 class Buffer {
  public:
@@ -94,7 +97,8 @@ class Buffer {
   c10::DataPtr data_;
 };
 
-// `source` in the type to compute in: itself, or converted into `buffer`.
+// Returns `source` in the type to compute in: `source` itself where it has that type, else
+// `buffer`, filled with the converted numbers.
 template <typename S>
 const Compute<S>* converted(const S* source, Compute<S>* buffer, int64_t size) {
   if constexpr (std::is_same_v<S, Compute<S>>) {
