@@ -1,7 +1,7 @@
 """Build of ltvr: the package, the folder kernels/ as ltvr.kernels, and the C++ extension.
 
 Metadata is in pyproject.toml. The extension is built once for each instruction set, and the machine
-that runs it picks one (ltvr/ops.py). It is optional: where it does not compile, the install
+that runs it picks one (ltvr/afa/ops.py). It is optional: where it does not compile, the install
 succeeds with a warning, and ltvr says what is missing when an operator needs it.
 """
 
@@ -76,7 +76,7 @@ setup(
     ],
     # The folder kernels/ imports as ltvr.kernels: PyPI has another top-level `kernels`.
     package_dir={"ltvr": "ltvr", "ltvr.kernels": "kernels"},
-    package_data={"ltvr": ["presets/*.yaml"]},
+    package_data={"ltvr": ["presets/*.yaml", "methods/*.yaml", "py.typed"]},
     ext_modules=[extension(*item) for item in INSTRUCTION_SETS.items()],
     cmdclass={"build_ext": OptionalBuildExtension},
 )

@@ -1,4 +1,4 @@
-"""Accuracy over seeds: train every variant with every seed, then the table of mean and spread.
+"""Accuracy over seeds: train every method with every seed, then the table of mean and spread.
 
     python bench/accuracy.py --preset cifar10-ir100-cpu --dataset folder --root FOLDER
 
@@ -20,28 +20,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ltvr.config import load_config
+from ltvr.runs.folder import Run
+from ltvr.settings import methods
 
 RESULTS = Path(__file__).parent / "results"
-VARIANTS = ("baseline", "ltvr-letter", "ltvr")
-"""The plain backbone, the paper's equations, t, lambda and gamma to the letter, and the preset."""
-STAGES = {"stage1": "stage 1", "stage2": "+ cRT"}
+STAGES = {"features": "features", "crt": "+ cRT"}
 COLUMNS = ("all", "many", "medium", "few")
 
 
-def settings(variant: str, preset: str) -> list[str]:
-    """Options that make a preset a variant."""
-    if variant == "baseline":
-        return ["--method", "baseline"]
-    if variant == "ltvr":
-        return []
-    third = round(load_config(preset).epochs / 3)
-    equations = ["--mask-gain", "1", "--value-scale", "1", "--attention-scale", "1"]
-    schedule = ["--lay-back-epoch", str(third), "--loss-weight", "2", "--gamma", "1"]
-    return [*equations, *schedule, "--stage1-batchnorm", "running"]
-
-
-def train(folder: Path, preset: str, seed: int, options: list[str], threads: int) -> None:
+def train(folder: Path, options: list[str], threads: int) -> None:
     """Train one run with ``threads`` threads, or go on with it; its output goes to a log."""
     if (folder / "summary.json").is_file():
         return
@@ -49,20 +36,19 @@ def train(folder: Path, preset: str, seed: int, options: list[str], threads: int
     if (folder / "last.pt").is_file():
         command += ["--resume", str(folder)]
     else:
-        command += ["--preset", preset, "--seed", str(seed), *options]
-        command += ["--out", str(folder.parent), "--name", folder.name]
+        command += [*options, "--out", str(folder.parent), "--name", folder.name]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     log = folder.parent / f"{folder.name}.log"
     with log.open("a") as output:
         ended = subprocess.run(command, stdout=output, stderr=output, env=environment)
     if ended.returncode:
         raise SystemExit(f"{folder.name} failed; see {log}")
-    print(f"{folder.name}: {read(folder)['metrics'][max(STAGES)]['all']:.2f}", flush=True)
+    print(f"{folder.name}: {read(folder)['metrics'][list(STAGES)[-1]]['all']:.2f}", flush=True)
 
 
 def read(folder: Path) -> dict[str, Any]:
     """Read the summary of a finished run, without its confusion matrices."""
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = Run(folder).read_summary()
     for metrics in summary["metrics"].values():
         metrics.pop("confusion", None)
     return {name: summary[name] for name in ("metrics", "lr", "seconds", "backend", "environment")}
@@ -77,22 +63,22 @@ def spread(values: list[float | None]) -> str:
     return f"{statistics.fmean(known):.2f}{deviation}"
 
 
-def table(runs: dict[str, dict[str, Any]], variants: list[str], seeds: list[int]) -> str:
-    """Markdown: a row for each variant and stage, and its paired gain over the baseline."""
+def table(runs: dict[str, dict[str, Any]], chosen: list[str], seeds: list[int]) -> str:
+    """Markdown: a row for each method and stage, and its paired gain over the baseline."""
     lines = [
         "| top-1, % | All | Many | Medium | Few | All, by seed | gain over baseline |",
         "|---|---|---|---|---|---|---|",
     ]
-    for stage, variant in itertools.product(STAGES, variants):
+    for stage, method in itertools.product(STAGES, chosen):
         of = {
             name: [runs[f"{name}-seed{seed}"]["metrics"][stage] for seed in seeds]
-            for name in (variant, "baseline")
+            for name in (method, "baseline")
         }
-        cells = [spread([m[column] for m in of[variant]]) for column in COLUMNS]
-        by_seed = " ".join(f"{m['all']:.2f}" for m in of[variant])
-        gains = [m["all"] - b["all"] for m, b in zip(of[variant], of["baseline"], strict=True)]
-        gain = spread(list(gains)) if variant != "baseline" else ""
-        lines.append(f"| {variant}, {STAGES[stage]} | {' | '.join(cells)} | {by_seed} | {gain} |")
+        cells = [spread([m[column] for m in of[method]]) for column in COLUMNS]
+        by_seed = " ".join(f"{m['all']:.2f}" for m in of[method])
+        gains = [m["all"] - b["all"] for m, b in zip(of[method], of["baseline"], strict=True)]
+        gain = spread(list(gains)) if method != "baseline" else ""
+        lines.append(f"| {method}, {STAGES[stage]} | {' | '.join(cells)} | {by_seed} | {gain} |")
     return "\n".join(lines) + "\n"
 
 
@@ -101,27 +87,33 @@ def main() -> None:
     p = argparse.ArgumentParser(description="Accuracy over seeds.")
     p.add_argument("--preset", default="cifar10-ir100-cpu")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    p.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    p.add_argument(
+        "--methods",
+        nargs="+",
+        choices=methods(),
+        default=["baseline", "ltvr-letter", "ltvr"],
+        metavar="METHOD",
+    )
     p.add_argument("--jobs", type=int, default=1, help="runs side by side; cores are shared out")
     p.add_argument("--out", type=Path, default=Path("runs/accuracy"), help="folder of the runs")
     arguments, options = p.parse_known_args()
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     out: Path = arguments.out / arguments.preset
     out.mkdir(parents=True, exist_ok=True)
-    variants = ["baseline", *(v for v in arguments.variants if v != "baseline")]
+    chosen = ["baseline", *(name for name in arguments.methods if name != "baseline")]
     names = {
-        f"{variant}-seed{seed}": (seed, [*settings(variant, arguments.preset), *options])
-        for seed, variant in itertools.product(arguments.seeds, variants)
+        f"{method}-seed{seed}": ["--method", method, "--seed", str(seed), *options]
+        for seed, method in itertools.product(arguments.seeds, chosen)
     }
     with ThreadPoolExecutor(arguments.jobs) as pool:
         done = [
-            pool.submit(train, out / name, arguments.preset, seed, chosen, threads)
-            for name, (seed, chosen) in names.items()
+            pool.submit(train, out / name, ["--preset", arguments.preset, *own], threads)
+            for name, own in names.items()
         ]
         for future in done:
             future.result()
     runs = {name: read(out / name) for name in names}
-    text = table(runs, variants, arguments.seeds)
+    text = table(runs, chosen, arguments.seeds)
     shown = {**runs[next(iter(runs))]["environment"], "date": time.strftime("%Y-%m-%d")}
     about = ", ".join(f"{key} {value}" for key, value in shown.items())
     title = f"# {arguments.preset}, seeds {' '.join(map(str, arguments.seeds))}\n\n"

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ltvr import SynthesisPlan, functional, reference
+from ltvr import SynthesisPlan
+from ltvr.afa import functional, reference
 
 __all__ = ["Provider", "providers"]
 
@@ -27,8 +28,7 @@ def _eager_decompose(x: Tensor, *weights: Tensor, mask_axis: Any) -> Tensor:
 
 
 def _eager_augment(x: Tensor, *weights_and_plan: Any, mask_axis: Any) -> Tensor:
-    labels = weights_and_plan[-1].labels[:0]  # of the real rows, which nobody reads here
-    return reference.augment(x, labels, *weights_and_plan, mask_axis=mask_axis)[0]
+    return reference.augment(x, *weights_and_plan, mask_axis=mask_axis)
 
 
 def _sdpa(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,9 +75,7 @@ def _fused_decompose(x: Tensor, *weights: Tensor, mask_axis: Any, backend: str) 
 
 
 def _fused_augment(x: Tensor, *weights_and_plan: Any, mask_axis: Any, backend: str) -> Tensor:
-    labels = weights_and_plan[-1].labels[:0]
-    options = {"mask_axis": mask_axis, "backend": backend}
-    return functional.augment(x, labels, *weights_and_plan, **options)[0]
+    return functional.augment(x, *weights_and_plan, mask_axis=mask_axis, backend=backend)
 
 
 def providers(device: torch.device, mask_axis: str) -> dict[str, Provider]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from afa_providers import Provider, providers
 from ltvr import SynthesisPlan, plan_synthesis
-from ltvr.environment import environment
+from ltvr.runs.environment import environment
 from measure import Rates, Step, Times, interleaved, measure_rates, peak_memory, quantiles
 
 RESULTS = Path(__file__).parent / "results"

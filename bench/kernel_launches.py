@@ -22,8 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from ltvr import LTVR, ops, plan_synthesis
-from ltvr.backbone import build_backbone
+from ltvr import AFA, LTVR, plan_synthesis
+from ltvr.afa import ops
+from ltvr.backbones.build import build_backbone
 
 __all__ = ["DTYPES", "Case", "Launch", "Setting", "afa_bytes", "record_step"]
 
@@ -134,7 +135,7 @@ def _recording(
         patch.object(ops, "require_triton", lambda _: None),
         patch("ltvr.kernels.channel_attention.capability", lambda _: capability),
         patch("ltvr.kernels.channel_attention.dot_precision", lambda _: precision),
-        patch("ltvr.fused._SLOW_ON_CPU", frozenset()),
+        patch("ltvr.afa.fused._SLOW_ON_CPU", frozenset()),
         # Autograd refuses fake CUDA tensors where there is no GPU: these are fake CPU tensors. The
         # CPU's autocast leaves softmax in the half; that of CUDA, the one reported, does not.
         patch.object(torch, "softmax", lambda x, dim: softmax(x, dim, dtype=torch.float32)),
@@ -201,16 +202,16 @@ def _size(x: Tensor) -> int:
 
 def afa_bytes(case: Case, setting: Setting, backend: str) -> int:
     """Bytes that the AFA module moves in one step, forward and backward, launches included."""
-    labels, plan = _plan(case.batch)
+    _, plan = _plan(case.batch)
     launches: list[Launch] = []
     with _recording(90, setting, launches) as mode:
-        afa = case.model(backend, setting).afa
-        assert afa is not None
-        fake = [mode.from_tensor(t) for t in (labels, *plan)]
+        afa = case.model(backend, setting).decomposition
+        assert isinstance(afa, AFA)
+        fake = [mode.from_tensor(t) for t in plan]
         shape = (case.batch, afa.channels, *afa.spatial)
         x = torch.empty(shape, dtype=DTYPES[setting.dtype], requires_grad=True)
         with _CountBytes() as counted:
             with setting.autocast():
-                features, _ = afa.augment_planned(x, fake[0], type(plan)(*fake[1:]))
+                features = afa.generate(x, type(plan)(*fake))
             features.backward(torch.empty_like(features))
     return counted.total + sum(launch.bytes for launch in launches)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from kernel_binary import LIMITS, inspect
 from kernel_launches import DTYPES, Case, Launch, Setting, afa_bytes, record_step
-from ltvr.environment import environment
+from ltvr.runs.environment import environment
 
 CASES = {
     "2x2": Case("32 px, imagenet stem", 32, "imagenet", 256),

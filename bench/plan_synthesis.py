@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltvr.planning import SynthesisPlan, plan_synthesis, plan_synthesis_reference
+from ltvr.afa.planning import SynthesisPlan, plan_synthesis, plan_synthesis_reference
 
 BATCHES = (32, 128, 1024)
 CLASSES = (10, 1000)

@@ -7,8 +7,13 @@ from typing import Any
 
 import torch
 
-from ltvr import LTVR, functional, plan_synthesis
-from ltvr.losses import lay_back_loss
+from ltvr import LTVR, plan_synthesis
+from ltvr.afa.functional import resolve_backend
+from ltvr.config.options import NoOptions
+from ltvr.data.targets import Targets
+from ltvr.engine.step import Step as TrainingStep
+from ltvr.losses.cross_entropy import CrossEntropy
+from ltvr.stages.features import lay_back_loss
 from measure import Step, interleaved, peak_memory, quantiles
 from resnext import resnext50
 
@@ -31,7 +36,7 @@ def training_step(
     torch.manual_seed(0)
     backend = "reference"
     if variant == "ltvr fused":
-        backend = functional.resolve_backend("triton" if device.type == "cuda" else "cpp", device)
+        backend = resolve_backend("triton" if device.type == "cuda" else "cpp", device)
     insert_after = None if variant == "baseline" else "layer3"
     model = LTVR(resnext50(stem), CLASSES, insert_after, image_size=size, backend=backend)
     model.to(device).to(memory_format=torch.channels_last)
@@ -39,16 +44,17 @@ def training_step(
     images = torch.randn(batch, 3, size, size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch) % CLASSES
-    targets = labels.to(device)
+    targets = Targets(labels).to(device)
+    loss = CrossEntropy(NoOptions(), torch.bincount(labels, minlength=CLASSES))
+    step = TrainingStep(model, loss.to(device))
 
     def forward() -> torch.Tensor:
+        plan = None
+        if insert_after is not None:
+            plan = plan_synthesis(labels, seed=0, step=0).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            if insert_after is None:
-                logits, everything = model(images), targets
-            else:
-                plan = plan_synthesis(labels, seed=0, step=0).to(device)
-                logits, everything = model.forward_augmented(images, targets, plan)
-        return lay_back_loss(logits.float(), everything, batch, 2.0).total
+            rows = step(images, targets, plan)
+        return lay_back_loss(rows.values, rows.weights, batch, 2.0).total
 
     def backward(loss: torch.Tensor) -> None:
         loss.backward()

@@ -4,7 +4,7 @@
 // A plan depends on the labels alone, so the host can draw it before the images reach the GPU. It
 // is a pure function of (labels, gamma, alpha, seed, step): every random number is computed from
 // the seed, the step and the number of the row, in one thread and in time O(B + G).
-// `plan_synthesis_reference` in ltvr/planning.py states the same in NumPy, and
+// `plan_synthesis_reference` in ltvr/afa/planning.py states the same in NumPy, and
 // tests/afa/test_plan_synthesis.py checks that both give the same bits.
 
 #include <ATen/core/Tensor.h>
@@ -250,10 +250,10 @@ Plan plan_synthesis(
 }  // namespace
 }  // namespace ltvr
 
-// The schema lives in ltvr/ops.py.
+// The schema lives in ltvr/afa/ops.py.
 TORCH_LIBRARY_IMPL(ltvr, CPU, m) {
   m.impl("plan_synthesis", &ltvr::plan_synthesis);
 }
 
-// Where the library does not load, ltvr/ops.py reads this string from its bytes, for the message.
+// Where the library does not load, ltvr/afa/ops.py reads this string from its bytes, for the message.
 extern "C" const char ltvr_built_for_torch[] = "ltvr built for torch " TORCH_VERSION;

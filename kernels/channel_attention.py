@@ -1,11 +1,11 @@
 """Attention among the D channels of a sample: softmax(Q K^T) V, forward and backward.
 
-The schemas are in ``ltvr/ops.py``, equation 1 is in ``ltvr/reference.py``. Without V the keys are
-also the values: one load serves both products, and in the backward one accumulator takes both
-gradients, d_K = dS^T Q + P^T dO. The D x D scores S are never written to memory: BLOCK_Q x BLOCK_K
-of them at a time are in registers. A program makes BLOCK_N columns of its result. These are all N
-where they fit the registers; else several programs share the columns, and each makes the scores
-again.
+The schemas are in ``ltvr/afa/ops.py``, equation 1 is in ``ltvr/afa/reference.py``. Without V the
+keys are also the values: one load serves both products, and in the backward one accumulator takes
+both gradients, d_K = dS^T Q + P^T dO. The D x D scores S are never written to memory: BLOCK_Q x
+BLOCK_K of them at a time are in registers. A program makes BLOCK_N columns of its result. These are
+all N where they fit the registers; else several programs share the columns, and each makes the
+scores again.
 
 The backward is two kernels, so that every gradient has one writer and needs no atomic additions.
 One runs over blocks of queries and makes d_Q, and delta = rowsum(dO O) for the other. The other

@@ -1,10 +1,10 @@
 """Mask, split, attention addition and generation in one pass, and its backward.
 
-The schemas are in ``ltvr/ops.py``, equations 3-6 and 11 are in ``ltvr/reference.py``. Real and
-generated rows go straight into the [B+G, D, N] output. A generated row makes the masks of its two
-samples again from X_att, which is cheaper than writing X_class and X_var to memory and reading them
-back. With the mask over positions each channel is computed for itself; with the mask over channels,
-small kernels first find the statistics of each column.
+The schemas are in ``ltvr/afa/ops.py``, equations 3-6 and 11 are in ``ltvr/afa/reference.py``. Real
+and generated rows go straight into the [B+G, D, N] output. A generated row makes the masks of its
+two samples again from X_att, which is cheaper than writing X_class and X_var to memory and reading
+them back. With the mask over positions each channel is computed for itself; with the mask over
+channels, small kernels first find the statistics of each column.
 
 The grid runs over the samples first, then over the blocks of channels. So at any time one block of
 channels is at work, in all samples: what a program gathers from other samples is in L2, and each

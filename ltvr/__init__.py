@@ -1,7 +1,9 @@
 """Attentive feature augmentation for long-tailed visual recognition."""
 
-from ltvr.afa import AFA
-from ltvr.model import LTVR
-from ltvr.planning import SynthesisPlan, plan_synthesis
+from ltvr.afa.module import AFA
+from ltvr.afa.planning import SynthesisPlan, plan_synthesis
+from ltvr.networks.network import LTVR
 
-__all__ = ["AFA", "LTVR", "SynthesisPlan", "plan_synthesis"]
+__version__ = "0.2.0"
+
+__all__ = ["AFA", "LTVR", "SynthesisPlan", "__version__", "plan_synthesis"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 __all__ = ["Diverged", "UserError", "run"]
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """What is wrong, what was expected and what to do, in one line."""
 
 

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from ltvr import errors
-from ltvr.build import autocast
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
+from ltvr.data.options import DataOptions
+from ltvr.engine.evaluation import evaluate_split
+from ltvr.engine.metrics import table
+from ltvr.engine.trained import load_trained, trained_parser
 from ltvr.errors import UserError
-from ltvr.metrics import evaluate, table
-from ltvr.trained import load_trained, trained_parser
 
 __all__ = ["main"]
 
@@ -26,21 +27,15 @@ def main() -> None:
     arguments = p.parse_args()
     if arguments.json and not arguments.json.parent.is_dir():
         raise UserError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
-    model, config, run, _ = load_trained(arguments.run, arguments.device, arguments.fused)
+    network, config, run, _, device = load_trained(arguments.run, arguments.device, arguments.fused)
     data = load_data(config)
     run.check_manifest(manifest(data, config))
     split = getattr(data, arguments.split)
     if split is None:
-        raise UserError(f"{config.dataset} has no {arguments.split} split; use --split test")
-    device = next(model.parameters()).device
-    with autocast(config, device):
-        metrics = evaluate(
-            model,
-            Batches(split, config, device).evaluate(config.eval_batch_size),
-            data.counts,
-            many_above=config.many_above,
-            few_below=config.few_below,
+        raise UserError(
+            f"{config.of(DataOptions).dataset} has no {arguments.split} split; use --split test"
         )
+    metrics = evaluate_split(network, Batches(split, config, device), data.counts)
     print(table({arguments.split: metrics}))
     if arguments.json:
         arguments.json.write_text(json.dumps(metrics, indent=1) + "\n")

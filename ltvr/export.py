@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ltvr import errors
+from ltvr.data.options import DataOptions
+from ltvr.engine.trained import load_trained, trained_parser
 from ltvr.errors import UserError
-from ltvr.model import LTVR
-from ltvr.trained import load_trained, trained_parser
+from ltvr.networks.network import Network
 
 __all__ = ["export", "main"]
 
@@ -20,10 +21,10 @@ TOLERANCE = 1e-4
 """Largest accepted difference of a logit, relative to the largest logit."""
 
 
-def export(model: LTVR, kind: str, path: Path) -> float:
-    """Export ``model`` (images [B, 3, S, S] float32 to logits [B, C], any B), and check the file.
+def export(network: Network, kind: str, path: Path) -> float:
+    """Export ``network`` (images [B, 3, S, S] float32 to logits [B, C], any B), and check the file.
 
-    The file is of plain operators, which any runtime knows; it is read back and held to the model
+    The file is of plain operators, which any runtime knows; it is read back and held to the network
     as it came, fused or not, on random images at three batch sizes.
 
     Args:
@@ -35,22 +36,21 @@ def export(model: LTVR, kind: str, path: Path) -> float:
     Raises:
         UserError: a missing package, or a file whose logits differ.
     """
-    model = model.cpu().eval().to(memory_format=torch.contiguous_format)
+    network = network.cpu().eval().to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
-    shape = (3, model.image_size, model.image_size)
+    shape = (3, network.image_size, network.image_size)
     inputs = [torch.randn((number, *shape), generator=generator) for number in (2, 1, 5)]
     with torch.no_grad():
-        expected = [model(images) for images in inputs]
-    if model.afa is not None:
-        model.afa.backend = "reference"
+        expected = [network(images) for images in inputs]
+    network.use_backend("reference")
     batch = torch.export.Dim("batch", min=1)
     run: Callable[[Tensor], Tensor]
     if kind == "torch":
-        program = torch.export.export(model, (inputs[0],), dynamic_shapes=({0: batch},))
+        program = torch.export.export(network, (inputs[0],), dynamic_shapes=({0: batch},))
         torch.export.save(program, path)
         run = torch.export.load(path).module()
     else:
-        run = _export_onnx(model, inputs[0], batch, path)
+        run = _export_onnx(network, inputs[0], batch, path)
     with torch.no_grad():
         worst = max(
             float((run(images) - logits).abs().max() / logits.abs().max())
@@ -64,7 +64,7 @@ def export(model: LTVR, kind: str, path: Path) -> float:
 
 
 def _export_onnx(
-    model: LTVR, images: Tensor, batch: torch.export.Dim, path: Path
+    network: Network, images: Tensor, batch: torch.export.Dim, path: Path
 ) -> Callable[[Tensor], Tensor]:
     try:
         import onnxruntime
@@ -72,7 +72,7 @@ def _export_onnx(
     except ModuleNotFoundError as error:
         raise UserError(f"--format onnx needs {error.name}: pip install ltvr[export]") from None
     torch.onnx.export(
-        model,
+        network,
         (images,),
         str(path),
         dynamo=True,
@@ -96,14 +96,15 @@ def main() -> None:
     p.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="(onnx)")
     p.add_argument("--out", type=Path, metavar="FILE", help="default: model.onnx or .pt2 in RUN")
     arguments = p.parse_args()
-    model, config, run, classes = load_trained(arguments.run, "cpu", arguments.fused)
+    network, config, run, classes, _ = load_trained(arguments.run, "cpu", arguments.fused)
     path = arguments.out or run.folder / (
         "model.onnx" if arguments.format == "onnx" else "model.pt2"
     )
-    worst = export(model, arguments.format, path)
+    data = config.of(DataOptions)
+    worst = export(network, arguments.format, path)
     print(
-        f"{path}: images [B, 3, {config.image_size}, {config.image_size}] normalised with mean "
-        f"{config.mean} and std {config.std}, to logits [B, {len(classes)}]; "
+        f"{path}: images [B, 3, {data.image_size}, {data.image_size}] normalised with mean "
+        f"{data.mean} and std {data.std}, to logits [B, {len(classes)}]; "
         f"largest difference to the module {worst:.1e} of the largest logit"
     )
 

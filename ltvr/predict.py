@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from ltvr import errors
+from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import Split, in_memory
-from ltvr.trained import load_trained, trained_parser
+from ltvr.data.options import DataOptions
+from ltvr.engine.trained import load_trained, trained_parser
 
 __all__ = ["main"]
 
@@ -23,13 +25,15 @@ def main() -> None:
     p.add_argument("--top", type=int, default=3, metavar="K", help="classes to show (3)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     arguments = p.parse_args()
-    model, config, _, classes = load_trained(arguments.run, arguments.device, arguments.fused)
+    network, config, _, classes, device = load_trained(
+        arguments.run, arguments.device, arguments.fused
+    )
     zeros = np.zeros(len(arguments.images), np.int64)
-    split = in_memory(Split(arguments.images, zeros, zeros), config.image_size)
-    batches = Batches(split, config, next(model.parameters()).device)
+    split = in_memory(Split(arguments.images, zeros, zeros), config.of(DataOptions).image_size)
+    batches = Batches(split, config, device)
     paths = iter(arguments.images)
-    for images, _ in batches.evaluate(config.eval_batch_size):
-        top = model(images).float().softmax(1).topk(min(arguments.top, len(classes)))
+    for images, _ in batches.evaluate(config.of(RunOptions).eval_batch_size):
+        top = network(images).float().softmax(1).topk(min(arguments.top, len(classes)))
         for values, indices in zip(top.values.tolist(), top.indices.tolist(), strict=True):
             shown = (f"{classes[k]} {v:.1%}" for v, k in zip(values, indices, strict=True))
             print(f"{next(paths)}: {', '.join(shown)}")

@@ -1,213 +1,42 @@
-"""``report.html``: one self-contained page with what a person looks at after a run."""
+"""``python -m ltvr.report RUN``: the page of a finished run, made again from its files."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-from typing import TYPE_CHECKING, Any
+import argparse
+from pathlib import Path
 
-import jinja2
-import numpy as np
-import torch
-import torch.nn.functional as F
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from torch import Tensor
+from ltvr import errors
+from ltvr.config.command_line import Parser
+from ltvr.data.datasets import load_data
+from ltvr.data.manifest import manifest
+from ltvr.reports.page import write_report
+from ltvr.runs.folder import Run
 
-from ltvr.metrics import COLUMNS, cells
-from ltvr.runs import Run
-
-if TYPE_CHECKING:
-    from ltvr.trainer import Trainer
-
-__all__ = ["named_stages", "write_report"]
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right }
-th:first-child, td:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
-img { max-width: 100%; display: block; margin: .5rem 0 } pre { background: #f6f6f6; padding: 1rem }
-</style></head><body>
-<h1>{{ title }}</h1>
-<table><tr><th>top-1, %</th>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
-{% for name, cells in rows %}<tr><td>{{ name }}</td>
-{% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table>
-<p>{{ selection }}</p>
-{% for heading, caption, image in figures %}
-<h2>{{ heading }}</h2><p>{{ caption }}</p>
-<img alt="{{ heading }}" src="data:image/png;base64,{{ image }}">
-{% endfor %}
-<h2>Configuration</h2><pre>{{ config }}</pre>
-<h2>Environment</h2><pre>{{ environment }}</pre>
-</body></html>
-"""
-STAGES = {"stage1": "stage 1", "stage2": "stage 2 (cRT)"}
+__all__ = ["main"]
 
 
-def write_report(run: Run, trainer: Trainer) -> None:
-    """Write ``report.html`` of a finished run from its files, with masks of the trained model.
-
-    Figures: loss and accuracy by epoch; accuracy by class against class count; class counts
-    original, synthetic and mixed (the paper's Fig. 2, 5, 6); confusion matrix; masks.
-    """
-    summary = json.loads(run.summary.read_text())
-    records, counts = run.records(), np.asarray(trainer.data.counts)
-    metrics = summary["metrics"]
-    final = metrics[max(metrics)]
-    figures = [
-        ("Training", "Loss and accuracy by epoch; stage 2 follows stage 1.", _curves(records)),
-        (
-            "Accuracy by class",
-            "Per-class top-1 on the test set, classes by falling number of training images.",
-            _per_class(metrics, counts),
-        ),
-        (
-            "Class counts",
-            "Training images (Fig. 2), synthetic samples of the last epoch of stage 1 (Fig. 5) and "
-            "both together (Fig. 6), classes by falling number of training images.",
-            _counts(records, counts),
-        ),
-    ]
-    if "confusion" in final:
-        figures.append(("Confusion", "Rows: true class. Row-normalised.", _confusion(final)))
-    if trainer.model.afa is not None:
-        figures.append(
-            (
-                "Masks",
-                "Test images of the rarest classes, and the decomposition mask of eq. 3: its "
-                "strongest channel by position.",
-                _masks(trainer),
-            )
-        )
-    on = final.get("selected_on")
-    selection = "Reported epoch: the last." if on is None else f"Reported epoch: best on {on}."
-    if on == "test":
-        selection += " Chosen on the test set: optimistic."
-    rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
-    page = jinja2.Environment(autoescape=True).from_string(PAGE)
-    run.report.write_text(
-        page.render(
-            title=f"{trainer.config.method} on {trainer.config.dataset}, seed {summary['seed']}",
-            heads=list(COLUMNS.values()),
-            rows=rows,
-            selection=selection,
-            figures=[(h, c, _png(f)) for h, c, f in figures],
-            config=(run.folder / "config.yaml").read_text(),
-            environment=json.dumps(summary["environment"], indent=1),
-        )
+def main() -> None:
+    """Run the command line."""
+    p = Parser(
+        prog="python -m ltvr.report", description="Write report.html of a finished run anew."
     )
+    p.add_argument("run", type=Path, help="run folder")
+    p.add_argument(
+        "--masks",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with the masks, which need the run's images (yes)",
+    )
+    arguments = p.parse_args()
+    run = Run.open(arguments.run)
+    data = None
+    if arguments.masks:
+        config = run.config()
+        data = load_data(config)
+        run.check_manifest(manifest(data, config))
+    write_report(run, data)
+    print(run.report)
 
 
-def named_stages(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name the stages of a summary's metrics as a table shows them."""
-    return {STAGES[stage]: values for stage, values in metrics.items()}
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _curves(records: list[dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(10, 3.6))
-    loss, accuracy = figure.subplots(1, 2)
-    at = np.arange(1, len(records) + 1)
-    for axis, what in ((loss, "loss"), (accuracy, "accuracy")):
-        for kind in ("real", "synthetic"):
-            values = [np.nan if (v := r[f"{kind}_{what}"]) is None else v for r in records]
-            if not np.isnan(values).all():
-                axis.plot(at, values, label=f"{kind}, training")
-    for shot in ("all", "many", "medium", "few"):
-        values = [np.nan if (v := r["eval"][shot]) is None else v for r in records]
-        if not np.isnan(values).all():
-            accuracy.plot(at, values, label=f"{shot}, {records[0]['evaluated_on']}", ls="--")
-    second = next((i for i, r in enumerate(records) if r["stage"] == 2), None)
-    for axis, name in ((loss, "cross-entropy"), (accuracy, "top-1, %")):
-        if second:
-            axis.axvline(second + 0.5, color="0.7", lw=1)
-        axis.set(xlabel="epoch", ylabel=name)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if axis.lines:
-            axis.legend(fontsize=7)
-    return figure
-
-
-def _per_class(metrics: dict[str, Any], counts: np.ndarray) -> Figure:
-    figure = Figure(figsize=(10, 3.6))
-    axis = figure.subplots()
-    order = np.argsort(-counts, kind="stable")
-    for name, values in named_stages(metrics).items():
-        per_class = [np.nan if (v := values["per_class"][k]) is None else v for k in order]
-        axis.plot(per_class, marker="o" if len(order) <= 50 else "", label=name)
-    axis.set(xlabel="class, by falling training images", ylabel="top-1, %", ylim=(0, 100))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    images = axis.twinx()
-    images.bar(range(len(order)), counts[order], color="0.85", zorder=0)
-    images.set(ylabel="training images")
-    axis.set_zorder(images.get_zorder() + 1)
-    axis.patch.set_visible(False)
-    axis.legend(fontsize=8)
-    return figure
-
-
-def _counts(records: list[dict[str, Any]], counts: np.ndarray) -> Figure:
-    figure = Figure(figsize=(10, 3.2))
-    axes = figure.subplots(1, 3, sharey=True)
-    first = [r for r in records if r["stage"] == 1]
-    synthetic = np.asarray(first[-1]["synthetic_counts"]) if first else np.zeros_like(counts)
-    order = np.argsort(-counts, kind="stable")
-    shown = (("original", counts), ("synthetic", synthetic), ("mixed", counts + synthetic))
-    for axis, (name, values) in zip(axes, shown, strict=True):
-        axis.bar(range(len(order)), values[order], width=1.0 if len(order) > 50 else 0.8)
-        low = values.min()
-        ratio = f", ratio {values.max() / low:.1f}" if low else ""
-        axis.set(title=f"{name}, {values.sum():,}{ratio}", xlabel="class")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set(ylabel="samples")
-    return figure
-
-
-def _confusion(metrics: dict[str, Any]) -> Figure:
-    matrix = np.asarray(metrics["confusion"], float)
-    matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(5, 4.4))
-    axis = figure.subplots()
-    shown = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
-    axis.set(xlabel="predicted class", ylabel="true class")
-    figure.colorbar(shown)
-    return figure
-
-
-@torch.no_grad()
-def _masks(trainer: Trainer, number: int = 8) -> Figure:
-    """One test image of each of the rarest classes over its mask."""
-    labels, data = trainer.data.test.labels, trainer.data
-    rarest = [k for k in np.argsort(data.counts, kind="stable") if (labels == k).any()][:number]
-    chosen = np.asarray([np.flatnonzero(labels == k)[0] for k in rarest])
-    batches = type(trainer.test_batches)(data.test.take(chosen), trainer.config, trainer.device)
-    images, _ = next(batches.evaluate(len(chosen)))
-    trainer.model.eval()
-    masks = trainer.model.masks(images).float().amax(1, keepdim=True)
-    masks = F.interpolate(masks, size=images.shape[2:], mode="bilinear").cpu()[:, 0]
-    pixels = _pixels(images, trainer)
-    figure = Figure(figsize=(1.5 * len(chosen), 3.2))
-    axes = figure.subplots(2, len(chosen), squeeze=False)
-    for column, (k, image, mask) in enumerate(zip(rarest, pixels, masks.numpy(), strict=True)):
-        axes[0, column].imshow(image)
-        axes[1, column].imshow(image)
-        axes[1, column].imshow(mask, cmap="magma", alpha=0.6)
-        axes[0, column].set_title(f"{data.classes[k]} ({data.counts[k]})", fontsize=8)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    return figure
-
-
-def _pixels(images: Tensor, trainer: Trainer) -> np.ndarray:
-    mean = torch.tensor(trainer.config.mean).view(3, 1, 1)
-    std = torch.tensor(trainer.config.std).view(3, 1, 1)
-    pixels = images.float().cpu().contiguous() * std + mean
-    return pixels.clamp(0, 1).permute(0, 2, 3, 1).numpy()
+if __name__ == "__main__":
+    errors.run(main)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ltvr import errors
-from ltvr.config import load_config
+from ltvr.settings import SCHEMA, load_config
 from ltvr.train import train
 
 
@@ -46,10 +46,17 @@ def write_images():
     return write
 
 
+def config_of(**values):
+    """A configuration of these options, defaults for the rest."""
+    return SCHEMA.config(values)
+
+
 def tiny_config(**changes):
     """Settings of a run of 6 steps an epoch: one epoch of real images, one of both, one of cRT."""
     tiny = {"imbalance": 30.0, "stem": "stride2", "batch_size": 64, "epochs": 2, "crt_epochs": 1}
-    return load_config("digits", {**tiny, "lay_back_epoch": 1, "device": "cpu", **changes})
+    method = changes.pop("method", None)
+    tiny |= {"lay_back_start": 0.5, "device": "cpu", **changes}
+    return load_config("digits", method, tiny)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 // Attention among the D channels of a feature map (eq. 1) and its gradients. The schemas and the
-// meaning of the operators are in ltvr/ops.py.
+// meaning of the operators are in ltvr/afa/ops.py.
 //
 // A thread takes blocks of query rows of a sample and computes them with register tiles, or, for
 // bfloat16 on a CPU that has them, with the bf16 units. The D x D scores are never in memory as a

@@ -1,5 +1,5 @@
 // Mask, split, attention addition and generation (eq. 3-6 and 11) and their gradients. The schemas
-// and the meaning of the operators are in ltvr/ops.py.
+// and the meaning of the operators are in ltvr/afa/ops.py.
 //
 // Every channel is computed for itself, except for the softmax of mask_axis="channel". So a thread
 // takes a few channels of the whole batch, called a slab: X_class and X_var of the slab stay in its

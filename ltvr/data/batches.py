@@ -11,44 +11,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
-from ltvr.config import Config
+from ltvr.clock import mix
+from ltvr.config.config import Config
+from ltvr.config.run import RunOptions
 from ltvr.data.datasets import Split, read_image
 from ltvr.data.longtail import Int64Array
+from ltvr.data.options import DataOptions
+from ltvr.device import memory_format
 from ltvr.errors import UserError
 from ltvr.transfer import to_device
 
-__all__ = ["Batches", "mix"]
+__all__ = ["Batches"]
 
 Batch = tuple[Tensor, Tensor]
-
-
-def mix(*words: int) -> int:
-    """A 63-bit seed that is a pure function of its words (seed, stage, epoch, step, ...)."""
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Batches:
     """Batches of one split for training or evaluation.
 
-    Random augmentation is drawn from (seed, epoch, step), or (seed, epoch, position) for images on
-    disk, so that a run resumed at any step sees the same images.
+    Random augmentation is drawn from (seed, epoch, batch), or (seed, epoch, position) for images on
+    disk, so that a run resumed at any batch sees the same images.
 
     Args:
         split: the images.
-        config: augmentation, normalisation, image size, workers.
+        config: augmentation, normalisation, image size, workers, layout.
         device: where the images go.
     """
 
     def __init__(self, split: Split, config: Config, device: torch.device) -> None:
         self.split, self.config, self.device = split, config, device
+        self._options = config.of(DataOptions)
         self.labels = torch.from_numpy(split.labels)
-        self._mean = torch.tensor(config.mean, device=device).view(3, 1, 1) * 255
-        self._std = torch.tensor(config.std, device=device).view(3, 1, 1) * 255
-        self._format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self._mean = torch.tensor(self._options.mean, device=device).view(3, 1, 1) * 255
+        self._std = torch.tensor(self._options.std, device=device).view(3, 1, 1) * 255
+        self._format = memory_format(config.of(RunOptions).channels_last)
         if isinstance(split.images, Tensor):
-            if config.augmentation == "imagenet":
+            if self._options.augmentation == "imagenet":
                 raise UserError(
                     "augmentation imagenet is for images on disk; use crop-flip, crop or none"
                 )
@@ -64,16 +63,16 @@ class Batches:
         Args:
             order: the samples of the epoch (``ltvr.data.samplers``); an incomplete last batch is
                 dropped.
-            start: first step to yield; the ones before it are passed over without being read.
+            start: first batch to yield; the ones before it are passed over without being read.
         """
-        steps = len(order) // batch_size
-        chosen = [torch.from_numpy(b) for b in np.split(order[: steps * batch_size], steps)]
+        number = len(order) // batch_size
+        chosen = [torch.from_numpy(b) for b in np.split(order[: number * batch_size], number)]
         if self._memory is None:
             yield from self._read(chosen[start:], (seed, epoch, start * batch_size))
             return
-        for step in range(start, steps):
-            generator = torch.Generator(self.device).manual_seed(mix(seed, epoch, step))
-            rows = chosen[step]
+        for batch in range(start, number):
+            generator = torch.Generator(self.device).manual_seed(mix(seed, epoch, batch))
+            rows = chosen[batch]
             images = self._augment(self._memory[to_device(rows, self.device)], generator)
             yield self._normalise(images), self.labels[rows]
 
@@ -92,7 +91,7 @@ class Batches:
 
     def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Zero-pad and crop at random, then flip at random: one gather for the batch."""
-        kind, pad = self.config.augmentation, self.config.crop_padding
+        kind, pad = self._options.augmentation, self._options.crop_padding
         if kind == "none":
             return images
         number, _, height, width = images.shape
@@ -122,9 +121,9 @@ class Batches:
         else:
             keyed = [[(i, -1) for i in batch] for batch in positions]
         loader: DataLoader[Any] = DataLoader(
-            _Files(self.split.images, self.config, training=seed is not None),
+            _Files(self.split.images, self._options, training=seed is not None),
             batch_sampler=keyed,
-            num_workers=self.config.workers,
+            num_workers=self._options.workers,
             collate_fn=_stack,
             pin_memory=self.device.type == "cuda",
         )
@@ -143,19 +142,21 @@ class Batches:
 class _Files(Dataset[Tensor]):
     """Images on disk under the field's transforms; the index carries its own seed."""
 
-    def __init__(self, paths: list[Path], config: Config, *, training: bool) -> None:
+    def __init__(self, paths: list[Path], options: DataOptions, *, training: bool) -> None:
+        from torchvision.transforms import v2  # not on top: to read YAML takes no torchvision
+
         self.paths = paths
-        size = config.image_size
+        size = options.image_size
         steps: list[Any] = [v2.Resize(size * 256 // 224), v2.CenterCrop(size)]
-        if training and config.augmentation == "imagenet":
+        if training and options.augmentation == "imagenet":
             steps = [
                 v2.RandomResizedCrop(size),
                 v2.RandomHorizontalFlip(),
                 v2.ColorJitter(0.4, 0.4, 0.4, 0.0),
             ]
-        elif training and config.augmentation != "none":
-            crop = v2.RandomCrop(size, padding=config.crop_padding)
-            flip = [v2.RandomHorizontalFlip()] if config.augmentation == "crop-flip" else []
+        elif training and options.augmentation != "none":
+            crop = v2.RandomCrop(size, padding=options.crop_padding)
+            flip = [v2.RandomHorizontalFlip()] if options.augmentation == "crop-flip" else []
             steps = [v2.Resize((size, size)), crop, *flip]
         self.transform = v2.Compose([*steps, v2.PILToTensor()])
 

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ltvr.config import Config
+from ltvr.config.config import Config
 from ltvr.data.longtail import Int64Array, longtail_counts, longtail_indices
+from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
 
 __all__ = ["Data", "Split", "in_memory", "load_data", "read_image"]
@@ -81,19 +82,20 @@ def load_data(config: Config) -> Data:
     Raises:
         UserError: a folder, list or image that is missing or does not fit.
     """
-    if config.dataset == "digits":
-        data = _digits(config)
-    elif config.dataset in ("cifar10", "cifar100"):
-        data = _cifar(config)
-    elif config.dataset == "folder":
-        data = _folder(config)
+    options = config.of(DataOptions)
+    if options.dataset == "digits":
+        data = _digits(options)
+    elif options.dataset in ("cifar10", "cifar100"):
+        data = _cifar(options)
+    elif options.dataset == "folder":
+        data = _folder(options)
     else:
-        data = _lists(config)
-    if config.imbalance > 1 and config.imbalance_type != "none":
+        data = _lists(options)
+    if options.imbalance > 1 and options.imbalance_type != "none":
         counts = longtail_counts(
-            int(data.counts.max()), len(data.classes), config.imbalance, config.imbalance_type
+            int(data.counts.max()), len(data.classes), options.imbalance, options.imbalance_type
         )
-        chosen = longtail_indices(data.train.labels, counts, config.data_seed)
+        chosen = longtail_indices(data.train.labels, counts, options.data_seed)
         left_out = len(data.train) - len(chosen)
         data = replace(data, train=data.train.take(chosen), left_out=left_out)
     if (data.counts == 0).any():
@@ -127,7 +129,7 @@ def _split(images: Tensor | list[Path], labels: np.ndarray) -> Split:
     return Split(images, labels.astype(np.int64), np.arange(len(labels), dtype=np.int64))
 
 
-def _digits(config: Config) -> Data:
+def _digits(options: DataOptions) -> Data:
     """Scikit-learn's 1,797 real digits: the last 50 of each class are the test set."""
     from sklearn.datasets import load_digits
 
@@ -135,7 +137,7 @@ def _digits(config: Config) -> Data:
     labels = bunch.target.astype(np.int64)
     grey = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
     images = torch.nn.functional.interpolate(
-        grey, size=(config.image_size, config.image_size), mode="bilinear", antialias=True
+        grey, size=(options.image_size, options.image_size), mode="bilinear", antialias=True
     )
     images = images.round().clamp(0, 255).to(torch.uint8).repeat(1, 3, 1, 1)
     test = np.concatenate([np.flatnonzero(labels == k)[-50:] for k in range(10)])
@@ -144,24 +146,24 @@ def _digits(config: Config) -> Data:
     return Data(everything.take(train), None, everything.take(test), [str(k) for k in range(10)])
 
 
-def _cifar(config: Config) -> Data:
+def _cifar(options: DataOptions) -> Data:
     """CIFAR as torchvision reads it; downloaded where it is missing and there is a network."""
     from torchvision import datasets
 
-    kind = datasets.CIFAR10 if config.dataset == "cifar10" else datasets.CIFAR100
-    root = Path(config.root or "data")
+    kind = datasets.CIFAR10 if options.dataset == "cifar10" else datasets.CIFAR100
+    root = Path(options.root or "data")
     splits = []
     for train in (True, False):
         try:
             data = kind(str(root), train=train, download=True)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"{config.dataset} is not in {root} and cannot be downloaded "
+                f"{options.dataset} is not in {root} and cannot be downloaded "
                 f"({' '.join(str(error).split())}); put it there, or read a folder of images with "
                 "--dataset folder --root FOLDER"
             ) from None
         images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-        splits.append(_split(_resized(images, config.image_size), np.asarray(data.targets)))
+        splits.append(_split(_resized(images, options.image_size), np.asarray(data.targets)))
     return Data(splits[0], None, splits[1], list(data.classes))
 
 
@@ -172,13 +174,13 @@ def _resized(images: Tensor, size: int) -> Tensor:
     return small.round().clamp(0, 255).to(torch.uint8)
 
 
-def _folder(config: Config) -> Data:
+def _folder(options: DataOptions) -> Data:
     """``train/<class>/*`` and ``test/<class>/*`` (and ``val/``), any type Pillow reads."""
-    if not config.root:
+    if not options.root:
         raise UserError(
             "dataset folder needs --root FOLDER with train/<class>/* and test/<class>/*"
         )
-    root = Path(config.root)
+    root = Path(options.root)
     for name in ("train", "test"):
         if not (root / name).is_dir():
             raise UserError(f"{root / name} is missing; expected {name}/<class>/<image> in {root}")
@@ -204,7 +206,7 @@ def _folder(config: Config) -> Data:
         if not paths:
             raise UserError(f"{root / name} has no images; expected {name}/<class>/<image>")
         split = _split(paths, np.asarray(labels))
-        return in_memory(split, config.image_size)
+        return in_memory(split, options.image_size)
 
     val = read("val") if (root / "val").is_dir() else None
     return Data(read("train"), val, read("test"), classes)
@@ -227,14 +229,14 @@ def in_memory(split: Split, size: int) -> Split:
     return replace(split, images=images)
 
 
-def _lists(config: Config) -> Data:
+def _lists(options: DataOptions) -> Data:
     """Image root and list files of ``path label`` lines (ImageNet-LT, Places-LT, iNaturalist)."""
-    if not config.root:
-        raise UserError(f"dataset {config.dataset} needs --root FOLDER, which its lists refer to")
-    root, lists = Path(config.root), Path(config.lists or config.root)
-    names = LISTS[config.dataset]
+    if not options.root:
+        raise UserError(f"dataset {options.dataset} needs --root FOLDER, which its lists refer to")
+    root, lists = Path(options.root), Path(options.lists or options.root)
+    names = LISTS[options.dataset]
     splits = [
-        in_memory(_read_list(root, lists / n), config.image_size) if n else None for n in names
+        in_memory(_read_list(root, lists / n), options.image_size) if n else None for n in names
     ]
     train, val, test = splits
     assert train is not None and test is not None

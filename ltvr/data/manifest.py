@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ltvr.config import Config
+from ltvr.config.config import Config
 from ltvr.data.datasets import Data, Split
+from ltvr.data.options import DataOptions
 
 __all__ = ["manifest"]
 
@@ -21,18 +22,19 @@ def manifest(data: Data, config: Config) -> dict[str, Any]:
     The digest covers labels and pixels of images in memory, labels and paths (below ``root``) of
     images on disk. Two runs with the same digest saw the same data in the same order.
     """
+    options = config.of(DataOptions)
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return {
-        "dataset": config.dataset,
-        "imbalance": config.imbalance,
-        "imbalance_type": config.imbalance_type,
-        "data_seed": config.data_seed,
+        "dataset": options.dataset,
+        "imbalance": options.imbalance,
+        "imbalance_type": options.imbalance_type,
+        "data_seed": options.data_seed,
         "classes": data.classes,
         "train_counts": data.counts.tolist(),
         "splits": {
             name: {
                 "images": len(split),
-                "sha256": _digest(split, Path(config.root)),
+                "sha256": _digest(split, Path(options.root)),
                 "indices": split.indices.tolist() if name == "train" else None,
             }
             for name, split in splits.items()

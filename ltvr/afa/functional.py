@@ -1,0 +1,94 @@
+"""``decompose``, ``enhance`` and ``augment`` of ``ltvr.afa.reference`` with a choice of backend.
+
+A backend is never swapped for another behind the caller's back: one that cannot run is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ltvr.afa import fused, ops, reference
+from ltvr.afa.planning import SynthesisPlan
+
+__all__ = ["Backend", "augment", "decompose", "enhance", "resolve_backend"]
+
+Backend = Literal["auto", "reference", "cpp", "triton"]
+
+
+def resolve_backend(backend: str, device: torch.device) -> str:
+    """Name the implementation that ``backend`` runs on ``device``.
+
+    ``auto`` is ``triton`` on CUDA and ``cpp`` on a CPU, and ``reference`` where the C++ extension
+    is not built or the device is another.
+
+    Raises:
+        ValueError: an unknown backend, or one that does not run on this device.
+        RuntimeError: a backend that is not installed.
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend = {backend!r}: expected one of {', '.join(get_args(Backend))}")
+    if backend == "auto":
+        backend = "reference"
+        if device.type == "cuda":
+            backend = "triton"
+        elif device.type == "cpu" and ops.extension_available():
+            backend = "cpp"
+        if not torch.compiler.is_compiling():
+            _log_choice(backend, device.type)
+    if backend == "cpp":
+        if device.type != "cpu":
+            raise ValueError(
+                f"backend = 'cpp' on {device}: it runs on a CPU; use 'triton' or 'auto'"
+            )
+        ops.require_extension()
+    if backend == "triton":
+        ops.require_triton(device)
+    return backend
+
+
+@functools.cache
+def _log_choice(backend: str, device: str) -> None:
+    logging.getLogger(__name__).info("backend = 'auto' on %s: %s", device, backend)
+
+
+def enhance(x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any) -> Tensor:
+    """X + X_class alone (eq. 6), by ``backend``; arguments as ``ltvr.afa.reference.decompose``."""
+    backend = resolve_backend(backend, x.device)
+    if backend == "reference":
+        return reference.decompose(x, *weights, **options)[0]
+    return fused.enhance(ops.kernels(backend, x.device), x, *weights, **options)
+
+
+def decompose(
+    x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``ltvr.afa.reference.decompose`` by ``backend``; same arguments, same results."""
+    backend = resolve_backend(backend, x.device)
+    if backend == "reference":
+        return reference.decompose(x, *weights, **options)
+    return fused.decompose(ops.kernels(backend, x.device), x, *weights, **options)
+
+
+def augment(
+    x: Tensor,
+    w_q: Tensor,
+    w_k: Tensor,
+    w_v: Tensor,
+    w_1: Tensor,
+    w_2: Tensor,
+    plan: SynthesisPlan,
+    *,
+    backend: str = "auto",
+    **options: Any,
+) -> Tensor:
+    """``ltvr.afa.reference.augment`` by ``backend``; same arguments, same results."""
+    backend = resolve_backend(backend, x.device)
+    weights = (w_q, w_k, w_v, w_1, w_2)
+    if backend == "reference":
+        return reference.augment(x, *weights, plan, **options)
+    return fused.augment(ops.kernels(backend, x.device), x, *weights, plan=plan, **options)

@@ -1,0 +1,250 @@
+"""The operators of ``torch.ops.ltvr``: schemas, fake implementations, and the compiled extension.
+
+The only file that touches ``torch.library``. CPU implementations are C++ (``csrc/``), registered
+when the compiled extension is loaded here. Without it ``import ltvr`` still works, and the first
+call of an operator that needs it says what is missing and how to get it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "FUSED",
+    "Kernels",
+    "extension_available",
+    "kernels",
+    "plan_synthesis",
+    "require_extension",
+    "require_triton",
+]
+
+BUILD_COMMAND = "pip install --no-build-isolation -e ."
+
+# ---- Schemas -----------------------------------------------------------------------------------
+
+SCHEMAS = {
+    "plan_synthesis": (
+        "(Tensor labels, float gamma, float alpha, int seed, int step) -> ("
+        "Tensor class_index, Tensor variation_index, Tensor generated_labels, "
+        "Tensor class_offsets, Tensor class_rows, "
+        "Tensor variation_offsets, Tensor variation_rows)"
+    ),
+    "channel_attention": "(Tensor q, Tensor k, Tensor? v) -> (Tensor out, Tensor lse)",
+    "channel_attention_backward": (
+        "(Tensor d_out, Tensor q, Tensor k, Tensor? v, Tensor out, Tensor lse) -> "
+        "(Tensor d_q, Tensor d_k, Tensor d_v)"
+    ),
+    "split_and_generate": (
+        "(Tensor? x, Tensor x_att, Tensor s, Tensor v, Tensor class_index, "
+        "Tensor variation_index, bool spatial, float gain, bool addition) -> Tensor"
+    ),
+    "split_and_generate_backward": (
+        "(Tensor d_features, Tensor x_att, Tensor s, Tensor v, Tensor class_offsets, "
+        "Tensor class_rows, Tensor variation_offsets, Tensor variation_rows, "
+        "bool spatial, float gain, bool addition) -> (Tensor d_x_att, Tensor d_s, Tensor d_v)"
+    ),
+}
+
+for _name, _schema in SCHEMAS.items():
+    torch.library.define(f"ltvr::{_name}", _schema)
+
+# The C++ operators take the bf16 units of a CPU that has them. These take them on any CPU, or what
+# stands in for them, for the tests.
+for _name in ("channel_attention", "channel_attention_backward"):
+    torch.library.define(f"ltvr::_{_name}_on_bf16_units", SCHEMAS[_name])
+
+
+# ---- The compiled extension --------------------------------------------------------------------
+
+
+def _load_extension(folder: Path) -> str | None:
+    """Load ``_C_*.so`` from ``folder``; return None, or the reason why there is no extension.
+
+    There is one for each instruction set; the best that this machine runs is taken.
+    """
+    names = (f"_C_{torch.backends.cpu.get_cpu_capability().lower()}", "_C_default")
+    paths = [folder / f"{name}{suffix}" for name in names for suffix in EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return (
+            f"the C++ extension of ltvr is not built (no {paths[0].name} in {folder}). "
+            "Most likely there was no C++ compiler when ltvr was installed. "
+            f"Install g++, then run `{BUILD_COMMAND}` in the repository."
+        )
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        built = re.search(rb"ltvr built for torch ([^\0]+)", path.read_bytes())
+        built_for = f"torch {built[1].decode()}" if built else "an unknown torch"
+        return (
+            f"the C++ extension of ltvr does not load: {path} was built for {built_for}, and this "
+            f"is torch {torch.__version__} ({error}). "
+            f"Run `{BUILD_COMMAND}` in the repository to build it again."
+        )
+    return None
+
+
+_why_missing = _load_extension(Path(__file__).parents[1])
+
+
+def extension_available() -> bool:
+    """Whether the C++ extension is loaded."""
+    return _why_missing is None
+
+
+def require_extension() -> None:
+    """Raise a RuntimeError that says what to do if the C++ extension is not loaded."""
+    if _why_missing is not None:
+        raise RuntimeError(_why_missing)
+
+
+def _raise_missing(*_: object) -> NoReturn:
+    require_extension()
+    raise AssertionError("unreachable: registered only where the extension is missing")
+
+
+if not extension_available():
+    for _name in SCHEMAS:
+        torch.library.impl(f"ltvr::{_name}", "cpu", _raise_missing)
+
+
+# ---- The backends of the fused operators -------------------------------------------------------
+
+FUSED = tuple(name for name in SCHEMAS if name != "plan_synthesis")
+
+
+def require_triton(device: torch.device) -> None:
+    """Raise, saying what to do, if the Triton kernels do not run on ``device``.
+
+    Raises:
+        RuntimeError: Triton is not installed.
+        ValueError: a device without a GPU, outside Triton's interpreter.
+    """
+    if importlib.util.find_spec("triton") is None:
+        raise RuntimeError("backend = 'triton': triton is not installed; run `pip install triton`")
+    if device.type != "cuda" and not _interpreted():
+        raise ValueError(
+            f"backend = 'triton' on {device}: it runs on CUDA; use 'cpp' or 'auto' "
+            "(or set TRITON_INTERPRET=1 to debug the kernels, slowly)"
+        )
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+class Kernels(NamedTuple):
+    """What a fused backend provides."""
+
+    operators: Any
+    """The operators of ``FUSED``, as attributes."""
+    keys_are_values: bool
+    """Whether its attention loads X once, as keys and as values, with W_V applied afterwards."""
+
+
+def kernels(backend: str, device: torch.device) -> Kernels:
+    """Return the fused operators of ``cpp`` or ``triton``.
+
+    On a GPU and for C++ they are the registered operators; Triton under its interpreter takes CPU
+    tensors, which the dispatcher would hand to C++. A CPU gains nothing from loading one operand
+    instead of two, so C++ takes V of its own.
+    """
+    if backend == "triton" and device.type != "cuda":
+        return Kernels(importlib.import_module("ltvr.kernels"), keys_are_values=True)
+    return Kernels(torch.ops.ltvr, keys_are_values=backend == "triton")
+
+
+def _triton(name: str) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module("ltvr.kernels"), name)(*arguments)
+
+    return call
+
+
+for _name in FUSED:
+    torch.library.impl(f"ltvr::{_name}", "cuda", _triton(_name))
+
+
+# ---- plan_synthesis ----------------------------------------------------------------------------
+
+
+@torch.library.register_fake("ltvr::plan_synthesis")
+def _plan_synthesis_fake(
+    labels: Tensor, gamma: float, alpha: float, seed: int, step: int
+) -> tuple[Tensor, ...]:
+    batch = labels.shape[0]
+    generated = torch.library.get_ctx().new_dynamic_size()
+    sizes = (generated, generated, generated, batch + 1, generated, batch + 1, generated)
+    return tuple(labels.new_empty(size) for size in sizes)
+
+
+def plan_synthesis(
+    labels: Tensor, gamma: float, alpha: float, seed: int, step: int
+) -> tuple[Tensor, ...]:
+    """Call the operator; ``ltvr.afa.planning.plan_synthesis`` is the documented entry."""
+    return torch.ops.ltvr.plan_synthesis.default(labels, gamma, alpha, seed, step)
+
+
+# ---- channel_attention -------------------------------------------------------------------------
+#
+# out = softmax(q k^T) v over the D keys, the scale already in q; lse [B, D] is the row log-sum-exp
+# in float32 (float64 for float64). All other tensors [B, D, N], contiguous, one dtype. Without v
+# the keys are the values too (the absorbed form): d_k is the gradient of both, and d_v is empty.
+
+
+@torch.library.register_fake("ltvr::channel_attention")
+def _channel_attention_fake(q: Tensor, k: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(k), q.new_empty(q.shape[:2], dtype=_statistics(q))
+
+
+@torch.library.register_fake("ltvr::channel_attention_backward")
+def _channel_attention_backward_fake(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor | None, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    d_v = k.new_empty(0) if v is None else torch.empty_like(v)
+    return torch.empty_like(q), torch.empty_like(k), d_v
+
+
+def _statistics(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+# ---- split_and_generate ------------------------------------------------------------------------
+#
+# ``ltvr.afa.reference.split_and_generate`` with s [B, D] in float32 (float64 for float64) and the
+# options as flags. The backward takes the plan's inverse index and gathers, in a fixed order:
+# d_x_att and d_v [B, D, N], d_s [B, D] in the dtype of s. ``d_x_att`` leaves out the path through
+# s, ``d_v`` the path through the attention.
+
+
+@torch.library.register_fake("ltvr::split_and_generate")
+def _split_and_generate_fake(
+    x: Tensor | None,
+    x_att: Tensor,
+    s: Tensor,
+    v: Tensor,
+    class_index: Tensor,
+    variation_index: Tensor,
+    spatial: bool,
+    gain: float,
+    addition: bool,
+) -> Tensor:
+    return v.new_empty((v.shape[0] + class_index.shape[0], *v.shape[1:]))
+
+
+@torch.library.register_fake("ltvr::split_and_generate_backward")
+def _split_and_generate_backward_fake(
+    d_features: Tensor, x_att: Tensor, s: Tensor, v: Tensor, *_: object
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)

@@ -1,0 +1,287 @@
+"""Synthetic feature generation (SFG): which class feature meets which variation feature.
+
+For the classes c of a mini-batch, with f_c samples each (paper, eq. 9-11)::
+
+    R_c = f_c^-alpha / sum_c f_c^-alpha
+    G_c = ceil(gamma R_c B)
+    X_gen[g] = X_class[i_g] + X_var[j_g],   i_g in class c,   j_g in the batch,   j_g != i_g
+
+The plan (i, j, the labels, and the inverse index of the backward) depends on the labels alone.
+The host has them before the images reach the device, so the plan is made on the host and copied
+asynchronously. It is a pure function of its arguments: a resumed run draws the same plan.
+
+``plan_synthesis`` is the C++ operator, ``plan_synthesis_reference`` the same in NumPy; the two
+agree bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, NamedTuple, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ltvr.afa import ops
+from ltvr.transfer import to_device
+
+__all__ = [
+    "IGNORED",
+    "SynthesisPlan",
+    "most_generated",
+    "plan_synthesis",
+    "plan_synthesis_reference",
+]
+
+Int64Array = npt.NDArray[np.int64]
+UInt64Array = npt.NDArray[np.uint64]
+
+IGNORED = -100
+"""Label of a row that counts in no loss: the default of ``torch.nn.functional.cross_entropy``."""
+
+_INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_MAX_GENERATED = 2**31
+_CEIL_SLACK = 1e-12
+
+
+class SynthesisPlan(NamedTuple):
+    """The rows to generate from a batch of B samples; G rows, by ascending label. All int64.
+
+    ``X_gen[g] = X_class[class_index[g]] + X_var[variation_index[g]]`` (eq. 11). The two inverse
+    indices are in compressed sparse row form: the rows that sample b gave its class feature to
+    are ``class_rows[class_offsets[b] : class_offsets[b + 1]]``, ascending; the same for its
+    variation. With them the gradient of ``X_class[b]`` is a sum over those rows of ``dX_gen``,
+    gathered in a fixed order, without atomics.
+    """
+
+    class_index: Tensor
+    """[G] i_g, the sample whose class feature row g takes."""
+    variation_index: Tensor
+    """[G] j_g, the sample whose variation feature row g takes; never i_g."""
+    labels: Tensor
+    """[G] the class of row g, which is the class of sample i_g."""
+    class_offsets: Tensor
+    """[B + 1] inverse of ``class_index``: offsets into ``class_rows``."""
+    class_rows: Tensor
+    """[G] inverse of ``class_index``: rows g, grouped by i_g."""
+    variation_offsets: Tensor
+    """[B + 1] inverse of ``variation_index``: offsets into ``variation_rows``."""
+    variation_rows: Tensor
+    """[G] inverse of ``variation_index``: rows g, grouped by j_g."""
+
+    @property
+    def generated(self) -> int:
+        """G, the number of generated rows."""
+        return self.labels.shape[0]
+
+    def to(self, device: torch.device | str) -> SynthesisPlan:
+        """Copy to ``device``, without a wait for it."""
+        return SynthesisPlan(*(to_device(t, device) for t in self))
+
+    def padded(self, rows: int) -> SynthesisPlan:
+        """Lengthen to ``rows`` generated rows, so that every batch has the same shapes.
+
+        For CUDA graphs and for ``torch.compile`` without recompiling. The rows added repeat the
+        plan's own under the label ``IGNORED``: they count in no loss, and a batch normalisation
+        behind them sees features like the others.
+
+        Args:
+            rows: at least G; ``most_generated`` is enough for any batch.
+
+        Raises:
+            ValueError: fewer rows than the plan has, or rows of an empty batch.
+        """
+        batch = len(self.class_offsets) - 1
+        if rows < self.generated or rows > self.generated and not batch:
+            raise ValueError(
+                f"rows = {rows}: expected at least the {self.generated} of this plan, and 0 of an "
+                "empty batch; most_generated(batch, gamma, classes) is enough for any batch"
+            )
+        repeated = np.arange(rows) % max(self.generated, 1)
+        i, j = (  # a batch of one sample generates nothing: its rows are V of that sample
+            index.numpy()[repeated] if self.generated else np.zeros(rows, np.int64)
+            for index in (self.class_index, self.variation_index)
+        )
+        unused = torch.full((rows - self.generated,), IGNORED)
+        inverse = map(torch.from_numpy, (*_invert(i, batch), *_invert(j, batch)))
+        labels = torch.cat([self.labels, unused])
+        return SynthesisPlan(torch.from_numpy(i), torch.from_numpy(j), labels, *inverse)
+
+
+def most_generated(batch: int, gamma: float, classes: int) -> int:
+    """Rows that no plan of ``batch`` samples of ``classes`` classes exceeds (eq. 10)."""
+    return math.floor(gamma * batch) + min(batch, classes)
+
+
+def plan_synthesis(
+    labels: Tensor,
+    *,
+    gamma: float = 1.0,
+    alpha: float = 4.0,
+    seed: int,
+    step: int,
+) -> SynthesisPlan:
+    """Draw the synthesis plan of one mini-batch on the host (C++, microseconds).
+
+    Args:
+        labels: [B] class indices >= 0 of an integer dtype, on the host.
+        gamma: generated rows per real sample; G lies between gamma B and gamma B + classes.
+            0 generates nothing.
+        alpha: how much the rare classes are favoured; 0 treats all classes alike.
+        seed: key of the random draws, a signed 64-bit integer: the seed of the run.
+        step: counter of the random draws, >= 0. No two micro-batches of a run, over all its
+            epochs and ranks, should share it.
+
+    Returns:
+        A plan on the host. It is empty (G = 0) for a batch of one sample, which has no j != i.
+
+    Raises:
+        TypeError: an argument of the wrong type, or labels of a dtype that is not an integer's.
+        ValueError: labels on a device, not one-dimensional or negative; a number out of range.
+    """
+    labels, gamma, alpha, seed, step = _check(labels, gamma, alpha, seed, step)
+    return SynthesisPlan(*ops.plan_synthesis(labels, gamma, alpha, seed, step))
+
+
+def plan_synthesis_reference(
+    labels: Tensor,
+    *,
+    gamma: float = 1.0,
+    alpha: float = 4.0,
+    seed: int,
+    step: int,
+) -> SynthesisPlan:
+    """State ``plan_synthesis`` in NumPy: same arguments, same errors, same bits."""
+    labels, gamma, alpha, seed, step = _check(labels, gamma, alpha, seed, step)
+    y: Int64Array = labels.numpy()
+    batch = len(y)
+    if (y < 0).any():
+        b = int(np.argmax(y < 0))
+        raise ValueError(f"labels[{b}] = {y[b]}: expected a class index >= 0")
+
+    # f_c, and the samples of class c: order[starts[c] : starts[c] + counts[c]]
+    classes, counts = np.unique(y, return_counts=True)
+    order = np.argsort(y, kind="stable")
+    starts = np.cumsum(counts) - counts
+
+    # Eq. 9 and 10. Relative to the rarest class the largest weight is 1: no overflow, and no
+    # division by zero. The slack drops the last ulps before the ceiling (four classes of 32 in
+    # 128 give 32 rows each, never 33); R_c > 0 even where exp underflows, hence at least 1.
+    if gamma == 0 or batch <= 1:
+        rows_of_class = np.zeros(len(classes), np.int64)
+    else:
+        with np.errstate(over="ignore", under="ignore"):
+            weights = np.exp(-alpha * np.log(counts / counts.min()))
+            ratios = weights / weights.sum()
+            exact = gamma * ratios * batch
+            rows_of_class = np.maximum(1, np.ceil(exact * (1 - _CEIL_SLACK))).astype(np.int64)
+
+    # Eq. 11: i uniform in class c; j uniform in the batch without i.
+    c = np.repeat(np.arange(len(classes)), rows_of_class)
+    class_bits, variation_bits = _philox4x32(seed, step, len(c))
+    i = order[starts[c] + _index_below(class_bits, counts[c])]
+    j = _index_below(variation_bits, np.full(len(c), max(batch - 1, 0)))
+    j = j + (j >= i)
+
+    class_offsets, class_rows = _invert(i, batch)
+    variation_offsets, variation_rows = _invert(j, batch)
+    arrays = (i, j, classes[c], class_offsets, class_rows, variation_offsets, variation_rows)
+    return SynthesisPlan(*(torch.from_numpy(a.astype(np.int64, copy=False)) for a in arrays))
+
+
+def _philox4x32(seed: int, step: int, count: int) -> tuple[UInt64Array, UInt64Array]:
+    """Philox4x32-10, key ``seed``, counters ``(g, step)`` for g < count: two words of 64 bits."""
+    word = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    g = np.arange(count, dtype=np.uint64)
+    s = np.full(count, step, dtype=np.uint64)
+    c0, c1, c2, c3 = g & word, g >> half, s & word, s >> half
+    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    for _ in range(10):
+        p0 = np.uint64(0xD2511F53) * c0
+        p1 = np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (
+            (p1 >> half) ^ c1 ^ np.uint64(k0),
+            p1 & word,
+            (p0 >> half) ^ c3 ^ np.uint64(k1),
+            p0 & word,
+        )
+        k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF
+        k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return (c0 << half) | c1, (c2 << half) | c3
+
+
+def _index_below(bits: UInt64Array, n: Int64Array) -> Int64Array:
+    """``floor(bits * n / 2^64)`` for n < 2^32: indices below n."""
+    half = np.uint64(32)
+    high, low = bits >> half, bits & np.uint64(0xFFFFFFFF)
+    below = n.astype(np.uint64)
+    return ((high * below + ((low * below) >> half)) >> half).astype(np.int64)
+
+
+def _invert(index: Int64Array, batch: int) -> tuple[Int64Array, Int64Array]:
+    """Offsets [B + 1] and rows [G]: ``rows[offsets[b] : offsets[b + 1]]`` have ``index == b``."""
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=batch))])
+    return offsets, np.argsort(index, kind="stable")
+
+
+def _check(
+    labels: Tensor, gamma: float, alpha: float, seed: int, step: int
+) -> tuple[Tensor, float, float, int, int]:
+    """Refuse what no plan can be made of, by name; labels come back as int64."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(
+            f"labels: expected a tensor of integers, got {type(labels).__name__}; "
+            "pass torch.as_tensor(labels)"
+        )
+    if labels.dtype not in _INTEGER_DTYPES:
+        raise TypeError(
+            f"labels: expected class indices of an integer dtype, got {labels.dtype}; "
+            "pass the class indices (for one-hot or mixed labels: labels.argmax(1))"
+        )
+    if labels.device.type != "cpu":
+        raise ValueError(
+            f"labels: expected host labels, got labels on {labels.device}; pass the labels "
+            "before they are copied to the device (fetching them back would make it wait)"
+        )
+    if labels.dim() != 1:
+        raise ValueError(
+            f"labels: expected one label a sample, shape [B], got shape {list(labels.shape)}"
+        )
+    gamma = _check_factor("gamma", gamma, "generated rows per real sample; 0 for none")
+    alpha = _check_factor("alpha", alpha, "0 treats all classes alike; the paper takes 4")
+    if gamma * labels.shape[0] > _MAX_GENERATED:
+        raise ValueError(
+            f"gamma = {gamma}: with a batch of {labels.shape[0]} this asks for more than 2^31 "
+            "generated rows; pass a smaller gamma"
+        )
+    seed = _check_integer("seed", seed, -(2**63), "a signed 64-bit integer")
+    step = _check_integer("step", step, 0, "an integer >= 0 below 2^63")
+    return labels.to(torch.int64), gamma, alpha, seed, step
+
+
+def _check_factor(name: str, value: Any, meaning: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = None
+    except OverflowError:  # an integer beyond the largest double
+        number = math.inf
+    if number is None or isinstance(value, str):
+        raise TypeError(f"{name} = {value!r}: expected a number ({meaning})")
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} = {number}: expected a finite number >= 0 ({meaning})")
+    return number
+
+
+def _check_integer(name: str, value: SupportsIndex, low: int, expected: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} = {value!r}: expected {expected}") from None
+    if not low <= number < 2**63:
+        raise ValueError(f"{name} = {number}: expected {expected}")
+    return number

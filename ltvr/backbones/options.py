@@ -1,0 +1,27 @@
+"""Options that every backbone has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ltvr.config.options import Options, option
+
+__all__ = ["BackboneOptions", "Stem"]
+
+Stem = Literal["imagenet", "cifar", "stride2"]
+
+
+@dataclass(frozen=True)
+class BackboneOptions(Options):
+    """Backbone."""
+
+    backbone: str = option(
+        "resnext50_32x4d", "name in torchvision, a small ResNeXt, or timm:NAME", architecture=True
+    )
+    stem: Stem = option(
+        "imagenet",
+        "first layers: 7x7 stride 2 and pooling, 3x3 stride 1, or 3x3 stride 2",
+        architecture=True,
+    )
+    pretrained: bool = option(False, "start from ImageNet weights (needs a network connection)")

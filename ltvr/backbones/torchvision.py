@@ -1,0 +1,27 @@
+"""Residual networks of torchvision."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ltvr.backbones.base import Family
+
+__all__ = ["Torchvision"]
+
+FAMILIES = ("resnet", "resnext", "wide_resnet")
+
+
+class Torchvision(Family):
+    """ResNet, ResNeXt and Wide ResNet; ``resnext50_32x4d`` is the paper's."""
+
+    def names(self) -> list[str]:
+        """All that torchvision has."""
+        import torchvision
+
+        return [n for n in torchvision.models.list_models() if n.startswith(FAMILIES)]
+
+    def build(self, name: str, pretrained: bool) -> nn.Module:
+        """Build a model of torchvision."""
+        import torchvision
+
+        return torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)

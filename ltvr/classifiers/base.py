@@ -1,0 +1,35 @@
+"""The interface of a classifier: embeddings to logits."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ltvr.clock import Clock
+from ltvr.config.slots import Component
+
+__all__ = ["Classifier"]
+
+
+class Classifier(Component, nn.Module):
+    """The last part of the network: embeddings [R, E] to logits [R, C].
+
+    A subclass is made as ``Classifier(options, embedding_dim, num_classes)`` with the options of
+    its own ``options_type``; parameters and buffers are in the checkpoint.
+    """
+
+    def reset_parameters(self) -> None:
+        """Start afresh, as the second stage of training does."""
+        raise NotImplementedError
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that a stage which trains the classifier alone trains: all of them."""
+        return list(self.parameters())
+
+    def begin_epoch(self, clock: Clock) -> None:
+        """Take note of a new epoch, for a classifier that changes in training."""
+
+    def observe(self, embeddings: Tensor) -> None:
+        """See the embeddings of a micro-batch [R, E], detached, after its forward pass.
+
+        For a classifier that keeps statistics of them in its buffers; called in training alone.
+        """

@@ -1,0 +1,100 @@
+"""The command line of a configuration: one argument an option."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import types
+import typing
+from typing import Any, NoReturn
+
+from ltvr.config.config import Config, Schema
+from ltvr.config.options import Option, Options, options_of
+from ltvr.errors import UserError
+
+__all__ = ["Parser", "add_arguments", "flag", "given", "refuse_unused", "title"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line that says what to do."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise, for ``ltvr.errors.run`` to print."""
+        near = [
+            f"{word} -> did you mean {match[0]}?"
+            for word in message.replace(":", " ").split()
+            if word.startswith("--")
+            and (match := difflib.get_close_matches(word, self._option_string_actions, 1))
+            and match[0] != word
+        ]
+        raise UserError(f"{message}; {near[0] if near else 'see --help'}")
+
+
+def title(kind: type[Options]) -> str:
+    """The heading of a class of options: the first line of its docstring."""
+    return (kind.__doc__ or kind.__name__).strip().splitlines()[0].rstrip(".")
+
+
+def flag(name: str) -> str:
+    """``mask_mean`` as it is written on the command line, ``--mask-mean``."""
+    return "--" + name.replace("_", "-")
+
+
+def add_arguments(parser: argparse.ArgumentParser, schema: Schema) -> None:
+    """Add one argument an option, grouped by component; unset ones stay out of the namespace."""
+    for kind in schema.classes:
+        group = parser.add_argument_group(title(kind))
+        for option in options_of(kind):
+            group.add_argument(flag(option.name), **_argument(option))
+
+
+def _argument(option: Option) -> dict[str, Any]:
+    default = option.default
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    text = f"{option.text} ({'none' if default in ('', None) else shown})".replace("%", "%%")
+    argument: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
+    origin = typing.get_origin(option.kind)
+    if option.kind is bool:
+        return {**argument, "action": argparse.BooleanOptionalAction}
+    if option.choices is not None:
+        argument["choices"] = option.choices
+        if origin is tuple:
+            argument["nargs"] = "+"
+        return argument
+    if origin is tuple:
+        return {**argument, "type": float, "nargs": 3, "metavar": ("R", "G", "B")}
+    if origin is types.UnionType:
+        return {**argument, "type": _number_or_none, "metavar": "X|none"}
+    metavar = {int: "N", float: "X"}.get(option.kind, "NAME")
+    return {**argument, "type": option.kind, "metavar": metavar}
+
+
+def _number_or_none(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
+def given(namespace: argparse.Namespace, schema: Schema) -> dict[str, Any]:
+    """The options that were set on the command line, by name."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(namespace).items()
+        if name in schema.options
+    }
+
+
+def refuse_unused(config: Config, names: typing.Iterable[str]) -> None:
+    """Refuse options that were asked for but that no chosen component has.
+
+    Raises:
+        UserError: the first of ``names`` that would change nothing, and whose it is.
+    """
+    for kind in config.schema.classes:
+        for name in names:
+            if kind not in config.in_use and name in (o.name for o in options_of(kind)):
+                raise UserError(
+                    f"{flag(name)} is an option of «{title(kind)}», which this run does not use; "
+                    "drop it, or choose the component that it belongs to"
+                )

@@ -1,0 +1,47 @@
+"""Options of the images: which, how many of each class, and what is done to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ltvr.config.options import Options, option
+from ltvr.errors import UserError
+
+__all__ = ["DataOptions"]
+
+Dataset = Literal[
+    "digits", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inaturalist18", "folder"
+]
+
+
+@dataclass(frozen=True)
+class DataOptions(Options):
+    """Data."""
+
+    dataset: Dataset = option("digits", "which images")
+    root: str = option("", "where the images are (or are downloaded to)")
+    lists: str = option("", "folder of the list files; empty: the same as root")
+    image_size: int = option(
+        32, "side of the square images that the model sees, in pixels", at_least=1,
+        architecture=True,
+    )  # fmt: skip
+    imbalance: float = option(1.0, "largest class : smallest class; 1 keeps all images", at_least=1)
+    imbalance_type: Literal["exp", "step", "none"] = option("exp", "shape of the tail")
+    data_seed: int = option(0, "of the long-tailed subset; apart from --seed", at_least=0)
+    augmentation: Literal["crop-flip", "crop", "imagenet", "none"] = option(
+        "crop-flip", "of the training images"
+    )
+    crop_padding: int = option(4, "zero padding of the random crop, in pixels", at_least=0)
+    mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "normalisation, per channel")
+    std: tuple[float, ...] = option((0.2023, 0.1994, 0.2010), "normalisation, per channel", above=0)
+    many_above: int = option(100, "many-shot: more training images than this")
+    few_below: int = option(20, "few-shot: fewer training images than this")
+    workers: int = option(4, "processes that read large images", at_least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != 3:
+                raise UserError(f"{name} = {values}: expected three numbers, red, green and blue")

@@ -1,0 +1,106 @@
+"""The interface of a decomposition, and what follows from it: eq. 6 and 11."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ltvr.afa.planning import SynthesisPlan, plan_synthesis
+from ltvr.config.options import Options
+from ltvr.config.slots import Component
+from ltvr.transfer import to_device
+
+__all__ = ["Decomposition"]
+
+Self = TypeVar("Self", bound="Decomposition")
+
+
+class Decomposition(Component, nn.Module):
+    """Splits features X [B, D, H, W] into X_class and X_var of the same shape.
+
+    A subclass states ``build`` and ``decompose``; enhancement and generation follow, and may be
+    overridden by something faster.
+    """
+
+    attention_addition: bool = True
+    """Whether the real rows are X + X_class (eq. 6) or X."""
+    backend: str = "reference"
+    """What runs it, a name of ``ltvr.afa.functional.Backend``."""
+
+    @classmethod
+    def build(
+        cls: type[Self],
+        options: Options,
+        channels: int,
+        spatial: tuple[int, int],
+        attention_addition: bool,
+        backend: str,
+    ) -> Self:
+        """Make the decomposition of features [B, channels, *spatial].
+
+        Args:
+            options: of the class's own ``options_type``.
+            backend: to be refused where this decomposition has no such implementation.
+
+        Raises:
+            UserError: options that do not fit the features.
+        """
+        raise NotImplementedError
+
+    def decompose(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """X_class and X_var of the features X, all [B, D, H, W]."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The enhanced features X + X_class (eq. 6), or X without attention addition."""
+        return x + self.decompose(x)[0] if self.attention_addition else x
+
+    def generate(self, x: Tensor, plan: SynthesisPlan) -> Tensor:
+        """The (enhanced) real rows, and after them X_class[i_g] + X_var[j_g] (eq. 11).
+
+        Args:
+            x: [B, D, H, W].
+            plan: of the B labels, on the device of ``x``.
+
+        Returns:
+            [B+G, D, H, W].
+        """
+        class_related, variation_related = self.decompose(x)
+        real = x + class_related if self.attention_addition else x
+        # index_select, not indexing: the gradient of indexing races between threads of a CPU.
+        generated = class_related.index_select(0, plan.class_index)
+        generated = generated + variation_related.index_select(0, plan.variation_index)
+        return torch.cat([real, generated])
+
+    def mask(self, x: Tensor) -> Tensor:
+        """What it takes for class-related, to look at: [B, D, H, W], by default |X_class|."""
+        return self.decompose(x)[0].abs()
+
+    def augment(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        gamma: float = 1.0,
+        alpha: float = 4.0,
+        *,
+        seed: int,
+        step: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Real and generated features of one training batch (Algorithm 1), and their labels.
+
+        Args:
+            x: [B, D, H, W].
+            labels: [B] integers on the host: the plan is made there, without waiting for a device.
+            gamma, alpha, seed, step: see ``ltvr.plan_synthesis``.
+
+        Returns:
+            features [B+G, D, H, W], real ones first, and labels [B+G], on the device of ``x``.
+
+        Raises:
+            ValueError, TypeError: features or labels that do not fit, by name.
+        """
+        plan = plan_synthesis(labels, gamma=gamma, alpha=alpha, seed=seed, step=step)
+        plan, labels = plan.to(x.device), to_device(labels, x.device)
+        return self.generate(x, plan), torch.cat([labels, plan.labels])

@@ -1,0 +1,26 @@
+"""Learning rate of a step: linear warm-up, then cosine to 0."""
+
+from __future__ import annotations
+
+import math
+
+from ltvr.clock import Clock
+from ltvr.stages.base import Stage
+
+__all__ = ["cosine", "learning_rate"]
+
+
+def cosine(step: int, steps: int, warmup: int = 0) -> float:
+    """Factor on the base learning rate at ``step`` (from 0) of ``steps``.
+
+    1 at the first step after the warm-up and above 0 at the last: no step is wasted at rate 0.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def learning_rate(stage: Stage, clock: Clock) -> float:
+    """Learning rate of the step that ``clock`` stands at."""
+    warmup = round(stage.warmup_epochs * clock.steps)
+    return stage.lr * cosine(clock.steps_done, clock.epochs * clock.steps, warmup)

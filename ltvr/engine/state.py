@@ -1,0 +1,112 @@
+"""Everything that changes while a stage trains, and what its checkpoints hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ltvr.clock import Clock
+from ltvr.config.config import Config
+from ltvr.config.run import RunOptions
+from ltvr.engine.step import Step
+from ltvr.engine.totals import EpochTotals
+from ltvr.networks.network import Network
+from ltvr.runs.checkpoint import load_weights
+from ltvr.stages.base import Stage
+from ltvr.stages.options import TrainingOptions
+
+__all__ = ["StageState"]
+
+
+class StageState:
+    """Network, loss, optimizer, scaler, weight average and clock of a stage in training.
+
+    ``state_dict`` is what ``last.pt`` holds: with it, training goes on to the bit.
+
+    Args:
+        step: network and loss.
+        stage: says what the optimizer updates.
+        clock: at the start of the stage.
+        classes: C.
+    """
+
+    def __init__(
+        self, step: Step, stage: Stage, config: Config, clock: Clock, classes: int
+    ) -> None:
+        options = config.of(TrainingOptions)
+        self.step, self.clock, self.classes = step, clock, classes
+        parameters = stage.parameters(step.network, step.loss)
+        self.device = parameters[0].device
+        self.optimizer = torch.optim.SGD(
+            parameters, lr=stage.lr, momentum=options.momentum, weight_decay=options.weight_decay
+        )
+        fp16 = config.of(RunOptions).amp == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
+        self.average: AveragedModel | None = None
+        if options.ema:
+            average = get_ema_multi_avg_fn(options.ema)
+            self.average = AveragedModel(step.network, multi_avg_fn=average, use_buffers=True)
+        self.best = -1.0
+        """Accuracy of the best epoch so far, in percent."""
+        self.totals = EpochTotals(self.device, classes)
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is evaluated: the weight average, where there is one."""
+        return self.step.network if self.average is None else cast(Network, self.average.module)
+
+    def update(self, lr: float) -> None:
+        """Take a step of the optimizer at learning rate ``lr``, and clear the gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.step.network)
+        self.clock = replace(self.clock, step=self.clock.step + 1, micro_batch=0)
+
+    def next_epoch(self) -> None:
+        """Move to the start of the next epoch."""
+        self.clock = replace(self.clock, epoch=self.clock.epoch + 1, step=0)
+        self.totals = EpochTotals(self.device, self.classes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, generators of random numbers included."""
+        return {
+            "model": self.step.network.state_dict(),
+            "loss": self.step.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "stage": self.clock.stage,
+            "epoch": self.clock.epoch,
+            "step": self.clock.step,
+            "best": self.best,
+            "totals": self.totals.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
+        """Take the state of a checkpoint read from ``source``.
+
+        Raises:
+            UserError: weights of another architecture.
+        """
+        load_weights(self.step.network, state["model"], source)
+        load_weights(self.step.loss, state["loss"], source)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.clock = replace(self.clock, epoch=state["epoch"], step=state["step"])
+        self.best = state["best"]
+        self.totals.load_state_dict(state["totals"])
+        torch.set_rng_state(state["rng"])
+        if self.device.type == "cuda" and state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"])

@@ -1,0 +1,74 @@
+"""A trained network, back from its run folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ltvr.config.command_line import Parser
+from ltvr.config.config import Config
+from ltvr.config.run import RunOptions
+from ltvr.device import choose_device, memory_format
+from ltvr.errors import UserError
+from ltvr.networks.build import build_network, choose_backend
+from ltvr.networks.network import Network
+from ltvr.runs.checkpoint import load_checkpoint, load_weights
+from ltvr.runs.folder import Run
+
+__all__ = ["Trained", "load_trained", "trained_parser"]
+
+
+class Trained(NamedTuple):
+    """A network in eval mode, and the run that it is from."""
+
+    network: Network
+    config: Config
+    run: Run
+    classes: list[str]
+    """The names of the classes."""
+    device: torch.device
+
+
+def trained_parser(command: str, description: str) -> Parser:
+    """Return the parser of a command that reads a run, with the arguments that all of them have."""
+    p = Parser(prog=f"python -m ltvr.{command}", description=description)
+    p.add_argument("run", type=Path, help="run folder, or a checkpoint in it")
+    p.add_argument(
+        "--fused",
+        action=argparse.BooleanOptionalAction,
+        help="AFA by the fused kernels of the device, or by the reference (as it was trained)",
+    )
+    return p
+
+
+def load_trained(path: Path, device: str = "auto", fused: bool | None = None) -> Trained:
+    """Load the network of a run in eval mode.
+
+    Args:
+        path: a run folder (its ``final.pt``) or one of its checkpoints.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        fused: AFA by the fused kernels of the device or by the reference; None: as the run.
+
+    Raises:
+        UserError: no run, an unfinished one, weights that do not fit its configuration, or fused
+            kernels that do not run here.
+    """
+    run = Run.open(path)
+    weights = path if path.suffix == ".pt" else run.final
+    if not weights.is_file():
+        raise UserError(
+            f"{run.folder} is not finished; go on with --resume, or name one of its .pt"
+        )
+    config, classes = run.config(), run.manifest()["classes"]
+    if fused is not None:
+        config = config.replaced(fused=fused)
+    place = choose_device(device)
+    network = build_network(
+        config.replaced(pretrained=False), len(classes), choose_backend(config, place)
+    )
+    load_weights(network, load_checkpoint(weights)["model"], weights)
+    network.to(place).to(memory_format=memory_format(config.of(RunOptions).channels_last))
+    return Trained(network.eval(), config, run, classes, place)

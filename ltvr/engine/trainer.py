@@ -1,0 +1,282 @@
+"""Training: the stages of a configuration, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltvr.afa import ops
+from ltvr.clock import Clock, stream
+from ltvr.config.config import Config
+from ltvr.config.run import RunOptions
+from ltvr.data.batches import Batches
+from ltvr.data.datasets import Data
+from ltvr.data.targets import Targets
+from ltvr.device import autocast, choose_device, memory_format
+from ltvr.engine.evaluation import evaluate_split
+from ltvr.engine.interrupt import Interrupt
+from ltvr.engine.progress import Curves, epoch_line, progress
+from ltvr.engine.schedule import learning_rate
+from ltvr.engine.state import StageState
+from ltvr.engine.step import Step
+from ltvr.errors import Diverged, UserError
+from ltvr.losses import LOSSES
+from ltvr.networks.batchnorm import restored_buffers
+from ltvr.networks.build import build_network, choose_backend
+from ltvr.networks.network import Network
+from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ltvr.runs.folder import Run
+from ltvr.stages import STAGES
+from ltvr.stages.base import Stage
+from ltvr.stages.options import TrainingOptions
+
+__all__ = ["Trainer", "stages_of"]
+
+MOST_CLASSES_OF_CONFUSION = 200
+"""With more classes the confusion matrix is left out of the summary."""
+
+
+def stages_of(config: Config) -> dict[str, Stage]:
+    """The stages of a configuration by name, in order."""
+    return {name: STAGES.get(name)(config) for name in config.of(TrainingOptions).stages}
+
+
+class Trainer:
+    """Trains, evaluates and records one run; resumes to the bit from ``last.pt``.
+
+    Order, augmentation, mixing and synthesis are pure functions of the seed and the clock; all
+    else is in the checkpoint (``ltvr.engine.state.StageState``).
+
+    Args:
+        config: of the run.
+        data: its images.
+        run: its folder.
+        say: what prints a line an epoch.
+
+    Raises:
+        UserError: a network that cannot be built, or run, as configured.
+    """
+
+    def __init__(
+        self, config: Config, data: Data, run: Run, say: Callable[[str], None] = print
+    ) -> None:
+        self.config, self.data, self.run, self.say = config, data, run, say
+        self._run_options, self._training = config.of(RunOptions), config.of(TrainingOptions)
+        self.device = choose_device(self._run_options.device)
+        self.stages = stages_of(config)
+        torch.manual_seed(self._run_options.seed)
+        backend = choose_backend(config, self.device)
+        self.network = build_network(config, len(data.classes), backend)
+        if self.network.decomposition is not None:
+            try:
+                ops.require_extension()  # the plans are made there
+            except RuntimeError as error:
+                raise UserError(str(error)) from None
+        self._layout = memory_format(self._run_options.channels_last)
+        self.network.to(self.device).to(memory_format=self._layout)
+        self.train_batches = Batches(data.train, config, self.device)
+        self.test_batches = Batches(data.test, config, self.device)
+        self.val_batches = Batches(data.val, config, self.device) if data.val else None
+        self._results: dict[str, Any] = {}
+        self._resumed: dict[str, Any] | None = None
+
+    # ---- stages ----
+
+    def fit(self) -> dict[str, Any]:
+        """Train all stages that are left; return the test metrics of each by name.
+
+        Raises:
+            UserError: training cannot go on; ``last.pt`` holds all there is.
+            KeyboardInterrupt: after Ctrl-C (or SIGTERM), with ``last.pt`` written.
+        """
+        names = list(self.stages)
+        if self._resumed is not None:
+            self._results = self._resumed["results"]
+            names = names[names.index(self._resumed["stage"]) :]
+        with Curves(self.run.folder) as curves, Interrupt() as interrupt:
+            for name in names:
+                self._results[name] = self._fit_stage(name, curves, interrupt)
+        return self._results
+
+    def start_from(self, weights: dict[str, Any], source: Path) -> None:
+        """Take the weights of another run, for stages that start from trained features.
+
+        Raises:
+            UserError: weights of another architecture.
+        """
+        load_weights(self.network, weights, source)
+
+    def resume(self) -> None:
+        """Go on from the run's ``last.pt``.
+
+        Raises:
+            UserError: there is none.
+        """
+        self._resumed = load_checkpoint(self.run.last)
+
+    def _start(self, name: str, stage: Stage) -> StageState:
+        """Prepare the network for a stage; take the checkpoint's state, if there is one."""
+        training, classes = self._training, len(self.data.classes)
+        steps = len(self.data.train) // training.batch_size
+        if stage.epochs and not steps:
+            raise UserError(
+                f"batch_size = {training.batch_size}: there are only {len(self.data.train)} "
+                "training images; lower it"
+            )
+        seed = self._run_options.seed
+        stage.prepare(self.network, stream(seed, name))
+        counts = torch.from_numpy(self.data.counts).to(self.device)
+        loss = LOSSES.build(self.config, stage.loss, counts).to(self.device)
+        clock = Clock(seed, name, stage.epochs, steps, training.accumulate)
+        state = StageState(Step(self.network, loss), stage, self.config, clock, classes)
+        if self._resumed is not None:
+            state.load_state_dict(self._resumed, self.run.last)
+            self._resumed = None
+            self.run.truncate(name, state.clock.epoch + 1, list(self.stages))
+        return state
+
+    def _fit_stage(self, name: str, curves: Curves, interrupt: Interrupt) -> dict[str, Any]:
+        stage = self.stages[name]
+        state = self._start(name, stage)
+        self._save(state)  # from here on there is always something to resume
+        step = torch.compile(state.step) if self._run_options.compile else state.step
+        epochs_before = 0
+        for other in self.stages.values():
+            if other is stage:
+                break
+            epochs_before += other.epochs
+        while state.clock.epoch < stage.epochs:
+            record = self._train_epoch(stage, state, step, interrupt)
+            began = time.perf_counter()
+            try:
+                record["eval"] = self._evaluate_epoch(stage, state.evaluated)
+            except UserError:  # an image that cannot be read: keep what was trained
+                self._save(state)
+                raise
+            record["eval_seconds"] = round(time.perf_counter() - began, 3)
+            self.run.append(record)
+            self.say(epoch_line(record, stage.epochs))
+            curves.add(record, epochs_before)
+            if record["eval"]["all"] > state.best:
+                state.best = record["eval"]["all"]
+                best = {**state.state_dict(), "model": state.evaluated.state_dict()}
+                save_checkpoint(self.run.best, best)
+            state.next_epoch()
+            self._save(state)
+        return self._finish_stage(name, stage, state)
+
+    def _evaluate_epoch(self, stage: Stage, network: Network) -> dict[str, Any]:
+        """Metrics of an epoch; where the best is to be found, of what would be reported of it."""
+        batches = self.val_batches or self.test_batches
+        if self._training.select != "best":
+            return evaluate_split(network, batches, self.data.counts)
+        with restored_buffers(network):
+            stage.settle(network, self.train_batches)
+            return evaluate_split(network, batches, self.data.counts)
+
+    def _finish_stage(self, name: str, stage: Stage, state: StageState) -> dict[str, Any]:
+        """Choose the reported weights, keep them, and test them."""
+        select = self._training.select
+        if select == "best" and stage.epochs:
+            load_weights(self.network, load_checkpoint(self.run.best)["model"], self.run.best)
+        elif state.average is not None:
+            load_weights(self.network, state.evaluated.state_dict(), self.run.last)
+        stage.settle(self.network, self.train_batches)
+        for path in (self.run.weights(name), self.run.final):
+            save_checkpoint(path, {"model": self.network.state_dict(), "stage": name})
+        confusion = len(self.data.classes) <= MOST_CLASSES_OF_CONFUSION
+        result = evaluate_split(
+            self.network, self.test_batches, self.data.counts, confusion=confusion
+        )
+        result["selected"] = select
+        result["selected_on"] = None if select == "last" else self._evaluated_on
+        return result
+
+    # ---- an epoch and a micro-batch ----
+
+    def _train_epoch(
+        self, stage: Stage, state: StageState, step: Callable[..., Any], interrupt: Interrupt
+    ) -> dict[str, Any]:
+        """Train (the rest of) an epoch; return its record, without the evaluation."""
+        clock, accumulate = state.clock, self._training.accumulate
+        size = self._training.batch_size // accumulate
+        total, start = clock.steps * accumulate, clock.step * accumulate
+        began = time.perf_counter()
+        stage.train_mode(state.step.network)
+        state.step.begin_epoch(clock)
+        seed = stream(clock.seed, clock.stage)
+        order = stage.sampler.epoch(
+            self.data.train.labels, seed=seed, epoch=clock.epoch, epochs=clock.epochs
+        )[: total * size]
+        batches = self.train_batches.train(order, size, seed=seed, epoch=clock.epoch, start=start)
+        what = f"{clock.stage} epoch {clock.epoch + 1}/{clock.epochs}"
+        try:
+            for images, labels in progress(batches, what, start * size, total * size):
+                loss = self._loss(stage, state, step, images, labels)
+                state.scaler.scale(loss / accumulate).backward()
+                state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
+                if state.clock.micro_batch == accumulate:
+                    state.update(learning_rate(stage, state.clock))
+                    if interrupt.requested:
+                        self._save(state)
+                        raise KeyboardInterrupt
+        except UserError:
+            if state.clock.micro_batch == 0:  # between two steps: nothing is half done
+                self._save(state)
+            raise
+        means = state.totals.means()
+        if not np.isfinite(means["real_loss"] or 0.0):
+            raise Diverged(
+                f"the loss became {means['real_loss']} in epoch {clock.epoch + 1} of stage "
+                f"{clock.stage}; start again with a lower {stage.lr_flag} or with --warmup-epochs"
+            )
+        seconds = time.perf_counter() - began
+        return {
+            "stage": clock.stage,
+            "epoch": clock.epoch + 1,
+            "lr": learning_rate(stage, replace(clock, step=clock.steps - 1)),
+            **means,
+            "synthetic_counts": state.totals.synthetic_counts.tolist(),
+            "seconds": round(seconds, 3),
+            "images_per_second": round((total - start) * size / seconds, 1),
+            "evaluated_on": self._evaluated_on,
+        }
+
+    def _loss(
+        self,
+        stage: Stage,
+        state: StageState,
+        step: Callable[..., Any],
+        images: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
+        """The loss of one micro-batch; images are on the device, labels on the host."""
+        clock, classes = state.clock, len(self.data.classes)
+        plan = stage.plan(labels, clock, classes)
+        if plan is not None:
+            state.totals.count(plan)
+            plan = plan.to(self.device)
+        targets = Targets(labels)
+        if stage.mixing is not None:
+            images, targets = stage.mixing.mix(images, targets, clock.random("mixing"))
+        with autocast(self._run_options.amp, self.device):
+            rows = step(images, targets.to(self.device), plan)
+        loss = stage.total(rows.values, rows.weights, len(labels))
+        state.totals.add(loss, rows, len(labels))
+        return loss.total
+
+    # ---- evaluation and checkpoints ----
+
+    @property
+    def _evaluated_on(self) -> str:
+        return "val" if self.val_batches else "test"
+
+    def _save(self, state: StageState) -> None:
+        save_checkpoint(self.run.last, {**state.state_dict(), "results": self._results})

@@ -1,0 +1,76 @@
+"""The interface of a loss: a value and a weight for each row."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ltvr.clock import Clock
+from ltvr.config.options import Options
+from ltvr.config.slots import Component
+from ltvr.data.targets import Targets
+
+__all__ = ["Loss", "Outputs", "weighted_mean"]
+
+
+class Outputs(NamedTuple):
+    """What a network makes of a batch: R rows, the real ones before the generated ones."""
+
+    logits: Tensor
+    """[R, C]."""
+    embeddings: Tensor
+    """[R, E], what the classifier reads."""
+
+
+class Loss(Component, nn.Module):
+    """A loss of single-label rows; two labels a row, and ignored rows, are seen to here.
+
+    A subclass states ``rows``. It may own parameters, which are trained with the network's, and
+    buffers; both are in the checkpoint.
+
+    Args:
+        options: of the class's own ``options_type``.
+        counts: [C] int64, the training images of each class.
+    """
+
+    def __init__(self, options: Options, counts: Tensor) -> None:
+        super().__init__()
+
+    def rows(self, outputs: Outputs, labels: Tensor) -> Tensor:
+        """The loss of every row under one label each: [R].
+
+        Args:
+            outputs: logits and embeddings in float32.
+            labels: [R], each a class; rows that are ignored have class 0 here.
+        """
+        raise NotImplementedError
+
+    def weights(self, labels: Tensor) -> Tensor:
+        """How much every row counts in a mean, by its label: [R]; by default all alike."""
+        return torch.ones_like(labels, dtype=torch.float32)
+
+    def begin_epoch(self, clock: Clock) -> None:
+        """Take note of a new epoch, for a loss that changes in training (DRW)."""
+
+    def forward(self, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Loss and weight of every row, [R] each; a mean is the weighted sum over the weights' sum.
+
+        The loss of a row of two labels is the mean of the losses under both, by share and weight.
+        """
+        counted = targets.counted
+        labels = targets.labels.clamp_min(0)
+        values, weights = self.rows(outputs, labels), self.weights(labels)
+        if targets.other is not None and targets.share is not None:
+            other = targets.other.clamp_min(0)
+            first, second = targets.share * weights, (1 - targets.share) * self.weights(other)
+            weights = first + second
+            values = (first * values + second * self.rows(outputs, other)) / weights
+        return torch.where(counted, values, 0.0), torch.where(counted, weights, 0.0)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of ``values`` by ``weights``, a scalar; 0 where all weights are 0."""
+    total = weights.sum()
+    return (values * weights).sum() / torch.where(total > 0, total, 1.0)

@@ -1,0 +1,1 @@
+"""The network: a backbone cut in two, a decomposition in the cut, and a classifier at the end."""

@@ -1,0 +1,167 @@
+"""The network: extractor, decomposition, embedder, classifier (the paper's Fig. 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ltvr.afa.module import AFA
+from ltvr.afa.planning import SynthesisPlan
+from ltvr.classifiers.base import Classifier
+from ltvr.classifiers.linear import Linear
+from ltvr.config.options import NoOptions
+from ltvr.decompositions.base import Decomposition
+from ltvr.losses.base import Outputs
+from ltvr.networks.cut import cut_backbone, feature_shape
+
+__all__ = ["LTVR", "Network"]
+
+
+class Network(nn.Module):
+    """A backbone cut in two, with a decomposition in the cut, and a classifier.
+
+    ``forward`` is inference: backbone, decomposition and classifier. Generation is in ``outputs``
+    with a plan, which training alone calls: an exported network contains none of it.
+
+    Args:
+        extractor: images [B, 3, S, S] to features [B, D, H, W].
+        decomposition: of these features; None for the plain backbone.
+        embedder: features to embeddings [B, E].
+        classifier: embeddings to logits [B, C].
+        image_size: S, the side of the square images, in pixels.
+    """
+
+    def __init__(
+        self,
+        extractor: nn.Module,
+        decomposition: Decomposition | None,
+        embedder: nn.Module,
+        classifier: Classifier,
+        image_size: int,
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.extractor = extractor
+        self.decomposition = decomposition
+        self.embedder = embedder
+        self.classifier = classifier
+
+    @property
+    def backend(self) -> str | None:
+        """What runs the decomposition, a name of ``ltvr.afa.functional.Backend``; None without."""
+        return None if self.decomposition is None else self.decomposition.backend
+
+    def use_backend(self, backend: str) -> None:
+        """Let ``backend`` run the decomposition, if there is one, from now on."""
+        if self.decomposition is not None:
+            self.decomposition.backend = backend
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S] to features [B, D, H, W], what the decomposition reads.
+
+        Raises:
+            ValueError: images of another size than the network was built for.
+        """
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise ValueError(f"images of shape {list(images.shape)}: expected [B, 3, H, W]")
+        if tuple(images.shape[2:]) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images of {images.shape[2]}x{images.shape[3]} pixels: this model was built for "
+                f"{self.image_size}x{self.image_size}; resize them, or build it with "
+                f"image_size={images.shape[2]}"
+            )
+        return self.extractor(images)
+
+    def outputs(self, images: Tensor, plan: SynthesisPlan | None = None) -> Outputs:
+        """Logits and embeddings of the real rows, and of those that ``plan`` generates.
+
+        Args:
+            images: [B, 3, S, S].
+            plan: of the labels of these images, on their device; None generates nothing.
+
+        Returns:
+            R = B + G rows, the B real ones first.
+
+        Raises:
+            ValueError: images of another size, or a plan without a decomposition.
+        """
+        features = self.features(images)
+        if plan is not None:
+            features = self._decomposition().generate(features, plan)
+        elif self.decomposition is not None:
+            features = self.decomposition(features)
+        embeddings = self.embedder(features)
+        return Outputs(self.classifier(embeddings), embeddings)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S] to logits [B, C].
+
+        Raises:
+            ValueError: images of another size than the network was built for.
+        """
+        return self.outputs(images).logits
+
+    def forward_augmented(
+        self, images: Tensor, labels: Tensor, plan: SynthesisPlan
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the real and the generated samples in one pass of the embedder.
+
+        Args:
+            images: [B, 3, S, S].
+            labels: [B] int64, on the device of the images.
+            plan: of these labels (``ltvr.plan_synthesis``), on the device of the images.
+
+        Returns:
+            logits [B+G, C], the B real ones first, and labels [B+G].
+        """
+        return self.outputs(images, plan).logits, torch.cat([labels, plan.labels])
+
+    def masks(self, images: Tensor) -> Tensor:
+        """What the decomposition takes for class-related [B, D, H, W], to look at."""
+        return self._decomposition().mask(self.features(images))
+
+    def _decomposition(self) -> Decomposition:
+        if self.decomposition is None:
+            raise ValueError(
+                "this network has no decomposition, and so no masks and nothing to generate from; "
+                "build LTVR with insert_after='layer3'"
+            )
+        return self.decomposition
+
+
+class LTVR(Network):
+    """The network of the paper: a residual backbone with AFA in it and a linear classifier.
+
+    Args:
+        backbone: a torchvision or timm ResNet/ResNeXt (``ltvr.backbones.build_backbone``); its own
+            classifier is dropped.
+        num_classes: C.
+        insert_after: the stage AFA follows, ``layer3`` in the paper; None for no AFA: the plain
+            backbone, the paper's baseline.
+        image_size: side of the square images, in pixels.
+        **afa_options: of ``ltvr.AFA``.
+
+    Raises:
+        ValueError: a backbone or option that does not fit, by name.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        insert_after: str | None = "layer3",
+        *,
+        image_size: int = 224,
+        **afa_options: Any,
+    ) -> None:
+        if num_classes < 2:
+            raise ValueError(f"num_classes = {num_classes}: expected at least 2")
+        parts = cut_backbone(backbone, insert_after or "layer3")
+        afa: AFA | None = None
+        if insert_after is not None:
+            channels, height, width = feature_shape(parts.extractor, image_size)
+            afa = AFA(channels, (height, width), **afa_options)
+        classifier = Linear(NoOptions(), parts.embedding_dim, num_classes)
+        super().__init__(parts.extractor, afa, parts.embedder, classifier, image_size)

@@ -1,0 +1,230 @@
+"""``report.html``: one self-contained page with what a person looks at after a run."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from ltvr.config.config import Config
+from ltvr.config.run import RunOptions
+from ltvr.data.batches import Batches
+from ltvr.data.datasets import Data
+from ltvr.data.options import DataOptions
+from ltvr.engine.metrics import COLUMNS, cells
+from ltvr.engine.trained import Trained, load_trained
+from ltvr.runs.folder import Run
+from ltvr.stages import STAGES
+
+__all__ = ["named_stages", "write_report"]
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right }
+th:first-child, td:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
+img { max-width: 100%; display: block; margin: .5rem 0 } pre { background: #f6f6f6; padding: 1rem }
+</style></head><body>
+<h1>{{ title }}</h1>
+<table><tr><th>top-1, %</th>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
+{% for name, cells in rows %}<tr><td>{{ name }}</td>
+{% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table>
+{% for note in notes %}<p>{{ note }}</p>{% endfor %}
+{% for heading, caption, image in figures %}
+<h2>{{ heading }}</h2><p>{{ caption }}</p>
+<img alt="{{ heading }}" src="data:image/png;base64,{{ image }}">
+{% endfor %}
+<h2>Configuration</h2><pre>{{ config }}</pre>
+<h2>Environment</h2><pre>{{ environment }}</pre>
+</body></html>
+"""
+
+
+def write_report(run: Run, data: Data | None) -> None:
+    """Write ``report.html`` of a finished run from its files.
+
+    Figures: loss and accuracy by epoch; accuracy by class against class count; class counts
+    original, synthetic and mixed (the paper's Fig. 2, 5, 6); confusion matrix; masks of the
+    trained network.
+
+    Args:
+        data: the run's images, for the masks; None leaves them out, and the page says so.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    summary, config = run.read_summary(), run.config()
+    records, counts = run.records(), np.asarray(run.manifest()["train_counts"])
+    metrics = summary["metrics"]
+    final = list(metrics.values())[-1]
+    figures = [
+        ("Training", "Loss and accuracy by epoch, stage after stage.", _curves(records)),
+        (
+            "Accuracy by class",
+            "Per-class top-1 on the test set, classes by falling number of training images.",
+            _per_class(metrics, counts),
+        ),
+        (
+            "Class counts",
+            "Training images (Fig. 2), synthetic samples of the last epoch that made any (Fig. "
+            "5) and both together (Fig. 6), classes by falling number of training images.",
+            _counts(records, counts),
+        ),
+    ]
+    if "confusion" in final:
+        figures.append(("Confusion", "Rows: true class. Row-normalised.", _confusion(final)))
+    notes = []
+    if data is None:
+        notes.append("The images of this run were not at hand: the masks are left out.")
+    else:
+        trained = load_trained(run.folder)
+        if trained.network.decomposition is not None:
+            figures.append(
+                (
+                    "Masks",
+                    "Test images of the rarest classes, and what the decomposition takes for "
+                    "class-related (in AFA the mask of eq. 3): its strongest channel by position.",
+                    _masks(trained, data),
+                )
+            )
+    on = final.get("selected_on")
+    selection = "Reported epoch: the last." if on is None else f"Reported epoch: best on {on}."
+    if on == "test":
+        selection += " Chosen on the test set: optimistic."
+    notes.insert(0, selection)
+    rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
+    name = f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}"
+    page = jinja2.Environment(autoescape=True).from_string(PAGE)
+    run.report.write_text(
+        page.render(
+            title=f"{name}, seed {summary['seed']}",
+            heads=list(COLUMNS.values()),
+            rows=rows,
+            notes=notes,
+            figures=[(h, c, _png(f)) for h, c, f in figures],
+            config=(run.folder / "config.yaml").read_text(),
+            environment=json.dumps(summary["environment"], indent=1),
+        )
+    )
+
+
+def named_stages(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name the stages of a summary's metrics as a table shows them."""
+    return {STAGES.get(stage).title: values for stage, values in metrics.items()}
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _curves(records: list[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(10, 3.6))
+    loss, accuracy = figure.subplots(1, 2)
+    at = np.arange(1, len(records) + 1)
+    for axis, what in ((loss, "loss"), (accuracy, "accuracy")):
+        for kind in ("real", "synthetic"):
+            values = [np.nan if (v := r[f"{kind}_{what}"]) is None else v for r in records]
+            if not np.isnan(values).all():
+                axis.plot(at, values, label=f"{kind}, training")
+    for shot in ("all", "many", "medium", "few"):
+        values = [np.nan if (v := r["eval"][shot]) is None else v for r in records]
+        if not np.isnan(values).all():
+            accuracy.plot(at, values, label=f"{shot}, {records[0]['evaluated_on']}", ls="--")
+    begins = [i for i in range(1, len(records)) if records[i]["stage"] != records[i - 1]["stage"]]
+    for axis, name in ((loss, "mean loss"), (accuracy, "top-1, %")):
+        for first in begins:
+            axis.axvline(first + 0.5, color="0.7", lw=1)
+        axis.set(xlabel="epoch", ylabel=name)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axis.lines:
+            axis.legend(fontsize=7)
+    return figure
+
+
+def _per_class(metrics: dict[str, Any], counts: np.ndarray) -> Figure:
+    figure = Figure(figsize=(10, 3.6))
+    axis = figure.subplots()
+    order = np.argsort(-counts, kind="stable")
+    for name, values in named_stages(metrics).items():
+        per_class = [np.nan if (v := values["per_class"][k]) is None else v for k in order]
+        axis.plot(per_class, marker="o" if len(order) <= 50 else "", label=name)
+    axis.set(xlabel="class, by falling training images", ylabel="top-1, %", ylim=(0, 100))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    images = axis.twinx()
+    images.bar(range(len(order)), counts[order], color="0.85", zorder=0)
+    images.set(ylabel="training images")
+    axis.set_zorder(images.get_zorder() + 1)
+    axis.patch.set_visible(False)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def _counts(records: list[dict[str, Any]], counts: np.ndarray) -> Figure:
+    figure = Figure(figsize=(10, 3.2))
+    axes = figure.subplots(1, 3, sharey=True)
+    made = [r["synthetic_counts"] for r in records if any(r["synthetic_counts"])]
+    synthetic = np.asarray(made[-1]) if made else np.zeros_like(counts)
+    order = np.argsort(-counts, kind="stable")
+    shown = (("original", counts), ("synthetic", synthetic), ("mixed", counts + synthetic))
+    for axis, (name, values) in zip(axes, shown, strict=True):
+        axis.bar(range(len(order)), values[order], width=1.0 if len(order) > 50 else 0.8)
+        low = values.min()
+        ratio = f", ratio {values.max() / low:.1f}" if low else ""
+        axis.set(title=f"{name}, {values.sum():,}{ratio}", xlabel="class")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set(ylabel="samples")
+    return figure
+
+
+def _confusion(metrics: dict[str, Any]) -> Figure:
+    matrix = np.asarray(metrics["confusion"], float)
+    matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(5, 4.4))
+    axis = figure.subplots()
+    shown = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    axis.set(xlabel="predicted class", ylabel="true class")
+    figure.colorbar(shown)
+    return figure
+
+
+@torch.no_grad()
+def _masks(trained: Trained, data: Data, number: int = 8) -> Figure:
+    """One test image of each of the rarest classes over its mask."""
+    labels = data.test.labels
+    rarest = [k for k in np.argsort(data.counts, kind="stable") if (labels == k).any()][:number]
+    chosen = np.asarray([np.flatnonzero(labels == k)[0] for k in rarest])
+    batches = Batches(data.test.take(chosen), trained.config, trained.device)
+    images, _ = next(batches.evaluate(len(chosen)))
+    masks = trained.network.masks(images).float().amax(1, keepdim=True)
+    masks = F.interpolate(masks, size=images.shape[2:], mode="bilinear").cpu()[:, 0]
+    pixels = _pixels(images, trained.config)
+    figure = Figure(figsize=(1.5 * len(chosen), 3.2))
+    axes = figure.subplots(2, len(chosen), squeeze=False)
+    for column, (k, image, mask) in enumerate(zip(rarest, pixels, masks.numpy(), strict=True)):
+        axes[0, column].imshow(image)
+        axes[1, column].imshow(image)
+        axes[1, column].imshow(mask, cmap="magma", alpha=0.6)
+        axes[0, column].set_title(f"{data.classes[k]} ({data.counts[k]})", fontsize=8)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure
+
+
+def _pixels(images: Tensor, config: Config) -> np.ndarray:
+    options = config.of(DataOptions)
+    mean = torch.tensor(options.mean).view(3, 1, 1)
+    std = torch.tensor(options.std).view(3, 1, 1)
+    pixels = images.float().cpu().contiguous() * std + mean
+    return pixels.clamp(0, 1).permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,117 @@
+"""Run folders of ltvr 0.1, whose stages had numbers and whose method was a field.
+
+Everything here turns what such a run wrote into what is written today; nothing else in ltvr knows
+of it. A folder of 0.1 is known by the field ``crt_epochs`` beside a missing ``stages``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltvr.errors import UserError
+
+__all__ = ["checkpoint", "config", "is_legacy", "metrics", "record", "started"]
+
+STAGES = {1: "features", 2: "crt"}
+PARTS = {"afa.": "decomposition.", "head.": "embedder."}
+"""What the parts of a network were called."""
+
+
+def is_legacy(values: dict[str, Any]) -> bool:
+    """Whether the values of a ``config.yaml`` are of ltvr 0.1."""
+    return "crt_epochs" in values and "stages" not in values
+
+
+def config(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Today's options for the fields of a ``config.yaml`` of 0.1.
+
+    Options that were absolute are relative now: t to the epochs, and the gain of the mask to the
+    positions (or channels) that it is over, which the network tells.
+    """
+    values = dict(values)
+    method = values.pop("method")
+    gain, start = values.pop("mask_gain"), values.pop("lay_back_epoch")
+    values["features_batchnorm"] = values.pop("stage1_batchnorm")
+    values["lay_back_start"] = start / values["epochs"] if values["epochs"] else 0.0
+    values["decomposition"] = "afa" if method == "ltvr" else "none"
+    if method == "baseline":  # where the backbone was cut decided nothing, but its names
+        values["insert_after"], values["lay_back_start"] = "layer3", 0.0
+    values["mask_mean"] = None
+    if method == "ltvr" and gain != 1:
+        channels, height, width = _feature_shape(values)
+        values["mask_mean"] = gain / (
+            height * width if values["mask_axis"] == "spatial" else channels
+        )
+    values["stages"], _ = started(folder)
+    return {**values, "preset": folder.name, "method": method}
+
+
+def _feature_shape(values: dict[str, Any]) -> tuple[int, int, int]:
+    from ltvr.backbones.build import build_backbone
+    from ltvr.networks.cut import cut_backbone, feature_shape
+
+    with torch.device("meta"):
+        backbone = build_backbone(values["backbone"], values["stem"])
+        parts = cut_backbone(backbone, values["insert_after"])
+        return feature_shape(parts.extractor, values["image_size"])
+
+
+def started(folder: Path) -> tuple[list[str], str]:
+    """The stages of a run and the command that began it, from its ``stages.json``."""
+    path = folder / "stages.json"
+    if not path.is_file():
+        raise UserError(
+            f"{folder} was written by ltvr 0.1 and has no stages.json; restore it, or start a new "
+            "run"
+        )
+    values = json.loads(path.read_text())
+    return [STAGES[number] for number in values["stages"]], values["command"]
+
+
+def checkpoint(state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A checkpoint of today from one without a format number."""
+
+    def renamed(weights: dict[str, Any] | None) -> dict[str, Any] | None:
+        if weights is None:
+            return None
+        return {_renamed(name): value for name, value in weights.items()}
+
+    state = {**state, "model": renamed(state["model"])}
+    if "optimizer" not in state:  # weights alone
+        return state
+    from ltvr.settings import read_values
+
+    accumulate = read_values(path.parent / "config.yaml")["accumulate"]
+    return {
+        **state,
+        "average": renamed(state["average"]),
+        "loss": {},
+        "stage": STAGES[state["stage"]],
+        "step": state["step"] // accumulate,  # it counted micro-batches
+        "results": metrics(state.get("results", {})),
+    }
+
+
+def _renamed(name: str) -> str:
+    """The name of a weight today; that of a weight average begins with ``module.``."""
+    prefix = "module." if name.startswith("module.") else ""
+    name = name.removeprefix(prefix)
+    for old, new in PARTS.items():
+        if name.startswith(old):
+            return prefix + new + name.removeprefix(old)
+    return prefix + name
+
+
+def metrics(values: dict[str, Any]) -> dict[str, Any]:
+    """Metrics by the name of the stage instead of ``stage1`` and ``stage2``."""
+    names = {f"stage{number}": name for number, name in STAGES.items()}
+    return {names.get(stage, stage): value for stage, value in values.items()}
+
+
+def record(values: dict[str, Any]) -> dict[str, Any]:
+    """The record of an epoch with the name of its stage."""
+    return {**values, "stage": STAGES.get(values["stage"], values["stage"])}

@@ -1,0 +1,73 @@
+"""The interface of a sampler: the order of an epoch is a pure function of its seed and number."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ltvr.config.options import Options
+from ltvr.config.slots import Component
+from ltvr.data.longtail import Int64Array
+
+__all__ = ["ByClass", "Sampler", "draw_classes"]
+
+
+class Sampler(Component):
+    """Chooses the samples of an epoch, as many as there are samples.
+
+    A subclass states ``order``. Resuming is exact, since nothing is remembered between epochs.
+
+    Args:
+        options: of the class's own ``options_type``.
+    """
+
+    def __init__(self, options: Options) -> None:
+        pass
+
+    def order(
+        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
+    ) -> Int64Array:
+        """Indices of the samples of one epoch, in order: [n].
+
+        Args:
+            labels: [n] class of each sample; a class may have none.
+            random: the only source of random numbers.
+            epoch, epochs: e, from 0, and E.
+        """
+        raise NotImplementedError
+
+    def epoch(self, labels: npt.ArrayLike, *, seed: int, epoch: int, epochs: int) -> Int64Array:
+        """``order`` with the random numbers of (seed, epoch)."""
+        random = np.random.default_rng([seed, epoch])
+        return self.order(np.asarray(labels), random, epoch, epochs)
+
+
+class ByClass(NamedTuple):
+    """The samples of each class that has any."""
+
+    counts: Int64Array
+    """Samples of each such class."""
+    samples: Int64Array
+    """Indices of all samples, class after class."""
+
+    @classmethod
+    def of(cls, labels: Int64Array) -> ByClass:
+        """Sort the samples by class."""
+        _, counts = np.unique(labels, return_counts=True)
+        return cls(counts, np.argsort(labels, kind="stable"))
+
+    @property
+    def starts(self) -> Int64Array:
+        """Where each class begins in ``samples``."""
+        return np.cumsum(self.counts) - self.counts
+
+
+def draw_classes(
+    by_class: ByClass, p: npt.NDArray[np.float64], random: np.random.Generator
+) -> Int64Array:
+    """As many samples as there are, with replacement: a class by ``p``, then one of its samples."""
+    drawn = random.choice(len(by_class.counts), size=len(by_class.samples), p=p)
+    within = (random.random(len(drawn)) * by_class.counts[drawn]).astype(np.int64)
+    return by_class.samples[by_class.starts[drawn] + within]

@@ -1,0 +1,20 @@
+"""Instance-balanced sampling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ltvr.data.longtail import Int64Array
+from ltvr.samplers.base import Sampler
+
+__all__ = ["Instance"]
+
+
+class Instance(Sampler):
+    """Each sample once, shuffled: p_k = n_k / N (eq. 7)."""
+
+    def order(
+        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
+    ) -> Int64Array:
+        """A permutation of all samples."""
+        return random.permutation(len(labels))

@@ -1,0 +1,143 @@
+"""Presets, methods and the configuration of a run: from YAML and back.
+
+A preset is a data set, a network and a schedule (``presets/``); a method is what is compared
+(``methods/``). Any method goes with any preset: what a method says holds for every network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ltvr.backbones.options import BackboneOptions
+from ltvr.config.command_line import title
+from ltvr.config.config import Config, Schema
+from ltvr.config.options import options_of
+from ltvr.config.run import RunOptions
+from ltvr.data.options import DataOptions
+from ltvr.errors import UserError
+from ltvr.networks.options import NetworkOptions
+from ltvr.stages.options import TrainingOptions
+
+__all__ = [
+    "SCHEMA",
+    "load_config",
+    "method_values",
+    "methods",
+    "presets",
+    "read_values",
+    "save_config",
+]
+
+SCHEMA = Schema(DataOptions, BackboneOptions, NetworkOptions, TrainingOptions, RunOptions)
+"""Every option of every component that is installed."""
+
+PRESETS = Path(__file__).parent / "presets"
+METHODS = Path(__file__).parent / "methods"
+DEFAULT_METHOD = "ltvr"
+"""The method of a preset that names none."""
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def methods() -> list[str]:
+    """Names of the methods that come with the package."""
+    return sorted(path.stem for path in METHODS.glob("*.yaml"))
+
+
+def load_config(
+    preset: str, method: str | None = None, overrides: dict[str, Any] | None = None
+) -> Config:
+    """Put a preset, a method and single options together; what is said later counts.
+
+    The method that a preset names itself comes before the preset; one that is asked for here comes
+    after it.
+
+    Args:
+        preset: a name of ``presets``, or a YAML file; a run's own ``config.yaml`` is whole and
+            takes no method unless it is asked for here.
+        method: a name of ``methods``, or a YAML file.
+        overrides: values by option name, over both.
+
+    Raises:
+        UserError: no such preset, method or file, an unknown option, or a value that does not fit.
+    """
+    values = _read("preset", preset, PRESETS)
+    recorded = "preset" in values
+    named = method or values.get("method") or DEFAULT_METHOD
+    labels = {"preset": values.get("preset", Path(preset).stem), "method": Path(named).stem}
+    layers = [values]
+    if method or not recorded:
+        layers.insert(1 if method else 0, method_values(named))
+    merged: dict[str, Any] = {}
+    for layer in (*layers, labels, overrides or {}):
+        merged.update(layer)
+    return SCHEMA.config(merged)
+
+
+def method_values(method: str) -> dict[str, Any]:
+    """The values that a method sets, by option name.
+
+    Raises:
+        UserError: no such method or file, or an unknown option in it.
+    """
+    return _read("method", method, METHODS)
+
+
+def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
+    """The values of a preset or method, by its name or its file, every name of them known."""
+    path = folder / f"{source}.yaml"
+    if not path.is_file():
+        path = Path(source)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise UserError(f"{kind} {source!r}: expected one of {known}, or a file")
+    values = read_values(path)
+    try:
+        SCHEMA.config({k: v for k, v in values.items() if k not in SCHEMA.options})
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from None
+    return values
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Read a YAML file of ``option: value`` lines, without looking at names or values.
+
+    Raises:
+        UserError: the file is not YAML, or not of that form.
+    """
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected `option: value` lines")
+    return values
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the whole configuration as YAML, a section a component, for ``load_config`` to read.
+
+    Options of components that are not in use are written where they differ from their defaults:
+    a later stage that starts from the run may use them.
+    """
+    used: list[str] = []
+    others: dict[str, Any] = {}
+    for kind in config.schema.classes:
+        values = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(config.of(kind)).items()
+        }
+        if kind in config.in_use:
+            used.append(f"# {title(kind)}\n{yaml.safe_dump(values, sort_keys=False)}")
+        else:
+            defaults = {o.name: o.default for o in options_of(kind)}
+            others |= {k: v for k, v in values.items() if v != defaults[k]}
+    if others:
+        used.append(f"# Not in use in this run\n{yaml.safe_dump(others, sort_keys=False)}")
+    path.write_text("\n".join(used))

@@ -1,0 +1,91 @@
+"""The interface of a stage of training: what trains, on what, by which loss, and how it ends."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from ltvr.afa.planning import SynthesisPlan
+from ltvr.clock import Clock
+from ltvr.config.config import Config
+from ltvr.config.slots import Component
+from ltvr.data.batches import Batches
+from ltvr.losses.base import Loss, weighted_mean
+from ltvr.mixing.base import Mixing
+from ltvr.networks.network import Network
+from ltvr.samplers.base import Sampler
+
+__all__ = ["Stage", "StageLoss"]
+
+
+class StageLoss(NamedTuple):
+    """The loss to minimise, and the mean losses of its real and generated rows (detached)."""
+
+    total: Tensor
+    real: Tensor
+    synthetic: Tensor | None
+    """None where nothing was generated."""
+
+
+class Stage(Component):
+    """One stage: the settings that the trainer reads, and what it asks the stage to do.
+
+    A subclass sets the attributes below from the options of its own ``options_type``, and
+    overrides the methods that differ. A stage is a pure function of its configuration: what
+    changes in training is in the network, the loss and ``ltvr.engine.state``.
+
+    Args:
+        config: of the run.
+    """
+
+    title: ClassVar[str]
+    """What tables and figures call it."""
+    needs_trained: ClassVar[bool] = False
+    """Whether it starts from features that an earlier stage has trained."""
+
+    epochs: int
+    lr: float
+    """Learning rate of the first step after the warm-up, for the batch size of the run."""
+    warmup_epochs: float = 0.0
+    sampler: Sampler
+    loss: str
+    """A name of ``ltvr.losses``; the trainer builds it, since it may have state."""
+    mixing: Mixing | None = None
+    lr_flag: ClassVar[str]
+    """The option that sets ``lr``, for the error of a diverged run."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def prepare(self, network: Network, seed: int) -> None:
+        """Say what trains, and start afresh what is to; ``seed`` is of the stage's own stream."""
+        network.requires_grad_(True)
+
+    def train_mode(self, network: Network) -> None:
+        """Put every part of the network in the mode that it trains in."""
+        network.train()
+
+    def parameters(self, network: Network, loss: Loss) -> list[nn.Parameter]:
+        """What the optimizer updates: all that ``prepare`` left trainable, and the loss's own."""
+        return [p for module in (network, loss) for p in module.parameters() if p.requires_grad]
+
+    def plan(self, labels: Tensor, clock: Clock, classes: int) -> SynthesisPlan | None:
+        """What is generated from a micro-batch with these host labels [B]; None for nothing."""
+        return None
+
+    def total(self, values: Tensor, weights: Tensor, real: int) -> StageLoss:
+        """The loss of a micro-batch from its rows.
+
+        Args:
+            values, weights: [R] each, of ``Loss.forward``; the first ``real`` rows are real.
+        """
+        mean = weighted_mean(values, weights)
+        return StageLoss(mean, mean.detach(), None)
+
+    def settle(self, network: Network, batches: Batches) -> None:
+        """What is done to the weights that are evaluated, before they are; a pure function.
+
+        Args:
+            batches: of the training split.
+        """

@@ -1,0 +1,128 @@
+"""The first stage: features, and with a decomposition the lay-back learning schedule (eq. 12)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from ltvr.afa.planning import SynthesisPlan, most_generated, plan_synthesis
+from ltvr.clock import Clock
+from ltvr.config.config import Config
+from ltvr.config.options import Options, option
+from ltvr.data.batches import Batches
+from ltvr.decompositions.options import DecompositionOptions
+from ltvr.errors import UserError
+from ltvr.losses import LOSSES
+from ltvr.losses.base import weighted_mean
+from ltvr.mixing import MIXINGS
+from ltvr.networks.batchnorm import measure_real_statistics
+from ltvr.networks.network import Network
+from ltvr.networks.options import NetworkOptions
+from ltvr.samplers import SAMPLERS
+from ltvr.stages.base import Stage, StageLoss
+from ltvr.stages.options import TrainingOptions
+
+__all__ = ["Features", "FeaturesOptions", "lay_back_loss"]
+
+
+@dataclass(frozen=True)
+class FeaturesOptions(Options):
+    """Stage 1, features."""
+
+    epochs: int = option(90, "T", at_least=0)
+    lr: float = option(0.2, "learning rate at --lr-batch images a step", at_least=0)
+    warmup_epochs: float = option(0.0, "linear warm-up before the cosine to 0", at_least=0)
+    sampler: str = option("instance", "order of the images", slot=SAMPLERS)
+    loss: str = option("cross-entropy", "of every row", slot=LOSSES)
+    mixing: str = option("none", "of the images of a batch", slot=MIXINGS, optional=True)
+    features_batchnorm: Literal["running", "real"] = option(
+        "running",
+        "statistics that the stage ends with: those of training, generated samples and all, or "
+        "those of the real images alone, in one more pass over them",
+    )
+
+    def check(self, config: Any) -> None:
+        """Refuse a schedule under which nothing is ever generated."""
+        start = first_generating_epoch(config)
+        if start is not None and 0 < self.epochs <= start:
+            share = config.of(DecompositionOptions).lay_back_start
+            raise UserError(
+                f"lay_back_start = {share:g}: generation would begin at epoch {start} of "
+                f"{self.epochs}, so nothing is ever generated; lower --lay-back-start (the paper's "
+                "is a third), raise --epochs, or say --gamma 0"
+            )
+
+
+def first_generating_epoch(config: Config) -> int | None:
+    """t, the epoch (from 0) from which on samples are generated; None for never."""
+    options = config.of(DecompositionOptions)
+    if config.of(NetworkOptions).decomposition == "none" or options.gamma == 0:
+        return None
+    return round(options.lay_back_start * config.of(FeaturesOptions).epochs)
+
+
+def lay_back_loss(values: Tensor, weights: Tensor, real: int, weight: float) -> StageLoss:
+    """L_ori + lambda L_all of one pass over real and generated rows (eq. 12).
+
+    L_ori is the mean loss of the real rows, L_all that of all. With no generated rows the loss is
+    L_ori alone, as it is before epoch t.
+
+    Args:
+        values, weights: [B+G] each, the real rows first.
+        real: B.
+        weight: lambda.
+    """
+    original = weighted_mean(values[:real], weights[:real])
+    if len(values) == real:
+        return StageLoss(original, original.detach(), None)
+    everything = weighted_mean(values, weights)
+    synthetic = weighted_mean(values[real:].detach(), weights[real:])
+    return StageLoss(original + weight * everything, original.detach(), synthetic)
+
+
+class Features(Stage):
+    """Trains the whole network. From epoch t on generated samples join the real ones."""
+
+    options_type = FeaturesOptions
+    title = "features"
+    lr_flag = "--lr"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        options = config.of(FeaturesOptions)
+        self.epochs = options.epochs
+        self.lr = config.of(TrainingOptions).scaled_lr(options.lr)
+        self.warmup_epochs = options.warmup_epochs
+        self.loss = options.loss
+        self.sampler = SAMPLERS.build(config, options.sampler)
+        if options.mixing != "none":
+            self.mixing = MIXINGS.build(config, options.mixing)
+        self.generation = config.of(DecompositionOptions)
+        self.start = first_generating_epoch(config)
+
+    def plan(self, labels: Tensor, clock: Clock, classes: int) -> SynthesisPlan | None:
+        """From epoch t on, the synthesis plan of the micro-batch (eq. 9-11)."""
+        if self.start is None or clock.epoch < self.start:
+            return None
+        options = self.generation
+        plan = plan_synthesis(
+            labels,
+            gamma=options.gamma,
+            alpha=options.alpha,
+            seed=clock.seed,
+            step=clock.micro_batches_done,
+        )
+        if options.fixed_size:
+            return plan.padded(most_generated(len(labels), options.gamma, classes))
+        return plan
+
+    def total(self, values: Tensor, weights: Tensor, real: int) -> StageLoss:
+        """The lay-back loss (eq. 12)."""
+        return lay_back_loss(values, weights, real, self.generation.loss_weight)
+
+    def settle(self, network: Network, batches: Batches) -> None:
+        """Measure the BatchNorm statistics of real images, if that is asked for."""
+        if self.epochs and self.config.of(FeaturesOptions).features_batchnorm == "real":
+            measure_real_statistics(network, batches, self.config)

@@ -1,0 +1,417 @@
+"""The fused backends against the reference in float64: values, every gradient, and their rules."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ltvr import AFA, plan_synthesis
+from ltvr.afa import functional, ops, reference
+from ltvr.afa.planning import most_generated
+
+NAMES = ("features", "x", "w_q", "w_k", "w_v", "w_1", "w_2")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+NATIVE = torch.cuda.is_available() and not INTERPRETED
+CPU = torch.device("cpu")
+DEVICE = {"cpp": CPU, "triton": torch.device("cuda") if NATIVE else CPU}
+
+# The C++ operators by the bf16 units, or by what stands in for them on a CPU without.
+BF16_UNITS = ops.Kernels(
+    SimpleNamespace(
+        **{name: getattr(torch.ops.ltvr, name) for name in ops.FUSED}
+        | {
+            name: getattr(torch.ops.ltvr, f"_{name}_on_bf16_units")
+            for name in ("channel_attention", "channel_attention_backward")
+        }
+    ),
+    keys_are_values=ops.kernels("cpp", CPU).keys_are_values,
+)
+
+needs_extension = pytest.mark.skipif(
+    not ops.extension_available(), reason="the C++ extension is not built"
+)
+needs_triton = pytest.mark.skipif(
+    not (INTERPRETED or NATIVE), reason="Triton on a CPU needs TRITON_INTERPRET=1"
+)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("cpp", marks=needs_extension),
+        pytest.param("triton", marks=needs_triton),
+    ]
+)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def nan_in_uninitialised_memory():
+    """Fill every torch.empty and at::empty with NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+def problem(shape, projection="linear", gamma=1.0, seed=0):
+    """Features, weights and plan in float64; scores of a few units."""
+    batch, channels, height, width = shape
+    g = torch.Generator().manual_seed(seed)
+    size = height * width if projection == "linear" else channels
+    shapes = [(size, size)] * 3 + [(max(1, channels // 4), channels)]
+    weights = [torch.randn(s, generator=g, dtype=torch.float64) / s[1] ** 0.5 for s in shapes]
+    weights.append(torch.randn(channels, shapes[3][0], generator=g, dtype=torch.float64))
+    x = torch.randn(shape, generator=g, dtype=torch.float64)
+    labels = torch.randint(0, 3, (batch,), generator=g)
+    return x, weights, plan_synthesis(labels, gamma=gamma, seed=seed, step=0)
+
+
+def gradients(x, weights, plan, dtype, backend, device=CPU, **options):
+    """Features and all gradients, of a loss that weighs every element differently."""
+    x, *weights = (t.to(device, dtype).detach().requires_grad_() for t in (x, *weights))
+    plan = plan.to(device)
+    out = functional.augment(x, *weights, plan, backend=backend, **options)
+    g = torch.Generator().manual_seed(9)
+    loss = torch.randn(out.shape, generator=g, dtype=torch.float64).to(device, dtype)
+    return out.detach(), *torch.autograd.grad(out, (x, *weights), loss)
+
+
+def relative_rms(got, expected):
+    difference = (got.double() - expected).pow(2).mean().sqrt()
+    return (difference / expected.pow(2).mean().sqrt().clamp_min(1e-30)).item()
+
+
+def check(shape, dtype, backend, layout=lambda x: x, gamma=1.0, **options):
+    options = {"mask_axis": "spatial", "device": DEVICE[backend], **options}
+    x, weights, *rest = problem(shape, options.get("projection", "linear"), gamma)
+    rounded = [layout(x).to(dtype), [w.to(dtype) for w in weights], *rest]
+    oracle = gradients(*rounded, torch.float64, "reference", **options)
+    eager = gradients(*rounded, dtype, "reference", **options)
+    fused = gradients(*rounded, dtype, backend, **options)
+    for name, got, low, exact in zip(NAMES, fused, eager, oracle, strict=True):
+        assert got.dtype == low.dtype and got.shape == low.shape
+        limit = 2 * relative_rms(low, exact) + 4 * torch.finfo(dtype).eps
+        assert relative_rms(got, exact) <= limit, name
+
+
+CASES = [
+    ((5, 40, 2, 2), {"mask_gain": 2.5}),
+    ((3, 33, 4, 4), {"mask_axis": "channel", "mask_gain": 3.0}),
+    ((2, 50, 7, 7), {"attention_addition": False}),
+    ((1, 70, 8, 8), {}),
+    ((2, 24, 14, 14), {"mask_axis": "channel"}),
+    ((4, 17, 3, 5), {"gamma": 0.0}),
+    ((1, 20, 12, 12), {"mask_gain": 2.0}),
+    ((1, 18, 16, 16), {}),
+    ((3, 19, 1, 1), {"mask_axis": "channel", "attention_addition": False}),
+    ((4, 36, 3, 3), {"projection": "conv1x1", "mask_axis": "channel"}),
+    ((2, 53, 4, 4), {"projection": "conv1x1", "mask_gain": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("shape", "options"), CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_as_near_to_float64_as_the_reference(shape, options, dtype, backend):
+    if backend == "triton" and dtype == torch.bfloat16 and INTERPRETED:
+        pytest.skip("bf16 is wrong in Triton's interpreter")
+    check(shape, dtype, backend, **options)
+
+
+@needs_extension
+@pytest.mark.parametrize(("shape", "options"), CASES)
+def test_bf16_units_are_as_near(shape, options, monkeypatch):
+    monkeypatch.setattr(ops, "kernels", lambda *_: BF16_UNITS)
+    check(shape, torch.bfloat16, "cpp", **options)
+
+
+@needs_extension
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((2, 1030, 2, 2), {}),  # several blocks of rows and keys, the last of them short
+        ((1, 300, 14, 14), {"mask_axis": "channel"}),
+        ((9, 200, 4, 4), {"projection": "conv1x1"}),
+    ],
+)
+def test_more_than_one_block(shape, options):
+    check(shape, torch.float32, "cpp", **options)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda x: x.to(memory_format=torch.channels_last),
+        lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda x: torch.cat([x, x], dim=1)[:, ::2],
+    ],
+    ids=["channels_last", "transposed", "strided"],
+)
+def test_any_layout(layout, backend):
+    check((3, 20, 2, 4), torch.float32, backend, layout=layout)
+
+
+@needs_extension
+@pytest.mark.parametrize("mask_axis", ["spatial", "channel"])
+@pytest.mark.parametrize("projection", ["linear", "conv1x1"])
+def test_gradcheck(projection, mask_axis):
+    x, weights, plan = problem((3, 5, 1, 3), projection)
+
+    def features(x, *weights):
+        options = {"projection": projection, "mask_axis": mask_axis, "backend": "cpp"}
+        return functional.augment(x, *weights, plan, mask_gain=2.0, **options)
+
+    assert torch.autograd.gradcheck(features, [t.requires_grad_() for t in (x, *weights)])
+
+
+def test_decompose_and_enhance(backend):
+    x, weights, *_ = problem((2, 20, 3, 3))
+    x, *weights = (t.to(DEVICE[backend], torch.float32) for t in (x, *weights))
+    expected = reference.decompose(x, *weights, mask_axis="channel", mask_gain=2.0)
+    options = {"mask_axis": "channel", "mask_gain": 2.0, "backend": backend}
+    got = functional.decompose(x, *weights, **options)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(functional.enhance(x, *weights, **options), expected[0])
+
+
+# ---- The operators on their own ----------------------------------------------------------------
+
+
+def attention_arguments(dtype=torch.float32, shared=True, scale=1.0, shape=(2, 70, 9)):
+    g = torch.Generator().manual_seed(4)
+    q, k, v, d_out = (torch.randn(shape, generator=g, dtype=torch.float64) for _ in range(4))
+    return [t.to(dtype) for t in (q * scale, k, v, d_out)][:2] + [
+        None if shared else v.to(dtype),
+        d_out.to(dtype),
+    ]
+
+
+def to(device, tensors):
+    return [None if t is None else t.to(device) for t in tensors]
+
+
+def attention(operators, q, k, v, d_out):
+    out, lse = operators.channel_attention(q, k, v)
+    return out, lse, *operators.channel_attention_backward(d_out, q, k, v, out, lse)
+
+
+def eager_attention(dtype, *arguments):
+    """What ``attention`` returns, d_v only if there is a v."""
+    q, k, v, d_out = (None if t is None else t.to(dtype).requires_grad_() for t in arguments)
+    scores = q @ k.transpose(1, 2)
+    out = torch.softmax(scores, 2) @ (k if v is None else v)
+    inputs = [t for t in (q, k, v) if t is not None]
+    results = out, torch.logsumexp(scores, 2), *torch.autograd.grad(out, inputs, d_out)
+    return [t.detach() for t in results]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("scale", "tolerance"), [(0.3, 2e-6), (40.0, 1e-4)])
+def test_attention(shared, scale, tolerance, backend):
+    arguments = to(DEVICE[backend], attention_arguments(shared=shared, scale=scale))
+    got = attention(ops.kernels(backend, DEVICE[backend]).operators, *arguments)
+    for a, b in zip(got, eager_attention(torch.float64, *arguments), strict=False):
+        assert relative_rms(a, b) < tolerance
+    assert (got[4].numel() == 0) == shared
+
+
+@needs_extension
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 33, 4), (1, 150, 49), (1, 300, 196), (3, 1, 1), (10, 65, 7), (2, 560, 3)],
+    ids=str,
+)
+def test_attention_by_bf16_units(shared, shape):
+    arguments = attention_arguments(torch.bfloat16, shared, scale=0.3, shape=shape)
+    got = attention(BF16_UNITS.operators, *arguments)
+    eager = eager_attention(torch.bfloat16, *arguments)
+    exact = eager_attention(torch.float64, *arguments)
+    for a, low, b in zip(got, eager, exact, strict=False):
+        limit = 2 * relative_rms(low, b) + 4 * torch.finfo(torch.bfloat16).eps
+        assert relative_rms(a, b) <= limit
+
+
+@needs_extension
+@pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx512_bf16"), reason="this CPU has no bf16 units"
+)
+def test_bf16_takes_the_units():
+    arguments = attention_arguments(torch.bfloat16, False)
+    forced = attention(BF16_UNITS.operators, *arguments)
+    chosen = attention(torch.ops.ltvr, *arguments)
+    assert all(torch.equal(a, b) for a, b in zip(forced, chosen, strict=True))
+
+
+@pytest.mark.parametrize("size", [1e3, 1e15])
+def test_large_scores_stay_finite(size, backend):
+    """Far from the range of exp in float32, on both sides."""
+    q, k, _, d_out = to(DEVICE[backend], attention_arguments(scale=size))
+    q[:, ::2] = -q[:, ::2].abs()
+    arguments = q, k + 3, None, d_out
+    results = [*attention(ops.kernels(backend, DEVICE[backend]).operators, *arguments)]
+    if backend == "cpp":
+        half = (t if t is None else t.bfloat16() for t in arguments)
+        results += attention(BF16_UNITS.operators, *half)
+    assert all(t.isfinite().all() for t in results)
+
+
+@needs_extension
+def test_no_samples():
+    x, weights, plan = problem((0, 8, 2, 2))
+    for backend in ("reference", "cpp"):
+        results = gradients(x, weights, plan, torch.float32, backend, mask_axis="spatial")
+        assert results[0].shape == (0, 8, 2, 2) and not any(t.any() for t in results)
+
+
+def split_arguments(dtype=torch.float32):
+    x, _, plan = problem((4, 21, 1, 5))
+    x_att, v = x.flatten(2).flip(0).to(dtype), x.flatten(2).flip(1).to(dtype)
+    s = x[..., 0, 0].sigmoid().to(torch.promote_types(dtype, torch.float32))
+    index = plan.class_index, plan.variation_index
+    inverse = (
+        plan.class_offsets,
+        plan.class_rows,
+        plan.variation_offsets,
+        plan.variation_rows,
+    )
+    return x.flatten(2).to(dtype), (x_att, s, v), index, inverse
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_opcheck(dtype):
+    ltvr = torch.ops.ltvr
+    for shared in (True, False):
+        q, k, v, d_out = attention_arguments(dtype, shared)
+        torch.library.opcheck(ltvr.channel_attention.default, (q, k, v))
+        out, lse = ltvr.channel_attention(q, k, v)
+        arguments = (d_out, q, k, v, out, lse)
+        torch.library.opcheck(ltvr.channel_attention_backward.default, arguments)
+    x, tensors, index, inverse = split_arguments(dtype)
+    for first, spatial in ((x, True), (None, False)):
+        arguments = (first, *tensors, *index, spatial, 2.0, True)
+        torch.library.opcheck(ltvr.split_and_generate.default, arguments)
+        d_features = torch.ones_like(ltvr.split_and_generate(*arguments))
+        arguments = (d_features, *tensors, *inverse, spatial, 2.0, True)
+        torch.library.opcheck(ltvr.split_and_generate_backward.default, arguments)
+
+
+@needs_extension
+def test_same_bits_again_and_with_any_number_of_threads():
+    def run():
+        results = []
+        for shape in ((3, 200, 7), (1, 500, 4)):
+            for operators, dtype in (
+                (torch.ops.ltvr, torch.float32),
+                (torch.ops.ltvr, torch.bfloat16),
+                (BF16_UNITS.operators, torch.bfloat16),
+            ):
+                results += attention(operators, *attention_arguments(dtype, False, shape=shape))
+        x, tensors, index, inverse = split_arguments()
+        for spatial in (True, False):
+            features = torch.ops.ltvr.split_and_generate(x, *tensors, *index, spatial, 2.0, True)
+            d_features = features.cos()
+            backward = torch.ops.ltvr.split_and_generate_backward
+            results += features, *backward(d_features, *tensors, *inverse, spatial, 2.0, True)
+        return results
+
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for number in (1, 1, 2, 3):
+            torch.set_num_threads(number)
+            results.append(run())
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+# ---- In a training step ------------------------------------------------------------------------
+
+
+def module(backend, **options):
+    torch.manual_seed(0)
+    return AFA(24, (2, 2), reduction=4, initialisation="uniform", backend=backend, **options)
+
+
+def step(afa, x, plan):
+    features = afa.generate(x, plan)
+    features.square().sum().backward()
+    return features.detach(), *(p.grad for p in afa.parameters())
+
+
+def test_same_bits_in_every_run(backend):
+    device = DEVICE[backend]
+    x, _, plan = problem((4, 24, 2, 2))
+    arguments = x.float().to(device), plan.to(device)
+    first, again = (step(module(backend).to(device), *arguments) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@needs_extension
+def test_autocast():
+    x, _, plan = problem((4, 24, 2, 2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features, *grads = step(module("cpp"), x.float(), plan)
+    expected, *expected_grads = step(module("reference").double(), x, plan)
+    assert features.dtype == torch.bfloat16
+    assert relative_rms(features, expected) < 0.01
+    for got, exact in zip(grads, expected_grads, strict=True):
+        assert got.dtype == torch.float32
+        assert relative_rms(got, exact) < 0.03
+
+
+@needs_extension
+@pytest.mark.parametrize("projection", ["linear", "conv1x1"])
+def test_compiles_without_a_graph_break(projection):
+    x, _, plan = problem((4, 24, 2, 2))
+    expected = step(module("cpp", projection=projection), x.float(), plan)
+    afa = module("cpp", projection=projection)
+    augment = torch.compile(afa.generate, fullgraph=True, backend="aot_eager")
+    features = augment(x.float(), plan)
+    features.square().sum().backward()
+    got = features.detach(), *(p.grad for p in afa.parameters())
+    torch.testing.assert_close(got, expected)
+
+
+@needs_extension
+def test_padded_plans_compile_once():
+    torch.compiler.reset()
+    afa = module("cpp")
+    augment = torch.compile(afa.generate, fullgraph=True, backend="aot_eager", dynamic=False)
+    generated = set()
+    for step_number, classes in enumerate((1, 2, 4)):
+        labels = torch.arange(4) % classes
+        plan = plan_synthesis(labels, gamma=1.3, seed=0, step=step_number)
+        generated.add(plan.generated)
+        x = torch.randn(4, 24, 2, 2)
+        with torch._dynamo.config.patch(error_on_recompile=step_number > 0):
+            features = augment(x, plan.padded(most_generated(4, 1.3, 4)))
+        expected = afa.generate(x, plan)
+        torch.testing.assert_close(features[: len(expected)], expected)
+    assert len(generated) > 1
+
+
+# ---- The choice of a backend -------------------------------------------------------------------
+
+
+def test_a_backend_that_cannot_run_says_what_to_do(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match="use 'cpp' or 'auto'"):
+        functional.resolve_backend("triton", CPU)
+    with pytest.raises(ValueError, match="use 'triton' or 'auto'"):
+        functional.resolve_backend("cpp", torch.device("cuda"))
+    monkeypatch.setattr(ops, "_why_missing", "not built; install g++")
+    assert functional.resolve_backend("auto", CPU) == "reference"
+    x, weights, *_ = problem((1, 4, 1, 1))
+    with pytest.raises(RuntimeError, match="install g"):
+        functional.enhance(x, *weights, mask_axis="spatial", backend="cpp")
+
+
+@needs_extension
+def test_auto_is_the_fused_backend_of_the_device():
+    assert functional.resolve_backend("auto", CPU) == "cpp"

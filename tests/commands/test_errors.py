@@ -1,0 +1,307 @@
+"""Bad input through the real commands: one line that says what to do, and never a lost run."""
+
+import json
+import shutil
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from conftest import config_of, tiny_config
+from PIL import Image
+
+import ltvr.evaluate
+import ltvr.export
+import ltvr.predict
+import ltvr.train
+from ltvr.afa import ops
+from ltvr.data.datasets import read_image
+from ltvr.errors import UserError
+from ltvr.networks.build import choose_backend
+from ltvr.settings import load_config, save_config
+
+
+@pytest.fixture
+def refused(command, tmp_path, monkeypatch):
+    """Check that a command stops with one line on stderr that has all of ``words``."""
+    monkeypatch.chdir(tmp_path)
+
+    def check(module, arguments, *words):
+        code, _, err = command(module, *arguments)
+        assert (code, err.count("\n")) == (2, 1) and err.startswith("error: "), err
+        assert not [word for word in words if word not in err], err
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--preset cifar11", ["'cifar11'", "expected one of", "digits"]),
+        ("--gama 3", ["--gama", "did you mean --gamma?"]),
+        ("--epochs many", ["--epochs", "'many'", "see --help"]),
+        ("--method afa", ["'afa'", "baseline, cosine"]),
+        ("--batch-size 0", ["batch_size = 0", "at least 1"]),
+        ("--batch-size 30 --accumulate 4", ["batch_size = 30", "multiple of accumulate = 4"]),
+        ("--batch-size 5000", ["batch_size = 5000", "only 444 training images", "lower it"]),
+        ("--seed -1", ["seed = -1", "at least 0"]),
+        ("--alpha inf", ["alpha = inf", "finite"]),
+        ("--gamma 1e12", ["gamma = 1000000000000.0", "at most 100"]),
+        ("--mask-mean nan", ["mask_mean = nan", "finite"]),
+        ("--crt-epochs 0", ["crt_epochs = 0", "at least 1"]),
+        ("--lay-back-start 0.99", ["lay_back_start = 0.99", "nothing is ever generated"]),
+        ("--data-seed -1", ["data_seed = -1", "at least 0"]),
+        ("--ema 1", ["ema = 1.0", "below 1"]),
+        ("--std 1 1 0", ["std = 0.0", "above 0"]),
+        ("--imbalance 1000", ["class '7' has no training image", "lower --imbalance"]),
+        ("--augmentation imagenet", ["for images on disk", "crop-flip"]),
+        ("--backbone resnet19", ["'resnet19'", "expected one of", "resnext50_32x4d", "timm:NAME"]),
+        ("--backbone timm:resnet19", ["timm", "'resnet19'"]),
+        ("--insert-after layer9", ["'layer9'", "layer3"]),
+        ("--reduction 1000", ["reduction = 1000", "1 to channels = 256"]),
+        ("--stages crt", ["--stages crt starts from trained features", "add --from RUN"]),
+        ("--preset digits --from there", ["--from is for stages", "add --stages crt"]),
+        ("--stages crt --from there", ["there is no run", "name a run folder"]),
+        ("--stages crt crt", ["stages = crt crt", "each once"]),
+        ("--method nothing", ["method 'nothing'", "baseline", "ltvr-letter", "or a file"]),
+        ("--focal-gamma 2", ["--focal-gamma", "Focal loss", "does not use"]),
+        ("--method baseline --gamma 2", ["--gamma is an option of", "does not use"]),
+        ("--method mixup --mixup-alpha 0", ["mixup_alpha = 0.0", "above 0"]),
+        ("--stages crt --from there.pt", ["there.pt is no run", "name a run folder"]),
+        ("--resume there", ["there is no run", "name a run folder"]),
+        ("--resume auto", ["no unfinished run in runs"]),
+        ("--resume auto --lr 1", ["drop the other options"]),
+        ("--resume auto --stages crt", ["drop the other options"]),
+        ("--dataset folder", ["needs --root FOLDER"]),
+        ("--dataset places-lt", ["needs --root FOLDER"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_command_line(arguments, words, refused):
+    refused(ltvr.train, arguments.split(), *words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_no_cuda(refused):
+    refused(ltvr.train, ["--device", "cuda"], "no CUDA device", "--device cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gama: 3", ["mine.yaml", "unknown field 'gama'", "did you mean gamma?"]),
+        ("epochs: 1.5", ["epochs = 1.5", "a whole number"]),
+        ("stages: 1", ["stages = 1", "a list of names"]),
+        ("stages: [3]", ["stages = 3", "a name"]),
+        ("loss: cross", ["loss = 'cross'", "cross-entropy, focal"]),
+        ("mask_mean: high", ["mask_mean = 'high'", "a number"]),
+        ("lr: fast", ["lr = 'fast'", "a number"]),
+        ("mean: [a, b, c]", ["mean = 'a'", "a number"]),
+        ("std: 0.2", ["std = 0.2", "a list of numbers"]),
+        ("compile: 1", ["compile = 1", "true or false"]),
+        ("stem: large", ["stem = 'large'", "imagenet, cifar, stride2"]),
+        ("- a list", ["mine.yaml", "`option: value`"]),
+        ("a: [", ["mine.yaml is not YAML"]),
+        ("\0", ["mine.yaml is not YAML"]),
+    ],
+)
+def test_yaml(text, words, refused, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    refused(ltvr.train, ["--preset", "mine.yaml"], *words)
+
+
+def test_yaml_numbers_as_people_write_them(tmp_path):
+    (tmp_path / "mine.yaml").write_text("weight_decay: 5e-4\nlr: 1\nmean: [0, 0.5, 1e-1]")
+    config = load_config(str(tmp_path / "mine.yaml"))
+    found = config.flat()
+    assert (found["weight_decay"], found["lr"], found["mean"]) == (5e-4, 1.0, (0.0, 0.5, 0.1))
+
+
+def test_weights_that_cannot_be_downloaded(refused, monkeypatch):
+    def offline(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models.get_model", offline)
+    arguments = ["--backbone", "resnet18", "--pretrained"]
+    refused(ltvr.train, arguments, "resnet18", "no network", "--no-pretrained")
+    monkeypatch.setattr("torchvision.datasets.cifar.CIFAR10.download", offline)
+    refused(ltvr.train, ["--dataset", "cifar10"], "cifar10 is not in data", "--dataset folder")
+
+
+# ---- folders and lists ----
+
+
+@pytest.fixture
+def folder(tmp_path, write_images):
+    """A good folder data set, for a test to spoil."""
+    for split in ("train", "test"):
+        write_images(tmp_path / split, ["cat/1.png", "cat/2.png", "dog/1.png"])
+    return tmp_path
+
+
+def spoil_image(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: spoil_image(f / "test/cat/2.png"), ["test/cat/2.png is corrupt", "replace it"]),
+        (lambda f: (f / "train/dog/1.png").unlink(), ["train/dog has no image", "remove it"]),
+        (lambda f: (f / "train/cow").mkdir(), ["train/cow has no image", "remove it"]),
+        (lambda f: (f / "test/cow").mkdir(), ["test/cow is a class that", "does not have"]),
+        (lambda f: shutil.rmtree(f / "test"), ["test is missing", "test/<class>/<image>"]),
+        (lambda f: shutil.rmtree(f / "train/cat"), ["1 class folders", "at least 2"]),
+        (lambda f: [p.unlink() for p in (f / "test").glob("*/*")], ["test has no images"]),
+    ],
+)
+def test_folder(spoil, words, folder, refused):
+    spoil(folder)
+    refused(ltvr.train, ["--dataset", "folder", "--root", folder], *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "words"),
+    [
+        ("train", "gone.png 0", ["gone.png of ImageNet_LT_train.txt is missing", "--root"]),
+        ("train", "1.png -1", ["train.txt line 3", "label '-1'", "an integer >= 0"]),
+        ("train", "1.png 1.0", ["train.txt line 3", "label '1.0'", "an integer >= 0"]),
+        ("train", "1.png", ["train.txt line 3", "'1.png'", "expected `path label`"]),
+        ("train", "1.png 2000000000000", ["label 2000000000000 is out of range"]),
+        ("train", "1.png 2", ["class '1' has no training image"]),
+        ("val", "1.png 1", ["val.txt: label 1 is out of range", "classes 0 to 0"]),
+    ],
+)
+def test_list_files(name, line, words, refused, tmp_path, write_images):
+    write_images(tmp_path, ["1.png", "2.png"])
+    for split in ("train", "val", "test"):
+        extra = line if split == name else "1.png 0"
+        text = f"1.png 0\n2.png 0\n{extra}\n"
+        (tmp_path / f"ImageNet_LT_{split}.txt").write_text(text)
+    arguments = ["--dataset", "imagenet-lt", "--root", tmp_path, "--augmentation", "crop"]
+    refused(ltvr.train, arguments, *words)
+
+
+def test_lists_that_are_not_there_or_empty(refused, tmp_path):
+    arguments = ["--dataset", "inaturalist18", "--root", tmp_path]
+    refused(ltvr.train, arguments, "iNaturalist18_train.txt is missing", "--lists")
+    (tmp_path / "iNaturalist18_train.txt").write_text("\n")
+    refused(ltvr.train, arguments, "iNaturalist18_train.txt is empty", "`path label`")
+
+
+def test_a_corrupt_image_of_any_type_is_named(tmp_path):
+    random = np.random.default_rng(0)
+    pixels = Image.fromarray(random.integers(0, 256, (24, 24, 3), np.uint8))
+    for suffix in ("png", "jpg", "webp", "gif", "bmp", "tiff", "ppm", "ico", "tga", "jp2"):
+        path = tmp_path / f"image.{suffix}"
+        pixels.save(path)
+        whole = path.read_bytes()
+        for _ in range(60):
+            spoilt = bytearray(whole[: random.integers(1, len(whole) + 1)])
+            for at in random.integers(0, len(spoilt), 3):
+                spoilt[at] = random.integers(0, 256)
+            path.write_bytes(spoilt)
+            try:
+                assert read_image(path).mode == "RGB"  # some damage does not show
+            except UserError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+
+
+# ---- runs and checkpoints ----
+
+
+def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_path):
+    save_config(tiny_config(epochs=0, crt_epochs=1), tmp_path / "tiny.yaml")
+    arguments = ["--preset", "tiny.yaml", "--name", "mine"]
+    refused(ltvr.train, [*arguments, "--backbone", "resnet19"], "resnet19")
+    refused(ltvr.train, ["--resume", "runs/mine"], "stopped before its first checkpoint")
+    assert command(ltvr.train, *arguments)[0] == 0
+    refused(ltvr.train, arguments, "already holds a run", "--name", "--resume runs/mine")
+
+
+def test_weights_of_another_architecture(finished, refused, tmp_path):
+    arguments = ["--stages", "crt", "--from", finished]
+    for other in (
+        "--image-size 32",
+        "--method baseline",
+        "--mask-mean 0.25",
+        "--preset cifar10-ir100",
+    ):
+        words = ["finished is of another architecture", "there and", "leave out --preset"]
+        refused(ltvr.train, [*arguments, *other.split()], *words)
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    save_config(tiny_config(backbone="resnext14_8x4d"), copy / "config.yaml")
+    for module in (ltvr.evaluate, ltvr.export):
+        refused(module, [copy], "final.pt is of another architecture")
+    refused(ltvr.train, ["--resume", copy], "last.pt is of another architecture")
+
+
+def test_checkpoints_that_are_none(finished, refused, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    (copy / "final.pt").write_bytes((copy / "final.pt").read_bytes()[:1000])
+    refused(ltvr.evaluate, [copy], "final.pt is not a checkpoint of ltvr")
+    torch.save({"weights": {}}, copy / "final.pt")
+    refused(ltvr.evaluate, [copy], "final.pt is not a checkpoint of ltvr", "no model")
+    (copy / "final.pt").unlink()
+    refused(ltvr.evaluate, [copy], "copy is not finished", "--resume")
+    refused(ltvr.evaluate, [tmp_path], "is no run", "name a run folder")
+
+
+def test_other_data_than_the_run_began_with(finished, refused, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    save_config(tiny_config(data_seed=1), copy / "config.yaml")
+    for module, arguments in ((ltvr.train, ["--resume", copy]), (ltvr.evaluate, [copy])):
+        refused(module, arguments, "the train images differ", "start a new run")
+    refused(ltvr.evaluate, [finished, "--split", "val"], "no val split", "--split test")
+
+
+def test_images_to_predict(finished, refused, tmp_path):
+    refused(ltvr.predict, [finished, "gone.png"], "image gone.png is missing")
+    (tmp_path / "text.png").write_text("no image")
+    refused(ltvr.predict, [finished, "text.png"], "image text.png is corrupt")
+
+
+# ---- a corrupt image in the middle of a run ----
+
+
+@pytest.fixture
+def large(tmp_path, write_images):
+    """Arguments of a run on images that workers read from disk."""
+    write_images(tmp_path / "train", [f"{k}/{i}.png" for k in "ab" for i in range(16)], size=72)
+    write_images(tmp_path / "test", [f"{k}/{i}.png" for k in "ab" for i in range(3)], size=72)
+    config = tiny_config(
+        dataset="folder", root=str(tmp_path), image_size=72, imbalance=1.0, batch_size=8, workers=1,
+        augmentation="imagenet", epochs=1, lay_back_start=0.0,
+    )  # fmt: skip
+    save_config(config, tmp_path / "large.yaml")
+    return "--preset", tmp_path / "large.yaml", "--out", tmp_path, "--stages", "features"
+
+
+def test_a_run_outlives_corrupt_images(large, command, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(ltvr.train, "write_report", lambda *_: None)
+    assert command(ltvr.train, *large, "--name", "whole")[0] == 0
+    folder = tmp_path / "spoilt"
+    arguments = [*large, "--name", "spoilt"]
+    for spoilt, steps in (("train/b/7.png", range(1, 4)), ("test/a/1.png", [4])):
+        image = tmp_path / spoilt
+        content = image.read_bytes()
+        spoil_image(image)
+        words = [f"{spoilt} is corrupt", "replace it", f"--resume {folder}"]
+        refused(ltvr.train, arguments, *words)
+        assert torch.load(folder / "last.pt", weights_only=True)["step"] in steps
+        image.write_bytes(content)
+        arguments = ["--resume", folder]
+    assert command(ltvr.train, *arguments)[0] == 0
+    whole, resumed = (
+        json.loads((tmp_path / n / "summary.json").read_text()) for n in ("whole", "spoilt")
+    )
+    assert resumed["metrics"] == whole["metrics"]
+
+
+def test_fused_without_its_kernels_says_why(monkeypatch):
+    cpu = torch.device("cpu")
+    assert choose_backend(config_of(fused=True), cpu) == "cpp"
+    assert choose_backend(config_of(), cpu) == "reference"
+    monkeypatch.setattr(ops, "_why_missing", "not built; install g++")
+    with pytest.raises(UserError, match=r"--fused: .* install g.* with --no-fused"):
+        choose_backend(config_of(fused=True), cpu)

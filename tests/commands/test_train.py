@@ -1,0 +1,332 @@
+"""A run from end to end: its folder, its resumption to the bit, and the commands that read it."""
+
+import json
+import shutil
+import signal
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import tiny_config
+from PIL import Image
+
+import ltvr.evaluate
+import ltvr.export
+import ltvr.predict
+import ltvr.report
+import ltvr.train
+from ltvr.afa import ops
+from ltvr.data.batches import Batches
+from ltvr.data.datasets import load_data
+from ltvr.data.options import DataOptions
+from ltvr.engine.totals import EpochTotals
+from ltvr.engine.trained import load_trained
+from ltvr.errors import UserError
+from ltvr.runs.folder import Run
+from ltvr.settings import save_config
+from ltvr.stages.options import TrainingOptions
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def records(folder):
+    """The records of the epochs, without what a clock says."""
+    clock = ("seconds", "eval_seconds", "images_per_second")
+    return [{k: v for k, v in r.items() if k not in clock} for r in Run(folder).records()]
+
+
+def test_run_folder(finished):
+    files = {p.name for p in finished.iterdir()}
+    weights = {"last.pt", "best.pt", "features.pt", "crt.pt", "final.pt"}
+    assert files >= weights | {
+        "config.yaml",
+        "command.txt",
+        "manifest.json",
+        "metrics.jsonl",
+        "report.html",
+    }
+    assert not any(name.endswith(".partial") for name in files)
+    assert list((finished / "tensorboard").glob("events*"))
+    run = Run.open(finished)
+    assert run.config() == tiny_config()
+    assert [(r["stage"], r["epoch"]) for r in run.records()] == [
+        ("features", 1),
+        ("features", 2),
+        ("crt", 1),
+    ]
+    last, best = (torch.load(path, weights_only=True) for path in (run.last, run.best))
+    whole = {"format", "model", "loss", "optimizer", "scaler", "rng", "epoch", "step", "average"}
+    assert whole <= set(last) and whole <= set(best)
+    assert (last["stage"], last["epoch"], last["step"]) == ("crt", 1, 0)
+
+
+@pytest.mark.skipif(not ops.extension_available(), reason="the C++ extension is not built")
+def test_a_fused_run_follows_the_reference(tmp_path, no_report):
+    for backend, fused in (("reference", False), ("cpp", True)):
+        options = {
+            "fused": fused,
+            "stages": "features",
+            "lr": 1e-3,
+        }  # more, and rounding grows fast
+        described = ltvr.train.train(tiny_config(**options), tmp_path / backend)
+        assert described["backend"] == backend
+    for ours, theirs in zip(
+        records(tmp_path / "cpp"), records(tmp_path / "reference"), strict=True
+    ):
+        assert ours["synthetic_counts"] == theirs["synthetic_counts"]
+        assert ours["real_loss"] == pytest.approx(theirs["real_loss"], rel=1e-3)
+
+
+def test_only_the_classifier_changes_in_crt(finished):
+    first, final = (
+        torch.load(finished / name, weights_only=True)["model"]
+        for name in ("features.pt", "final.pt")
+    )
+    changed = {k for k in final if not torch.equal(final[k], first[k])}
+    statistics = {k for k in final if "running_" in k or "num_batches" in k}  # BatchNorm trains on
+    assert changed - statistics == {"classifier.weight", "classifier.bias"}
+
+
+def test_synthetic_samples_join_at_the_lay_back_epoch(finished):
+    before, after, crt = Run(finished).records()
+    assert before["synthetic_loss"] is None and crt["synthetic_loss"] is None
+    assert after["synthetic_loss"] > 0
+    counts = after["synthetic_counts"]
+    assert sum(counts) >= 6 * 64 and counts[9] > 5 * counts[0]  # gamma 1, for the rare
+
+
+def test_summary_and_report(finished):
+    described = summary(finished)
+    assert described["lr"] == {"features": 0.025, "crt": 0.025}  # 0.2 x 64 / 512
+    for stage in ("features", "crt"):
+        metrics = described["metrics"][stage]
+        assert len(metrics["per_class"]) == 10 and metrics["selected_on"] is None
+        assert np.sum(metrics["confusion"]) == 500
+        assert metrics["all"] == pytest.approx(np.trace(metrics["confusion"]) / 5, rel=1e-5)
+    page = (finished / "report.html").read_text()
+    for heading in ("Training", "Accuracy by class", "Class counts", "Confusion", "Masks"):
+        assert f"<h2>{heading}</h2>" in page
+    assert page.count("data:image/png;base64,") == 5 and "http" not in page
+
+
+# ---- stopping and resuming ----
+
+
+ADD = EpochTotals.add
+"""What every micro-batch ends with."""
+
+
+class Killed(BaseException):
+    """Ends a run on the spot, as SIGKILL would."""
+
+
+def stop_at(step, how, monkeypatch):
+    """Stop the next run at its ``step``-th micro-batch."""
+    done = 0
+
+    def counted(*arguments):
+        nonlocal done
+        done += 1
+        if done == step and how == "kill":
+            raise Killed
+        if done == step:
+            signal.raise_signal(signal.SIGTERM if how == "terminate" else signal.SIGINT)
+        ADD(*arguments)
+
+    monkeypatch.setattr(EpochTotals, "add", counted)
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    monkeypatch.setattr(ltvr.train, "write_report", lambda *_: None)
+
+
+# Six steps an epoch: inside epoch 1, at its end, after its end, inside epoch 2, at the end of
+# the features stage, inside cRT; what is killed goes on from the checkpoint before.
+STOPS = [(3, "interrupt"), (3, "interrupt"), (2, "kill"), (5, "terminate"), (1, "interrupt")]
+STOPS += [(2, "interrupt"), (3, "kill")]
+
+
+def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(
+    finished, tmp_path, monkeypatch, no_report
+):
+    folder = tmp_path / "stopped"
+    for number, (step, how) in enumerate(STOPS):
+        stop_at(step, how, monkeypatch)
+        with pytest.raises((Killed, UserError)) as stopped:
+            ltvr.train.resume(Run.open(folder)) if number else ltvr.train.train(
+                tiny_config(), folder
+            )
+        if how != "kill":
+            assert f"--resume {folder}" in str(stopped.value)
+    monkeypatch.undo()
+    ltvr.train.resume(Run.open(folder))
+    assert summary(folder)["metrics"] == summary(finished)["metrics"]
+    assert records(folder) == records(finished)
+
+
+VARIANTS = {
+    "ema, accumulation, best": {
+        "ema": 0.8,
+        "accumulate": 2,
+        "select": "best",
+        "sampler": "progressive",
+        "features_batchnorm": "real",
+        "crt_batchnorm": "eval",
+        "crt_init": "keep",
+        "channels_last": False,
+        "epochs": 2,
+    },
+    # 8 x 8 images: a CPU emulates these types slowly.
+    "bf16": {
+        "amp": "bf16",
+        "sampler": "square-root",
+        "image_size": 8,
+        "insert_after": "layer2",
+        "fixed_size": True,
+    },
+    "fp16": {"amp": "fp16", "method": "baseline", "image_size": 8},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_resuming_with_every_kind_of_state(changes, tmp_path, monkeypatch, no_report, command):
+    config = tiny_config(**{"epochs": 1, "lay_back_start": 0.0, **changes})
+    ltvr.train.train(config, tmp_path / "whole")
+    folder = tmp_path / "runs" / "stopped"
+    accumulate = config.of(TrainingOptions).accumulate
+    for step in (4 * accumulate - 1, 5 * accumulate):  # after 4 updates, then 9
+        stop_at(step, "interrupt", monkeypatch)
+        with pytest.raises(UserError, match="--resume"):
+            if folder.exists():
+                ltvr.train.resume(Run.open(folder))
+            else:
+                ltvr.train.train(config, folder)
+    monkeypatch.setattr(EpochTotals, "add", ADD)
+    code, out, _ = command(ltvr.train, "--resume", "auto", "--out", tmp_path / "runs")
+    assert code == 0 and f"resuming {folder}" in out
+    assert summary(folder)["metrics"] == summary(tmp_path / "whole")["metrics"]
+    assert records(folder) == records(tmp_path / "whole")
+    assert_evaluate_agrees(folder, command, tmp_path)
+
+
+def test_stages_one_at_a_time_give_both_at_once(finished, tmp_path, command, no_report):
+    save_config(tiny_config(), tmp_path / "tiny.yaml")
+    options = ("--preset", tmp_path / "tiny.yaml", "--out", tmp_path)
+    assert command(ltvr.train, *options, "--name", "first", "--stages", "features")[0] == 0
+    second = (
+        "--out",
+        tmp_path,
+        "--name",
+        "second",
+        "--stages",
+        "crt",
+        "--from",
+        tmp_path / "first",
+    )
+    code, out, _ = command(ltvr.train, *second)
+    assert code == 0 and "cRT" in out
+    assert f"--imbalance 30 left out {1297 - 404}" in out
+    together = summary(finished)["metrics"]
+    assert summary(tmp_path / "first")["metrics"] == {"features": together["features"]}
+    assert summary(tmp_path / "second")["metrics"] == {"crt": together["crt"]}
+
+
+def test_the_features_stage_ends_with_the_statistics_of_real_images(tmp_path, no_report):
+    seen = []
+
+    def keep(_, inputs):
+        seen[:] = reversed(torch.var_mean(inputs[0], (0, 2, 3)))
+
+    for statistics in ("running", "real"):
+        options = {"features_batchnorm": statistics, "augmentation": "none", "lay_back_start": 0.0}
+        config = tiny_config(**options, stages="features")
+        ltvr.train.train(config, tmp_path / statistics)
+        model, *_ = load_trained(tmp_path / statistics)
+        norm = model.embedder.layer4[0].bn1  # the first that saw generated features
+        stored = torch.stack([norm.running_mean, norm.running_var])
+        train = Batches(load_data(config).train, config, torch.device("cpu"))
+        with norm.register_forward_pre_hook(keep), torch.no_grad():
+            model.train()(next(train.evaluate(len(train.split)))[0])
+        close = torch.allclose(stored, torch.stack(seen), rtol=1e-3, atol=1e-5)
+        assert close == (statistics == "real")
+
+
+def test_a_diverged_run_says_to_start_again(tmp_path):
+    with pytest.raises(
+        UserError, match="loss became (nan|inf).*start again with a lower --lr"
+    ) as e:
+        ltvr.train.train(tiny_config(lr=1e9), tmp_path / "diverged")
+    assert "--resume" not in str(e.value)
+
+
+# ---- the commands that read a run ----
+
+
+def assert_evaluate_agrees(folder, command, tmp_path):
+    code, out, err = command(ltvr.evaluate, folder, "--json", tmp_path / "metrics.json")
+    assert code == 0, err
+    got, expected = (
+        json.loads((tmp_path / "metrics.json").read_text()),
+        summary(folder)["metrics"]["crt"],
+    )
+    assert got == {k: expected[k] for k in got} and f"{got['all']:.2f}" in out
+
+
+def test_evaluate_gives_the_summary(finished, tmp_path, command):
+    assert_evaluate_agrees(finished, command, tmp_path)
+    code, out, _ = command(ltvr.evaluate, finished / "features.pt", "--fused")
+    assert code == 0 and f"{summary(finished)['metrics']['features']['all']:.2f}" in out
+    assert command(ltvr.evaluate, finished, "--split", "train")[0] == 0
+
+
+def test_predict_prints_the_names_of_the_likeliest_classes(finished, tmp_path, command):
+    test = load_data(tiny_config()).test
+    paths = [tmp_path / f"{i}.png" for i in range(0, 500, 100)]
+    for i, path in zip(range(0, 500, 100), paths, strict=True):
+        Image.fromarray(test.images[i].permute(1, 2, 0).numpy()).save(path)
+    code, out, err = command(ltvr.predict, finished, *paths, "--top", 2)
+    assert code == 0, err
+    model, config, _, classes, _ = load_trained(finished, "cpu")
+    data = config.of(DataOptions)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (data.mean, data.std))
+    with torch.no_grad():
+        logits = model((test.images[::100].float() / 255 - mean) / std)
+    top = logits.softmax(1).topk(2)
+    for path, line, ks, values in zip(paths, out.splitlines(), *reversed(top), strict=True):
+        expected = [f"{classes[k]} {v:.1%}" for k, v in zip(ks, values.tolist(), strict=True)]
+        assert line == f"{path}: {', '.join(expected)}"
+
+
+def test_report_is_made_again_from_the_files_of_a_run(finished, tmp_path, command):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    before = (copy / "report.html").read_text()
+    (copy / "report.html").unlink()
+    code, out, err = command(ltvr.report, copy)
+    assert code == 0 and str(copy / "report.html") in out, err
+    assert (copy / "report.html").read_text() == before
+    assert command(ltvr.report, copy, "--no-masks")[0] == 0
+    page = (copy / "report.html").read_text()
+    assert "<h2>Masks</h2>" not in page and "the masks are left out" in page
+    (copy / "summary.json").unlink()
+    code, _, err = command(ltvr.report, copy)
+    assert code == 2 and "is not finished" in err
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_export_gives_the_modules_logits(kind, finished, tmp_path, command):
+    path = tmp_path / f"model.{kind}"
+    code, out, err = command(ltvr.export, finished, "--format", kind, "--out", path, "--fused")
+    assert code == 0 and "[B, 3, 16, 16]" in out, err
+    images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    if kind == "onnx":
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        got = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    else:
+        got = torch.export.load(path).module()(images)
+    with torch.no_grad():
+        expected = load_trained(finished, "cpu")[0](images)
+    torch.testing.assert_close(got.detach(), expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,147 @@
+"""Options are declared once, found by file, checked by range, and written whole."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import yaml
+
+from ltvr.config.config import Schema
+from ltvr.config.options import Options, option
+from ltvr.config.slots import Slot
+from ltvr.errors import UserError
+from ltvr.losses import LOSSES
+from ltvr.losses.base import Loss
+from ltvr.losses.focal import FocalOptions
+from ltvr.settings import SCHEMA, load_config, methods, presets, save_config
+from ltvr.stages.features import FeaturesOptions
+
+
+@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("preset", presets())
+def test_any_method_goes_with_any_preset_and_is_written_whole(preset, method, tmp_path):
+    config = load_config(preset, method, {"seed": 5})
+    found = config.flat()
+    assert (found["preset"], found["method"], found["seed"]) == (preset, method, 5)
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(str(tmp_path / "config.yaml")) == config
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    for kind in config.in_use:  # whatever the run depends on is written, default or not
+        assert set(vars(config.of(kind))) <= set(written)
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_a_presets_own_method_is_the_method_by_name(preset):
+    own = load_config(preset)
+    assert load_config(preset, own.flat()["method"]) == own
+
+
+def test_what_is_said_later_counts(tmp_path):
+    (tmp_path / "mine.yaml").write_text("method: focal\nfocal_gamma: 3\nlr: 0.1\n")
+    preset = str(tmp_path / "mine.yaml")
+    assert load_config(preset).of(FocalOptions).focal_gamma == 3  # over the method it names
+    assert load_config(preset, "focal").of(FocalOptions).focal_gamma == 2  # asked for after it
+    config = load_config(preset, "focal", {"focal_gamma": 1.0})
+    assert (config.of(FocalOptions).focal_gamma, config.of(FeaturesOptions).lr) == (1, 0.1)
+    save_config(config, tmp_path / "config.yaml")  # a run's: whole, and no method comes over it
+    assert load_config(str(tmp_path / "config.yaml")) == config
+
+
+def test_only_the_options_of_chosen_components_are_in_use():
+    def used(method):
+        return {kind.__name__ for kind in load_config("digits", method).in_use}
+
+    assert {"AFAOptions", "DecompositionOptions"} <= used("ltvr")
+    assert not {"AFAOptions", "FocalOptions", "MixupOptions"} & used("baseline")
+    assert "FocalOptions" in used("focal") and "MixupOptions" in used("mixup")
+    assert "CosineOptions" in used("cosine")
+    assert load_config("digits", "baseline").architecture().keys() == {
+        "image_size", "backbone", "stem", "decomposition", "classifier"
+    }  # fmt: skip
+
+
+def test_every_option_has_a_range_that_holds_its_default():
+    for kind in SCHEMA.classes:
+        kind()
+    assert len(SCHEMA.options) == len({name.replace("_", "-") for name in SCHEMA.options})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lr": float("nan")}, "lr = nan: expected at least 0, finite"),
+        ({"mean": (0.1, float("inf"), 0.1)}, "mean = inf"),
+        ({"mean": (0.1, 0.1)}, "mean = .* expected three numbers"),
+        ({"mixup_alpha": 0}, "mixup_alpha = 0.0: expected above 0"),
+        ({"ema": 1.0}, "ema = 1.0: expected at least 0, below 1"),
+        ({"stages": ("features", "rest")}, "stages = 'rest': expected one of crt, features"),
+        ({"decomposition": "cbam"}, "decomposition = 'cbam': expected one of afa, none"),
+        ({"gama": 1}, "unknown field 'gama'; did you mean gamma"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(changes, words):
+    with pytest.raises(UserError, match=words):
+        SCHEMA.config(changes)
+
+
+def test_two_options_of_one_name_are_refused():
+    @dataclass(frozen=True)
+    class Other(Options):
+        """Other."""
+
+        focal_gamma: float = option(1.0, "taken")
+
+    with pytest.raises(TypeError, match="'focal_gamma' is declared by .*"):
+        _ = Schema(*SCHEMA.sections, Other).options
+
+
+def test_a_file_is_a_component(tmp_path, monkeypatch):
+    """A loss of one's own is one file in the folder, and every option of it follows."""
+    package = tmp_path / "more_losses"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "hinge.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from ltvr.config.options import Options, option\n"
+        "from ltvr.losses.base import Loss\n"
+        "__all__ = ['Hinge', 'HingeOptions']\n"
+        "@dataclass(frozen=True)\n"
+        "class HingeOptions(Options):\n"
+        "    margin: float = option(1.0, 'of the true class', at_least=0)\n"
+        "class Hinge(Loss):\n"
+        "    options_type = HingeOptions\n"
+    )
+    (package / "nothing.py").write_text("__all__ = []\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    slot = Slot("loss", "more_losses", Loss)
+
+    @dataclass(frozen=True)
+    class Chosen(Options):
+        """Chosen."""
+
+        loss: str = option("hinge", "of every row", slot=slot)
+
+    assert slot.names() == ("hinge", "nothing") and slot.get("hinge").__name__ == "Hinge"
+    with pytest.raises(TypeError, match="expected one Loss in __all__"):
+        slot.get("nothing")
+    with pytest.raises(UserError, match="loss = 'gone': expected one of hinge, nothing"):
+        slot.get("gone")
+    (package / "nothing.py").unlink()
+    schema = Schema(Chosen)
+    assert schema.config({"margin": 2}).of(slot.get("hinge").options_type).margin == 2.0
+    with pytest.raises(UserError, match="margin = -1.0: expected at least 0"):
+        schema.config({"margin": -1})
+
+
+def test_every_component_says_what_it_is():
+    for kind in (LOSSES.get(name) for name in LOSSES.names()):
+        assert kind.__doc__
+
+
+def test_reading_yaml_imports_no_torchvision():
+    code = (
+        "import sys; from ltvr.settings import load_config; load_config('digits'); "
+        "sys.exit('torchvision' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

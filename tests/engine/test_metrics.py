@@ -1,0 +1,51 @@
+"""The metrics against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ltvr.engine.metrics import evaluate, table
+
+
+def measure(predicted, labels, counts, confidence=0.75, **options):
+    """Metrics of a model that predicts ``predicted``, each with probability ``confidence``."""
+    logits = torch.full((len(labels), len(counts)), math.log((1 - confidence) / (len(counts) - 1)))
+    logits[range(len(labels)), predicted] = math.log(confidence)
+    batches = [  # the model is the identity on two batches of logits
+        (logits[:3], torch.tensor(labels[:3])),
+        (logits[3:], torch.tensor(labels[3:])),
+    ]
+    return evaluate(torch.nn.Identity(), batches, np.asarray(counts), **options)
+
+
+def test_by_hand():
+    # Classes 0 and 1 are many-shot, 2 medium, 3 few; class 3 is found once in two.
+    labels = [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    predicted = [0, 0, 0, 1, 1, 1, 2, 2, 3, 0]
+    got = measure(predicted, labels, [500, 101, 100, 19], confusion=True)
+    assert got["all"] == pytest.approx(80)
+    assert got["per_class"] == pytest.approx([75, 100, 100, 50])
+    assert got["many"] == pytest.approx(87.5)
+    assert got["medium"] == pytest.approx(100) and got["few"] == pytest.approx(50)
+    assert got["worst_class"] == pytest.approx(50)
+    f1 = [6 / 8, 4 / 5, 1.0, 2 / 3]  # 2 TP / (2 TP + FP + FN)
+    assert got["macro_f1"] == pytest.approx(100 * sum(f1) / 4, rel=1e-5)
+    assert got["calibration_error"] == pytest.approx(5, rel=1e-4)  # 75 % sure, 80 % right
+    assert got["confusion"] == [[3, 1, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [1, 0, 0, 1]]
+    assert "confusion" not in measure(predicted, labels, [500, 101, 100, 19])
+
+
+def test_calibration_error_is_confidence_apart_from_accuracy():
+    got = measure([0, 0, 1, 1], [0, 1, 1, 0], [200, 10], confidence=0.9)
+    assert got["calibration_error"] == pytest.approx(100 * (0.9 - 0.5), rel=1e-4)
+
+
+def test_nothing_to_measure_is_not_zero():
+    got = measure([0, 0, 1, 1], [0, 0, 1, 1], [300, 50, 60])
+    assert got["few"] is None and got["per_class"][2] is None  # no few-shot class, no class-2 test
+    assert got["medium"] == got["worst_class"] == 100
+    heading, row = table({"here": got}).splitlines()
+    columns = dict(zip(heading.split()[2:], row.split()[1:], strict=True))
+    assert columns["Few"] == "n/a" and columns["Medium"] == columns["All"] == "100.00"

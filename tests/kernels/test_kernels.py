@@ -1,0 +1,161 @@
+"""The Triton kernels: operators against their equations in float64, and the compiler's report."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ltvr import plan_synthesis
+from ltvr.afa import reference
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+NATIVE = torch.cuda.is_available() and not INTERPRETED
+DEVICE = "cuda" if NATIVE else "cpu"
+DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if NATIVE else [])]
+
+runs = pytest.mark.skipif(
+    not (INTERPRETED or NATIVE), reason="Triton on a CPU needs TRITON_INTERPRET=1"
+)
+
+
+@pytest.fixture
+def kernels():
+    return pytest.importorskip("ltvr.kernels")
+
+
+@pytest.fixture(autouse=True)
+def nan_in_uninitialised_memory():
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+def randn(*shape, dtype, seed):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=g, dtype=torch.float64).to(DEVICE, dtype)
+
+
+def close(got, expected, dtype):
+    """Relative RMS within a few roundings of the dtype."""
+    assert got.isfinite().all()
+    error = (got.double() - expected).pow(2).mean().sqrt()
+    limit = 2 * torch.finfo(dtype).eps + 1e-6
+    assert error <= limit * expected.pow(2).mean().sqrt() + 1e-12
+
+
+@runs
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shared", [True, False], ids=["keys are values", "own values"])
+@pytest.mark.parametrize("shape", [(1, 6, 8), (2, 20, 4), (1, 33, 49), (1, 17, 196), (1, 3, 300)])
+def test_channel_attention(kernels, shape, shared, dtype):
+    q, k, v, d_out = (randn(*shape, dtype=dtype, seed=seed) for seed in range(4))
+    q /= shape[2] ** 0.5
+    leaves = [t.double().requires_grad_() for t in ((q, k) if shared else (q, k, v))]
+    wide = leaves[1] if shared else leaves[2]
+    scores = leaves[0] @ leaves[1].mT
+    expected = torch.softmax(scores, 2) @ wide
+    gradients = torch.autograd.grad(expected, leaves, d_out.double(), retain_graph=True)
+
+    values = None if shared else v
+    out, lse = kernels.channel_attention(q, k, values)
+    close(out, expected, dtype)
+    close(lse, torch.logsumexp(scores, 2), torch.float32)
+    found = kernels.channel_attention_backward(d_out, q, k, values, out, lse)
+    assert found[2].numel() == (0 if shared else k.numel())
+    for got, exact in zip(found, gradients, strict=False):
+        close(got, exact, dtype)
+    again = kernels.channel_attention_backward(d_out, q, k, values, out, lse)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@runs
+def test_scores_far_below_zero_do_not_overflow(kernels):
+    q = torch.full((1, 17, 4), 30.0, device=DEVICE)
+    out, lse = kernels.channel_attention(q, -q, None)
+    found = kernels.channel_attention_backward(torch.ones_like(q), q, -q, None, out, lse)
+    assert all(t.isfinite().all() for t in (out, lse, *found))
+
+
+@runs
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("mask_axis", ["spatial", "channel"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"addition": False}, {"residual": False}, {"gamma": 0.0}],
+    ids=["full", "without addition", "X_class alone", "no generation"],
+)
+@pytest.mark.parametrize("shape", [(1, 6, 8), (3, 17, 49)])
+def test_split_and_generate(kernels, shape, options, mask_axis, dtype):
+    x, x_att, v = (randn(*shape, dtype=dtype, seed=seed) for seed in range(3))
+    s = randn(*shape[:2], dtype=torch.float32, seed=3).sigmoid()
+    residual, addition = options.get("residual", True), options.get("addition", True)
+    plan = plan_synthesis(
+        torch.arange(shape[0]) % 3, gamma=options.get("gamma", 1.5), seed=0, step=0
+    ).to(DEVICE)
+    leaves = [t.double().requires_grad_() for t in (x_att, s, v)]
+    expected = reference.split_and_generate(
+        x.double() if residual else None,
+        leaves[0],
+        leaves[1].unsqueeze(2),
+        leaves[2],
+        plan.class_index,
+        plan.variation_index,
+        mask_axis=mask_axis,
+        mask_gain=2.5,
+        attention_addition=addition,
+    )
+    d_out = randn(*expected.shape, dtype=dtype, seed=4)
+    gradients = (torch.zeros_like(t) for t in leaves)
+    if expected.requires_grad:
+        gradients = torch.autograd.grad(expected, leaves, d_out.double(), materialize_grads=True)
+
+    options = (mask_axis == "spatial", 2.5, addition)
+    got = kernels.split_and_generate(
+        x if residual else None, x_att, s, v, plan.class_index, plan.variation_index, *options
+    )
+    close(got, expected, dtype)
+    inverse = plan[3:]
+    found = kernels.split_and_generate_backward(d_out, x_att, s, v, *inverse, *options)
+    for t, exact in zip(found, gradients, strict=True):
+        close(t, exact, dtype)
+
+
+def bench(script, *options):
+    """Run a script of bench/ in a process without the interpreter."""
+    path = Path(__file__).parents[2] / "bench" / script
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, path, *options], check=True, env=environment)
+
+
+@pytest.fixture(scope="module", params=["bf16", "fp32"])
+def steps(request, tmp_path_factory):
+    """bench/kernel_report.py by map; in float32 one map and architecture, to take seconds."""
+    pytest.importorskip("triton")
+    path = tmp_path_factory.mktemp("report") / "report.json"
+    some = ("--map", "2x2", "8x8", "14x14")
+    if request.param == "fp32":
+        some = ("--map", "8x8", "--arch", "100")
+    bench("kernel_report.py", "--dtype", request.param, *some, "--json", path)
+    return {step["map"]: step for step in json.loads(path.read_text())["steps"]}
+
+
+def test_every_launch_of_a_step_fits_its_architectures(steps):
+    for step in steps.values():
+        half = step["setting"]["dtype"] == "bf16"
+        kernels = [(x["kernel"], x["arch"]) for x in step["launches"]]
+        assert len(set(kernels)) == len(kernels) == 5 * (3 if half else 1)
+        for launch in step["launches"]:
+            assert launch["spilled"] == 0, launch
+            assert launch["shared"] <= launch["shared_limit"], launch
+            # Products as exact as float32 are not for the matrix unit.
+            assert launch["matrix"] > 0 or not (launch["dot"] and half), launch
+
+
+@pytest.mark.parametrize("steps", ["bf16"], indirect=True)
+def test_bytes_are_a_tenth_of_eager(steps):
+    assert steps["8x8"]["ratio"] <= 0.1

@@ -1,0 +1,52 @@
+"""The order of the samplers: reproducible, and with the frequencies that each one promises."""
+
+import numpy as np
+
+from ltvr.config.options import NoOptions
+from ltvr.samplers import SAMPLERS
+
+LABELS = np.repeat([0, 1, 2, 4], [600, 300, 90, 3])
+
+
+def order(sampler, epoch=0, seed=0, epochs=10):
+    return SAMPLERS.get(sampler)(NoOptions()).epoch(LABELS, seed=seed, epoch=epoch, epochs=epochs)
+
+
+def test_every_order_is_a_pure_function_of_seed_and_epoch():
+    for sampler in SAMPLERS.names():
+        first = order(sampler, 1)
+        assert len(first) == len(LABELS)
+        assert (first == order(sampler, 1)).all()
+        assert (first != order(sampler, 2)).any() and (first != order(sampler, 1, seed=1)).any()
+    assert sorted(order("instance")) == list(range(len(LABELS)))
+
+
+def test_class_aware_takes_four_in_a_row_from_cycles_of_shuffled_classes():
+    drawn = order("class-aware")
+    visits = drawn[: len(drawn) // 4 * 4].reshape(-1, 4)
+    visited = LABELS[visits[:, 0]]
+    assert (LABELS[visits] == visited[:, None]).all()
+    cycles = visited[: len(visited) // 4 * 4].reshape(-1, 4)
+    assert (np.sort(cycles, 1) == [0, 1, 2, 4]).all()
+    assert len(np.unique(cycles, axis=0)) > 10  # each cycle is shuffled anew
+    head = drawn[LABELS[drawn] == 0]
+    assert len(set(head)) == len(head) < 600  # no image twice before all were seen
+    tail = drawn[LABELS[drawn] == 4]
+    assert {tuple(sorted(lap)) for lap in tail[: len(tail) // 3 * 3].reshape(-1, 3)} == {
+        (990, 991, 992)
+    }
+
+
+def frequencies(sampler, epoch):
+    drawn = np.concatenate([order(sampler, epoch, seed) for seed in range(100)])
+    assert len(np.unique(drawn)) == len(LABELS)
+    return np.bincount(LABELS[drawn], minlength=5) / len(drawn)
+
+
+def test_square_root_and_progressive_frequencies():
+    n = np.array([600, 300, 90, 0, 3])
+    root = np.sqrt(n) / np.sqrt(n).sum()
+    np.testing.assert_allclose(frequencies("square-root", 3), root, atol=0.006)
+    np.testing.assert_allclose(frequencies("progressive", 0), n / n.sum(), atol=0.006)
+    later = 0.3 * n / n.sum() + 0.7 * (n > 0) / 4
+    np.testing.assert_allclose(frequencies("progressive", 7), later, atol=0.006)
