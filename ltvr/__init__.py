@@ -1,7 +1,7 @@
 """Attentive feature augmentation for long-tailed visual recognition."""
 
-from ltvr.afa.module import AFA
 from ltvr.afa.planning import SynthesisPlan, plan_synthesis
+from ltvr.decompositions.afa import AFA
 from ltvr.networks.network import LTVR
 
 __version__ = "0.2.0"

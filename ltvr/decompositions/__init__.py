@@ -1,6 +1,6 @@
 """Decompositions of features into class- and variation-related parts; ``base.py`` is the interface.
 
-AFA's own is in ``ltvr/afa/``; others take its place here (the paper's Table V), one file each.
+``afa.py`` is the paper's, over the equations of ``ltvr/afa/``; others take its place (Table V).
 """
 
 from ltvr.config.slots import Slot

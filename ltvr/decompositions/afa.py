@@ -1,5 +1,213 @@
-"""AFA's own decomposition; its equations and their fast versions are in ``ltvr/afa/``."""
+"""The Attentive Feature Augmentation module (Algorithm 1)."""
 
-from ltvr.afa.module import AFA
+from __future__ import annotations
 
-__all__ = ["AFA"]
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ltvr.afa import functional, reference
+from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.reference import MaskAxis, Projection
+from ltvr.config.options import Options, option
+from ltvr.decompositions.base import Decomposition
+from ltvr.errors import UserError
+
+__all__ = ["AFA", "AFAOptions"]
+
+
+@dataclass(frozen=True)
+class AFAOptions(Options):
+    """AFA.
+
+    None of them depends on the size of the features, so that a method is the same on any network.
+    """
+
+    projection: Projection = option(
+        "linear", "of Q, K, V: over positions, or over channels", architecture=True
+    )
+    mask_axis: MaskAxis = option("spatial", "axis of the mask's softmax (eq. 3)", architecture=True)
+    mask_mean: float | None = option(
+        None,
+        "mean of the mask, whatever the axis is long; none: eq. 3 to the letter, which is 1 / N",
+        above=0,
+        architecture=True,
+    )
+    initialisation: Literal["identity", "uniform"] = option(
+        "identity", "of W_Q, W_K, W_V: features start in the space of X, or as a linear layer"
+    )
+    value_scale: float = option(
+        1.0, "factor on W_V at the start; 1 / (1 - mask_mean) starts real and generated rows alike"
+    )
+    attention_scale: float = option(
+        1.0, "factor on W_Q and W_K at the start; near 0 all channels attend to all alike"
+    )
+    reduction: int = option(
+        16, "r of the squeeze-and-excitation bottleneck", at_least=1, architecture=True
+    )
+
+
+class AFA(Decomposition):
+    """Attentive feature augmentation between two stages of a residual backbone.
+
+    Args:
+        channels: D of the feature map.
+        spatial: (H, W) of the feature map, which the linear projections are bound to.
+        attention_addition: add X_class to the features (eq. 6); False is Table VII.
+        backend: of ``ltvr.afa.functional``.
+        **options: the fields of ``AFAOptions``.
+
+    Raises:
+        ValueError: an argument out of its range, by name.
+    """
+
+    options_type = AFAOptions
+
+    def __init__(
+        self,
+        channels: int,
+        spatial: tuple[int, int],
+        *,
+        attention_addition: bool = True,
+        backend: str = "auto",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.options = AFAOptions(**options)
+        if backend not in get_args(functional.Backend):
+            known = ", ".join(get_args(functional.Backend))
+            raise UserError(f"backend = {backend!r}: expected one of {known}")
+        reduction = self.options.reduction
+        if reduction > channels:
+            raise UserError(f"reduction = {reduction}: expected 1 to channels = {channels}")
+        self.channels = channels
+        self.spatial = (int(spatial[0]), int(spatial[1]))
+        self.attention_addition = attention_addition
+        self.backend = backend
+        linear = self.options.projection == "linear"
+        width = self.spatial[0] * self.spatial[1] if linear else channels
+        self.w_q = nn.Parameter(torch.empty(width, width))
+        self.w_k = nn.Parameter(torch.empty(width, width))
+        self.w_v = nn.Parameter(torch.empty(width, width))
+        self.w_1 = nn.Parameter(torch.empty(channels // reduction, channels))
+        self.w_2 = nn.Parameter(torch.empty(channels, channels // reduction))
+        self.reset_parameters()
+
+    @classmethod
+    def build(
+        cls,
+        options: Options,
+        channels: int,
+        spatial: tuple[int, int],
+        attention_addition: bool,
+        backend: str,
+    ) -> AFA:
+        """Make AFA of a configuration; see ``Decomposition.build``."""
+        return cls(
+            channels,
+            spatial,
+            attention_addition=attention_addition,
+            backend=backend,
+            **vars(options),
+        )
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew: projections as ``initialisation``, SE as a linear layer."""
+        for w in (self.w_q, self.w_k, self.w_v):
+            if self.options.initialisation == "identity":
+                nn.init.eye_(w)
+            else:
+                nn.init.uniform_(w, -(w.shape[0] ** -0.5), w.shape[0] ** -0.5)
+        with torch.no_grad():
+            self.w_v.mul_(self.options.value_scale)
+            self.w_q.mul_(self.options.attention_scale)
+            self.w_k.mul_(self.options.attention_scale)
+        for w in (self.w_1, self.w_2):
+            nn.init.uniform_(w, -(w.shape[1] ** -0.5), w.shape[1] ** -0.5)
+
+    def extra_repr(self) -> str:
+        """Show the settings in ``print(module)``."""
+        height, width = self.spatial
+        shown = ", ".join(f"{name}={value}" for name, value in vars(self.options).items())
+        return (
+            f"{self.channels}, {height}x{width}, {shown}, "
+            f"attention_addition={self.attention_addition}"
+        )
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return self.w_q, self.w_k, self.w_v, self.w_1, self.w_2
+
+    def _equations(self, x: Tensor) -> dict[str, Any]:
+        """The options of the equations for features of the shape of ``x``."""
+        mean, axis = self.options.mask_mean, self.options.mask_axis
+        along = x.shape[2] * x.shape[3] if axis == "spatial" else self.channels
+        return {
+            "mask_axis": axis,
+            "mask_gain": 1.0 if mean is None else mean * along,
+            "projection": self.options.projection,
+        }
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(
+                f"features of shape {list(x.shape)}: expected [B, {self.channels}, H, W]; "
+                "build AFA for the stage it is inserted after"
+            )
+        if self.options.projection == "linear" and tuple(x.shape[2:]) != self.spatial:
+            height, width = self.spatial
+            raise ValueError(
+                f"features of {x.shape[2]}x{x.shape[3]} positions: this AFA was built for "
+                f"{height}x{width}; resize the images to the resolution it was built for, or "
+                "build it for this one (projection='conv1x1' takes any)"
+            )
+
+    def decompose(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """X_class = M V and X_var = V - X_class (eq. 4 and 5), [B, D, H, W] each.
+
+        Raises:
+            ValueError: x of another number of channels or another resolution.
+        """
+        self._check(x)
+        _, class_related, variation_related = functional.decompose(
+            x, *self._weights(), backend=self.backend, **self._equations(x)
+        )
+        return class_related, variation_related
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enhanced features X + X_class (eq. 6), [B, D, H, W] -> [B, D, H, W].
+
+        Raises:
+            ValueError: x of another number of channels or another resolution.
+        """
+        self._check(x)
+        if not self.attention_addition:
+            return x
+        return functional.enhance(x, *self._weights(), backend=self.backend, **self._equations(x))
+
+    def mask(self, x: Tensor) -> Tensor:
+        """The decomposition mask M (eq. 3) [B, D, H, W], to look at."""
+        self._check(x)
+        return reference.decomposition_mask(x, *self._weights(), **self._equations(x))
+
+    def generate(self, x: Tensor, plan: SynthesisPlan) -> Tensor:
+        """Real and generated rows in one pass (eq. 1-6 and 11); see ``Decomposition.generate``.
+
+        Raises:
+            ValueError: features, or a plan of another batch, that do not fit, by name.
+        """
+        self._check(x)
+        if plan.class_offsets.shape[0] != x.shape[0] + 1:
+            raise ValueError(
+                f"{x.shape[0]} features and a plan for {plan.class_offsets.shape[0] - 1}: "
+                "expected the same number; plan this batch"
+            )
+        return functional.augment(
+            x,
+            *self._weights(),
+            plan,
+            attention_addition=self.attention_addition,
+            backend=self.backend,
+            **self._equations(x),
+        )

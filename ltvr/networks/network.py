@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ltvr.afa.module import AFA
 from ltvr.afa.planning import SynthesisPlan
 from ltvr.classifiers.base import Classifier
 from ltvr.classifiers.linear import Linear
 from ltvr.config.options import NoOptions
+from ltvr.decompositions.afa import AFA
 from ltvr.decompositions.base import Decomposition
 from ltvr.losses.base import Outputs
 from ltvr.networks.cut import cut_backbone, feature_shape

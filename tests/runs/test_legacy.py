@@ -10,7 +10,7 @@ from conftest import tiny_config
 
 import ltvr.evaluate
 import ltvr.train
-from ltvr.afa.module import AFAOptions
+from ltvr.decompositions.afa import AFAOptions
 from ltvr.decompositions.options import DecompositionOptions
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
