@@ -1,9 +1,11 @@
 # make train: set up, then train on the embedded digits.   make test: set up, then the tests.
+# make lint, make docs, make bench: what they say; each sets up first, too.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+CXX_FILES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: train test lint bench clean
+.PHONY: train test lint docs bench clean
 train: $(READY)
 	$(BIN)/python -m ltvr.train --preset digits
 
@@ -13,7 +15,12 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python docs/draw_method.py --check
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
 
 bench: $(READY)
 	$(BIN)/python bench/plan_synthesis.py
@@ -21,11 +28,11 @@ bench: $(READY)
 	$(BIN)/python bench/afa_throughput.py --train-step --dtype fp32
 
 # torch first: the extension is compiled against the torch that will load it.
-$(READY): setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
+$(READY): setup.py pyproject.toml $(CXX_FILES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q "torch==2.14.1" "torchvision==0.29.1" "setuptools>=77" ninja
 	$(BIN)/pip install -q --no-build-isolation -e ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info ltvr/_C*.so
+	rm -rf .venv build docs/_build *.egg-info ltvr/_C*.so

@@ -30,7 +30,7 @@ part() {
 part build 200 "$python" -m pip install -q --no-deps --no-build-isolation -e .
 # Without conftest.py, which needs what only the trainer does; the compile report needs no GPU.
 part tests 130 "$python" -m pytest -q --noconftest -p no:cacheprovider \
-  tests/test_fused.py tests/test_kernels.py -k "not architectures and not tenth_of_eager"
+  tests/afa/test_fused.py tests/kernels/test_kernels.py -k "not architectures and not tenth_of_eager"
 part afa_throughput 120 "$python" bench/afa_throughput.py --work augment --rounds 20 \
   --out "$out" --json "$out/afa_throughput.json"
 part train_step 60 "$python" bench/afa_throughput.py --train-step --dtype bf16 --rounds 20 \

@@ -214,4 +214,4 @@ def afa_bytes(case: Case, setting: Setting, backend: str) -> int:
             with setting.autocast():
                 features = afa.generate(x, type(plan)(*fake))
             features.backward(torch.empty_like(features))
-    return counted.total + sum(launch.bytes for launch in launches)
+    return int(counted.total) + sum(launch.bytes for launch in launches)

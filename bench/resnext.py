@@ -1,6 +1,6 @@
 """ResNeXt-50 32x4d, so that a step can be timed where torchvision is not installed.
 
-``tests/test_model.py`` holds it to torchvision's, weight by weight.
+``tests/networks/test_network.py`` holds it to torchvision's, weight by weight.
 """
 
 from __future__ import annotations

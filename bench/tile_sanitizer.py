@@ -64,11 +64,11 @@ class Sanitizer(SymbolicSanitizer):
         self.launches += 1
 
     def pre_run_callback(self, fn: Any) -> bool:
-        return SymbolicClient.pre_run_callback(self, fn)
+        return bool(SymbolicClient.pre_run_callback(self, fn))
 
     def post_run_callback(self, fn: Any) -> bool:
         self.need_full_grid = True
-        return super().post_run_callback(fn)
+        return bool(super().post_run_callback(fn))
 
     def _op_program_id_overrider(self, axis: int) -> SymbolicExpr:
         return SymbolicExpr.create("const", self.grid_idx[axis], INT32)

@@ -255,5 +255,5 @@ TORCH_LIBRARY_IMPL(ltvr, CPU, m) {
   m.impl("plan_synthesis", &ltvr::plan_synthesis);
 }
 
-// Where the library does not load, ltvr/afa/ops.py reads this string from its bytes, for the message.
+// Where the library does not load, ltvr/afa/ops.py reads this string from its bytes.
 extern "C" const char ltvr_built_for_torch[] = "ltvr built for torch " TORCH_VERSION;

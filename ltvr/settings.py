@@ -134,10 +134,20 @@ def save_config(config: Config, path: Path) -> None:
             for name, value in vars(config.of(kind)).items()
         }
         if kind in config.in_use:
-            used.append(f"# {title(kind)}\n{yaml.safe_dump(values, sort_keys=False)}")
+            used.append(f"# {title(kind)}\n{_yaml(values)}")
         else:
             defaults = {o.name: o.default for o in options_of(kind)}
             others |= {k: v for k, v in values.items() if v != defaults[k]}
     if others:
-        used.append(f"# Not in use in this run\n{yaml.safe_dump(others, sort_keys=False)}")
+        used.append(f"# Not in use in this run\n{_yaml(others)}")
     path.write_text("\n".join(used))
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    """Lines of ``option: value``, a list on one line."""
+    return "".join(
+        f"{name}: {yaml.safe_dump(value, default_flow_style=True)}"
+        if isinstance(value, list)
+        else yaml.safe_dump({name: value})
+        for name, value in values.items()
+    )

@@ -78,7 +78,7 @@ class _Augment(Function):
         out, lse = operators.channel_attention(q, k, v)
         x_att = _product(out, w_v) if v is None else out
         s, hidden, z = _squeeze_excite(x_att, w_1, w_2)
-        features = operators.split_and_generate(
+        features: Tensor = operators.split_and_generate(
             x if options.residual else None,
             x_att,
             s,
@@ -234,7 +234,7 @@ def _run(
         addition=addition,
     )
     with torch.autocast(x.device.type, enabled=False):
-        flat = _Augment.apply(x.flatten(2).contiguous(), *weights, *index, options)
+        flat: Tensor = _Augment.apply(x.flatten(2).contiguous(), *weights, *index, options)
     return flat.view(-1, *x.shape[1:])
 
 

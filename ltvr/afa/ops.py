@@ -193,7 +193,10 @@ def plan_synthesis(
     labels: Tensor, gamma: float, alpha: float, seed: int, step: int
 ) -> tuple[Tensor, ...]:
     """Call the operator; ``ltvr.afa.planning.plan_synthesis`` is the documented entry."""
-    return torch.ops.ltvr.plan_synthesis.default(labels, gamma, alpha, seed, step)
+    plan: tuple[Tensor, ...] = torch.ops.ltvr.plan_synthesis.default(
+        labels, gamma, alpha, seed, step
+    )
+    return plan
 
 
 # ---- channel_attention -------------------------------------------------------------------------

@@ -219,7 +219,8 @@ def _index_below(bits: UInt64Array, n: Int64Array) -> Int64Array:
     half = np.uint64(32)
     high, low = bits >> half, bits & np.uint64(0xFFFFFFFF)
     below = n.astype(np.uint64)
-    return ((high * below + ((low * below) >> half)) >> half).astype(np.int64)
+    index: Int64Array = ((high * below + ((low * below) >> half)) >> half).astype(np.int64)
+    return index
 
 
 def _invert(index: Int64Array, batch: int) -> tuple[Int64Array, Int64Array]:

@@ -32,4 +32,5 @@ class SmallResNeXt(Family):
             expansion: int = 1
 
         block = SlimBottleneck if name.endswith("_slim") else Bottleneck
-        return ResNet(block, [1, 1, 1, 1], groups=8, width_per_group=4)
+        backbone: nn.Module = ResNet(block, [1, 1, 1, 1], groups=8, width_per_group=4)
+        return backbone

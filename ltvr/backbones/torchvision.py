@@ -24,4 +24,6 @@ class Torchvision(Family):
         """Build a model of torchvision."""
         import torchvision
 
-        return torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
+        weights = "DEFAULT" if pretrained else None
+        backbone: nn.Module = torchvision.models.get_model(name, weights=weights)
+        return backbone

@@ -22,10 +22,10 @@ class CosineOptions(Options):
 
 
 class Cosine(Classifier):
-    """z_c = tau <x, w_c> / (|x| |w_c|): the length of a class's weights decides nothing.
+    """``z_c = tau <x, w_c> / (|x| |w_c|)``: the length of a class's weights decides nothing.
 
     Tang et al., Long-Tailed Classification by Keeping the Good and Removing the Bad Momentum Causal
-    Effect, NeurIPS 2020, eq. 10 with one head and N = |x| |w|: tau = 16, weights drawn from
+    Effect, NeurIPS 2020, eq. 10 with one head and ``N = |x| |w|``: tau = 16, weights drawn from
     U(-1/sqrt(E), 1/sqrt(E)), no bias.
     """
 

@@ -71,7 +71,8 @@ class Slot(Generic[T]):
     def build(self, config: Any, name: str, *arguments: Any) -> T:
         """Make the component called ``name`` of its options in ``config`` and the arguments."""
         kind: Any = self.get(name)
-        return kind(config.of(kind.options_type), *arguments)
+        component: T = kind(config.of(kind.options_type), *arguments)
+        return component
 
     def _exported(self, module: ModuleType) -> Iterator[type[T]]:
         for name in module.__all__:

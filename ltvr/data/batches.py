@@ -166,7 +166,8 @@ class _Files(Dataset[Tensor]):
         with torch.random.fork_rng(devices=[]):
             if seed >= 0:
                 torch.manual_seed(seed)
-            return self.transform(image)
+            transformed: Tensor = self.transform(image)
+            return transformed
 
     def __getitems__(self, indices: list[tuple[int, int]]) -> list[Tensor | str]:
         try:

@@ -117,7 +117,8 @@ def read_image(path: Path) -> Image.Image:
         with Image.open(path) as image:
             if image.mode in _DEEP:  # Pillow would clip what is above 255
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-            return image.convert("RGB")
+            converted: Image.Image = image.convert("RGB")
+            return converted
     except FileNotFoundError:
         raise UserError(f"image {path} is missing; restore it") from None
     except Exception as error:  # Pillow's decoders raise many types

@@ -38,7 +38,7 @@ class Decomposition(Component, nn.Module):
         attention_addition: bool,
         backend: str,
     ) -> Self:
-        """Make the decomposition of features [B, channels, *spatial].
+        """Make the decomposition of features ``[B, channels, *spatial]``.
 
         Args:
             options: of the class's own ``options_type``.
@@ -75,7 +75,7 @@ class Decomposition(Component, nn.Module):
         return torch.cat([real, generated])
 
     def mask(self, x: Tensor) -> Tensor:
-        """What it takes for class-related, to look at: [B, D, H, W], by default |X_class|."""
+        """What it takes for class-related, to look at: [B, D, H, W], by default ``|X_class|``."""
         return self.decompose(x)[0].abs()
 
     def augment(

@@ -31,7 +31,7 @@ class StageState:
         step: network and loss.
         stage: says what the optimizer updates.
         clock: at the start of the stage.
-        classes: C.
+        classes: C, the number of classes.
     """
 
     def __init__(

@@ -72,7 +72,8 @@ class Network(nn.Module):
                 f"{self.image_size}x{self.image_size}; resize them, or build it with "
                 f"image_size={images.shape[2]}"
             )
-        return self.extractor(images)
+        features: Tensor = self.extractor(images)
+        return features
 
     def outputs(self, images: Tensor, plan: SynthesisPlan | None = None) -> Outputs:
         """Logits and embeddings of the real rows, and of those that ``plan`` generates.
@@ -137,7 +138,7 @@ class LTVR(Network):
     Args:
         backbone: a torchvision or timm ResNet/ResNeXt (``ltvr.backbones.build_backbone``); its own
             classifier is dropped.
-        num_classes: C.
+        num_classes: C, the number of classes.
         insert_after: the stage AFA follows, ``layer3`` in the paper; None for no AFA: the plain
             backbone, the paper's baseline.
         image_size: side of the square images, in pixels.

@@ -131,7 +131,8 @@ class Run:
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest of the run's data."""
-        return json.loads((self.folder / "manifest.json").read_text())
+        manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
+        return manifest
 
     def check_manifest(self, manifest: dict[str, Any]) -> None:
         """Refuse to go on with other data than the run began with.

@@ -70,4 +70,5 @@ def draw_classes(
     """As many samples as there are, with replacement: a class by ``p``, then one of its samples."""
     drawn = random.choice(len(by_class.counts), size=len(by_class.samples), p=p)
     within = (random.random(len(drawn)) * by_class.counts[drawn]).astype(np.int64)
-    return by_class.samples[by_class.starts[drawn] + within]
+    indices: Int64Array = by_class.samples[by_class.starts[drawn] + within]
+    return indices

@@ -71,7 +71,7 @@ def lay_back_loss(values: Tensor, weights: Tensor, real: int, weight: float) -> 
 
     Args:
         values, weights: [B+G] each, the real rows first.
-        real: B.
+        real: B, the number of real rows.
         weight: lambda.
     """
     original = weighted_mean(values[:real], weights[:real])
