@@ -16,7 +16,7 @@ from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
 from ltvr.device import choose_device
 from ltvr.engine.metrics import table
-from ltvr.engine.trainer import Trainer, stages_of
+from ltvr.engine.trainer import Trainer
 from ltvr.errors import Diverged, UserError
 from ltvr.networks.build import choose_backend
 from ltvr.networks.options import NetworkOptions
@@ -25,6 +25,7 @@ from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.settings import SCHEMA, load_config, method_values, methods, presets
+from ltvr.stages.build import stages_of
 
 __all__ = ["main", "resume", "train"]
 

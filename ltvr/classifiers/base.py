@@ -26,7 +26,7 @@ class Classifier(Component, nn.Module):
         return list(self.parameters())
 
     def begin_epoch(self, clock: Clock) -> None:
-        """Take note of a new epoch, for a classifier that changes in training."""
+        """Take note of the epoch, as ``ltvr.losses.base.Loss.begin_epoch``."""
 
     def observe(self, embeddings: Tensor) -> None:
         """See the embeddings of a micro-batch [R, E], detached, after its forward pass.

@@ -39,11 +39,15 @@ class StageState:
     ) -> None:
         options = config.of(TrainingOptions)
         self.step, self.clock, self.classes = step, clock, classes
-        parameters = stage.parameters(step.network, step.loss)
-        self.device = parameters[0].device
-        self.optimizer = torch.optim.SGD(
-            parameters, lr=stage.lr, momentum=options.momentum, weight_decay=options.weight_decay
-        )
+        self.device = next(step.network.parameters()).device
+        self.optimizer: torch.optim.SGD | None = None  # a stage without epochs may train nothing
+        if parameters := stage.parameters(step.network, step.loss):
+            self.optimizer = torch.optim.SGD(
+                parameters,
+                lr=stage.lr,
+                momentum=options.momentum,
+                weight_decay=options.weight_decay,
+            )
         fp16 = config.of(RunOptions).amp == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.average: AveragedModel | None = None
@@ -61,6 +65,7 @@ class StageState:
 
     def update(self, lr: float) -> None:
         """Take a step of the optimizer at learning rate ``lr``, and clear the gradients."""
+        assert self.optimizer is not None, "a stage that has epochs trains something"
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimizer)
@@ -80,7 +85,7 @@ class StageState:
         return {
             "model": self.step.network.state_dict(),
             "loss": self.step.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict() if self.optimizer is not None else None,
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "stage": self.clock.stage,
@@ -100,7 +105,8 @@ class StageState:
         """
         load_weights(self.step.network, state["model"], source)
         load_weights(self.step.loss, state["loss"], source)
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -17,6 +17,7 @@ from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights
 from ltvr.runs.folder import Run
+from ltvr.stages.build import prepare_through, stages_of
 
 __all__ = ["Trained", "load_trained", "trained_parser"]
 
@@ -69,6 +70,9 @@ def load_trained(path: Path, device: str = "auto", fused: bool | None = None) ->
     network = build_network(
         config.replaced(pretrained=False), len(classes), choose_backend(config, place)
     )
-    load_weights(network, load_checkpoint(weights)["model"], weights)
+    state = load_checkpoint(weights)
+    with torch.random.fork_rng(devices=[]):
+        prepare_through(network, stages_of(config), state["stage"], config.of(RunOptions).seed)
+    load_weights(network, state["model"], weights)
     network.to(place).to(memory_format=memory_format(config.of(RunOptions).channels_last))
     return Trained(network.eval(), config, run, classes, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,19 +34,14 @@ from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.runs.folder import Run
-from ltvr.stages import STAGES
 from ltvr.stages.base import Stage
+from ltvr.stages.build import prepare_through, stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["Trainer", "stages_of"]
+__all__ = ["Trainer"]
 
 MOST_CLASSES_OF_CONFUSION = 200
 """With more classes the confusion matrix is left out of the summary."""
-
-
-def stages_of(config: Config) -> dict[str, Stage]:
-    """The stages of a configuration by name, in order."""
-    return {name: STAGES.get(name)(config) for name in config.of(TrainingOptions).stages}
 
 
 class Trainer:
@@ -79,8 +75,8 @@ class Trainer:
                 ops.require_extension()  # the plans are made there
             except RuntimeError as error:
                 raise UserError(str(error)) from None
-        self._layout = memory_format(self._run_options.channels_last)
-        self.network.to(self.device).to(memory_format=self._layout)
+        layout = memory_format(self._run_options.channels_last)
+        self.network.to(self.device).to(memory_format=layout)
         self.train_batches = Batches(data.train, config, self.device)
         self.test_batches = Batches(data.test, config, self.device)
         self.val_batches = Batches(data.val, config, self.device) if data.val else None
@@ -131,7 +127,10 @@ class Trainer:
                 "training images; lower it"
             )
         seed = self._run_options.seed
-        stage.prepare(self.network, stream(seed, name))
+        if self._resumed is None:
+            stage.prepare(self.network, stream(seed, name))
+        else:
+            prepare_through(self.network, self.stages, name, seed)
         counts = torch.from_numpy(self.data.counts).to(self.device)
         loss = LOSSES.build(self.config, stage.loss, counts).to(self.device)
         clock = Clock(seed, name, stage.epochs, steps, training.accumulate)
@@ -147,11 +146,8 @@ class Trainer:
         state = self._start(name, stage)
         self._save(state)  # from here on there is always something to resume
         step = torch.compile(state.step) if self._run_options.compile else state.step
-        epochs_before = 0
-        for other in self.stages.values():
-            if other is stage:
-                break
-            epochs_before += other.epochs
+        before = itertools.takewhile(lambda other: other is not stage, self.stages.values())
+        epochs_before = sum(other.epochs for other in before)
         while state.clock.epoch < stage.epochs:
             record = self._train_epoch(stage, state, step, interrupt)
             began = time.perf_counter()

@@ -52,7 +52,10 @@ class Loss(Component, nn.Module):
         return torch.ones_like(labels, dtype=torch.float32)
 
     def begin_epoch(self, clock: Clock) -> None:
-        """Take note of a new epoch, for a loss that changes in training (DRW)."""
+        """Take note of the epoch, for a loss that changes in training (DRW).
+
+        A run that is resumed within an epoch calls it again: set what follows from ``clock``.
+        """
 
     def forward(self, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
         """Loss and weight of every row, [R] each; a mean is the weighted sum over the weights' sum.

@@ -82,7 +82,8 @@ def checkpoint(state: dict[str, Any], path: Path) -> dict[str, Any]:
 
     state = {**state, "model": renamed(state["model"])}
     if "optimizer" not in state:  # weights alone
-        return state
+        stages, _ = started(path.parent)
+        return {**state, "stage": "features" if path.stem == "stage1" else stages[-1]}
     from ltvr.settings import read_values
 
     accumulate = read_values(path.parent / "config.yaml")["accumulate"]
