@@ -1,7 +1,6 @@
 """A run from end to end: its folder, its resumption to the bit, and the commands that read it."""
 
 import json
-import shutil
 import signal
 
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image
 import ltvr.evaluate
 import ltvr.export
 import ltvr.predict
-import ltvr.report
 import ltvr.train
 from ltvr.afa import ops
 from ltvr.data.batches import Batches
@@ -213,6 +211,15 @@ def test_resuming_with_every_kind_of_state(changes, tmp_path, monkeypatch, no_re
     assert_evaluate_agrees(folder, command, tmp_path)
 
 
+def test_the_best_epoch_is_chosen_by_what_is_reported(tmp_path, no_report):
+    """With the BatchNorm statistics of real images, not with the running ones."""
+    options = {"select": "best", "features_batchnorm": "real", "lay_back_start": 0.0}
+    config = tiny_config(**options, stages="features", lr=0.8, ema=0.5)
+    described = ltvr.train.train(config, tmp_path / "run")["metrics"]["features"]
+    epochs = [record["eval"]["all"] for record in records(tmp_path / "run")]
+    assert described["all"] == max(epochs) and described["selected_on"] == "test"
+
+
 def test_stages_one_at_a_time_give_both_at_once(finished, tmp_path, command, no_report):
     save_config(tiny_config(), tmp_path / "tiny.yaml")
     options = ("--preset", tmp_path / "tiny.yaml", "--out", tmp_path)
@@ -299,21 +306,6 @@ def test_predict_prints_the_names_of_the_likeliest_classes(finished, tmp_path, c
     for path, line, ks, values in zip(paths, out.splitlines(), *reversed(top), strict=True):
         expected = [f"{classes[k]} {v:.1%}" for k, v in zip(ks, values.tolist(), strict=True)]
         assert line == f"{path}: {', '.join(expected)}"
-
-
-def test_report_is_made_again_from_the_files_of_a_run(finished, tmp_path, command):
-    copy = shutil.copytree(finished, tmp_path / "copy")
-    before = (copy / "report.html").read_text()
-    (copy / "report.html").unlink()
-    code, out, err = command(ltvr.report, copy)
-    assert code == 0 and str(copy / "report.html") in out, err
-    assert (copy / "report.html").read_text() == before
-    assert command(ltvr.report, copy, "--no-masks")[0] == 0
-    page = (copy / "report.html").read_text()
-    assert "<h2>Masks</h2>" not in page and "the masks are left out" in page
-    (copy / "summary.json").unlink()
-    code, _, err = command(ltvr.report, copy)
-    assert code == 2 and "is not finished" in err
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])

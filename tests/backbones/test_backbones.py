@@ -1,0 +1,54 @@
+"""Backbones by name: what each library gives, its first layers, and where it can be cut."""
+
+import pytest
+import torch
+
+from ltvr import LTVR
+from ltvr.backbones.build import build_backbone
+from ltvr.networks.cut import cut_backbone
+from resnext import resnext50
+
+
+@pytest.mark.parametrize(("stem", "positions"), [("imagenet", 4), ("stride2", 16), ("cifar", 64)])
+def test_resnext50_with_every_stem(stem, positions):
+    model = LTVR(build_backbone("resnext50_32x4d", stem), 5, image_size=32).eval()
+    afa = model.decomposition
+    assert afa.channels == 1024 and afa.w_q.shape == (positions, positions)
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
+
+
+def test_timm_backbone_is_timms_own_network():
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    backbone = build_backbone("timm:resnet10t").eval()
+    x = torch.randn(2, 3, 32, 32)
+    expected = backbone(x)
+    model = LTVR(backbone, 1000, None, image_size=32).eval()
+    model.classifier.load_state_dict(backbone.fc.state_dict())
+    torch.testing.assert_close(model(x), expected)
+    assert LTVR(backbone, 5, image_size=32).decomposition.channels == 256
+    with pytest.raises(ValueError, match="expected a residual network"):
+        LTVR(build_backbone("timm:efficientnet_b0"), 5)
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_the_benchmarks_resnext_is_torchvisions(stem):
+    theirs, ours = build_backbone("resnext50_32x4d", stem), resnext50(stem)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    parts = [cut_backbone(model.eval(), "layer3") for model in (theirs, ours)]
+    expected, got = (part.embedder(part.extractor(x)) for part in parts)
+    torch.testing.assert_close(got, expected)
+
+
+def test_errors_name_the_value():
+    with pytest.raises(ValueError, match="backbone = 'resnet19': expected one of .* timm:NAME"):
+        build_backbone("resnet19")
+    with pytest.raises(ValueError, match="stem = 'large': expected one of imagenet"):
+        build_backbone("resnet18", "large")
+    with pytest.raises(ValueError, match="no weights for 'resnext14_8x4d'"):
+        build_backbone("resnext14_8x4d", pretrained=True)
+    with pytest.raises(ValueError, match="insert_after = 'layer9': expected one of layer1"):
+        cut_backbone(build_backbone("resnet18"), "layer9")
+    with pytest.raises(ValueError, match="expected a residual network"):
+        cut_backbone(torch.nn.Linear(2, 2), "layer3")
