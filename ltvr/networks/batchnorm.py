@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -12,9 +13,11 @@ from ltvr.clock import stream
 from ltvr.config.config import Config
 from ltvr.config.options import NoOptions
 from ltvr.config.run import RunOptions
-from ltvr.data.batches import Batches
 from ltvr.device import autocast
 from ltvr.samplers.instance import Instance
+
+if TYPE_CHECKING:
+    from ltvr.data.batches import Batches
 
 __all__ = ["measure_real_statistics", "restored_buffers"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -10,11 +10,13 @@ from ltvr.afa.planning import SynthesisPlan
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.slots import Component
-from ltvr.data.batches import Batches
 from ltvr.losses.base import Loss, weighted_mean
 from ltvr.mixing.base import Mixing
 from ltvr.networks.network import Network
 from ltvr.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from ltvr.data.batches import Batches
 
 __all__ = ["Stage", "StageLoss"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -11,7 +11,6 @@ from ltvr.afa.planning import SynthesisPlan, most_generated, plan_synthesis
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option
-from ltvr.data.batches import Batches
 from ltvr.decompositions.options import DecompositionOptions
 from ltvr.errors import UserError
 from ltvr.losses import LOSSES
@@ -23,6 +22,9 @@ from ltvr.networks.options import NetworkOptions
 from ltvr.samplers import SAMPLERS
 from ltvr.stages.base import Stage, StageLoss
 from ltvr.stages.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from ltvr.data.batches import Batches
 
 __all__ = ["Features", "FeaturesOptions", "lay_back_loss"]
 
