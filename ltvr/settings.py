@@ -14,7 +14,7 @@ import yaml
 from ltvr.backbones.options import BackboneOptions
 from ltvr.config.command_line import title
 from ltvr.config.config import Config, Schema
-from ltvr.config.options import options_of
+from ltvr.config.options import convert, options_of
 from ltvr.config.run import RunOptions
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
@@ -69,7 +69,8 @@ def load_config(
     """
     values = _read("preset", preset, PRESETS)
     recorded = "preset" in values
-    named = method or values.get("method") or DEFAULT_METHOD
+    own = convert(SCHEMA.options["method"], values.get("method", ""))
+    named = method or own or DEFAULT_METHOD
     labels = {"preset": values.get("preset", Path(preset).stem), "method": Path(named).stem}
     layers = [values]
     if method or not recorded:

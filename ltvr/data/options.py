@@ -28,7 +28,9 @@ class DataOptions(Options):
     )  # fmt: skip
     imbalance: float = option(1.0, "largest class : smallest class; 1 keeps all images", at_least=1)
     imbalance_type: Literal["exp", "step", "none"] = option("exp", "shape of the tail")
-    data_seed: int = option(0, "of the long-tailed subset; apart from --seed", at_least=0)
+    data_seed: int = option(
+        0, "of the long-tailed subset; apart from --seed", at_least=0, below=2**32
+    )
     augmentation: Literal["crop-flip", "crop", "imagenet", "none"] = option(
         "crop-flip", "of the training images"
     )

@@ -92,6 +92,8 @@ def test_no_cuda(refused):
         ("gama: 3", ["mine.yaml", "unknown field 'gama'", "did you mean gamma?"]),
         ("epochs: 1.5", ["epochs = 1.5", "a whole number"]),
         ("stages: 1", ["stages = 1", "a list of names"]),
+        ("method: 3", ["method = 3", "text"]),
+        ("data_seed: 4294967296", ["data_seed = 4294967296", "below"]),
         ("stages: [3]", ["stages = 3", "a name"]),
         ("loss: cross", ["loss = 'cross'", "cross-entropy, focal"]),
         ("mask_mean: high", ["mask_mean = 'high'", "a number"]),
