@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
+from ltvr.backbones.options import Stem
 from ltvr.config.slots import Component
 
 __all__ = ["Family"]
@@ -15,6 +18,9 @@ class Family(Component):
     What they are built with is imported in ``build`` and ``names``, not before: to read a
     configuration takes no library of networks.
     """
+
+    stems: ClassVar[tuple[Stem, ...]] = ("imagenet", "cifar", "stride2")
+    """The first layers that it can have; a backbone is built with the first of them."""
 
     def names(self) -> list[str]:
         """The names of its backbones, or a pattern such as ``timm:NAME``, for errors."""

@@ -35,8 +35,12 @@ def build_backbone(name: str, stem: Stem = "imagenet", pretrained: bool = False)
     if family is None:
         known = [n for f in families for n in f.names()]
         raise UserError(f"backbone = {name!r}: expected one of {', '.join(known)}")
+    if stem not in family.stems:
+        raise UserError(
+            f"stem = {stem!r}: {name} has {' or '.join(family.stems)}; use --stem {family.stems[0]}"
+        )
     backbone = family.build(name, pretrained)
-    if stem != "imagenet":
+    if stem != family.stems[0]:
         conv = getattr(backbone, "conv1", None)
         if not isinstance(conv, nn.Conv2d):
             raise UserError(f"stem = {stem!r}: {name} has no single conv1 to replace; use imagenet")

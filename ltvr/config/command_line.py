@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser, schema: Schema) -> None:
 def _argument(option: Option) -> dict[str, Any]:
     default = option.default
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    text = f"{option.text} ({'none' if default in ('', None) else shown})".replace("%", "%%")
+    text = f"{option.text} ({'none' if default in ('', None, ()) else shown})".replace("%", "%%")
     argument: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
     origin = typing.get_origin(option.kind)
     if option.kind is bool:
@@ -65,7 +65,9 @@ def _argument(option: Option) -> dict[str, Any]:
             argument["nargs"] = "+"
         return argument
     if origin is tuple:
-        return {**argument, "type": float, "nargs": 3, "metavar": ("R", "G", "B")}
+        rgb = len(default) == 3
+        shape = {"nargs": 3, "metavar": ("R", "G", "B")} if rgb else {"nargs": "+", "metavar": "X"}
+        return {**argument, "type": float, **shape}
     if origin is types.UnionType:
         return {**argument, "type": _number_or_none, "metavar": "X|none"}
     metavar = {int: "N", float: "X"}.get(option.kind, "NAME")

@@ -1,4 +1,4 @@
-"""Learning rate of a step: linear warm-up, then cosine to 0."""
+"""Learning rate of a step: linear warm-up, then cosine to 0, or a fall at each milestone."""
 
 from __future__ import annotations
 
@@ -22,5 +22,8 @@ def cosine(step: int, steps: int, warmup: int = 0) -> float:
 
 def learning_rate(stage: Stage, clock: Clock) -> float:
     """Learning rate of the step that ``clock`` stands at."""
-    warmup = round(stage.warmup_epochs * clock.steps)
-    return stage.lr * cosine(clock.steps_done, clock.epochs * clock.steps, warmup)
+    steps, warmup = clock.epochs * clock.steps, round(stage.warmup_epochs * clock.steps)
+    if stage.milestones and clock.steps_done >= warmup:
+        passed = sum(clock.epoch >= round(m * clock.epochs) for m in stage.milestones)
+        return stage.lr * stage.lr_decay**passed
+    return stage.lr * cosine(clock.steps_done, steps, warmup)

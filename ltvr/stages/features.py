@@ -35,7 +35,14 @@ class FeaturesOptions(Options):
 
     epochs: int = option(90, "T", at_least=0)
     lr: float = option(0.2, "learning rate at --lr-batch images a step", at_least=0)
-    warmup_epochs: float = option(0.0, "linear warm-up before the cosine to 0", at_least=0)
+    warmup_epochs: float = option(0.0, "linear warm-up before the schedule", at_least=0)
+    milestones: tuple[float, ...] = option(
+        (),
+        "shares of the epochs at which the learning rate falls by --lr-decay; none: cosine to 0",
+        above=0,
+        below=1,
+    )
+    lr_decay: float = option(0.1, "factor on the learning rate at each milestone", above=0)
     sampler: str = option("instance", "order of the images", slot=SAMPLERS)
     loss: str = option("cross-entropy", "of every row", slot=LOSSES)
     mixing: str = option("none", "of the images of a batch", slot=MIXINGS, optional=True)
@@ -97,6 +104,7 @@ class Features(Stage):
         self.epochs = options.epochs
         self.lr = config.of(TrainingOptions).scaled_lr(options.lr)
         self.warmup_epochs = options.warmup_epochs
+        self.milestones, self.lr_decay = options.milestones, options.lr_decay
         self.loss = options.loss
         self.sampler = SAMPLERS.build(config, options.sampler)
         if options.mixing != "none":

@@ -41,11 +41,29 @@ def test_the_benchmarks_resnext_is_torchvisions(stem):
     torch.testing.assert_close(got, expected)
 
 
+def test_resnet32_is_the_papers():
+    network = build_backbone("resnet32_cifar", "cifar")
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) == 31  # and the classifier: 32 layers
+    weights = sum(p.numel() for p in network.parameters())
+    assert weights == 464_154  # 0.46 million, table 6 of the paper
+    parts, x = cut_backbone(network.eval(), "layer2"), torch.randn(2, 3, 32, 32)
+    assert parts.extractor(x).shape == (2, 32, 16, 16)
+    torch.testing.assert_close(network.fc(parts.embedder(parts.extractor(x))), network(x))
+    block = network.layer2[0].eval()  # option A: every second position, channels padded with 0
+    features = torch.rand(1, 16, 4, 4)
+    torch.nn.init.zeros_(block.bn2.weight)
+    torch.testing.assert_close(block(features)[:, 8:24], features[:, :, ::2, ::2])
+    assert not block(features)[:, :8].any() and not block(features)[:, 24:].any()
+
+
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match="backbone = 'resnet19': expected one of .* timm:NAME"):
         build_backbone("resnet19")
     with pytest.raises(ValueError, match="stem = 'large': expected one of imagenet"):
         build_backbone("resnet18", "large")
+    with pytest.raises(ValueError, match="resnet32_cifar has cifar; use --stem cifar"):
+        build_backbone("resnet32_cifar")
     with pytest.raises(ValueError, match="no weights for 'resnext14_8x4d'"):
         build_backbone("resnext14_8x4d", pretrained=True)
     with pytest.raises(ValueError, match="insert_after = 'layer9': expected one of layer1"):
