@@ -14,7 +14,8 @@ class Classifier(Component, nn.Module):
     """The last part of the network: embeddings [R, E] to logits [R, C].
 
     A subclass is made as ``Classifier(options, embedding_dim, num_classes)`` with the options of
-    its own ``options_type``; parameters and buffers are in the checkpoint.
+    its own ``options_type``, and states ``forward``; parameters and buffers are in the checkpoint.
+    ``cosine.py`` is a short example.
     """
 
     def reset_parameters(self) -> None:

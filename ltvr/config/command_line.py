@@ -45,6 +45,7 @@ def flag(name: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser, schema: Schema) -> None:
     """Add one argument an option, grouped by component; unset ones stay out of the namespace."""
+    _ = schema.options  # an option that is declared twice is an error that names both files
     for kind in schema.classes:
         group = parser.add_argument_group(title(kind))
         for option in options_of(kind):

@@ -75,7 +75,7 @@ class Slot(Generic[T]):
         return component
 
     def _exported(self, module: ModuleType) -> Iterator[type[T]]:
-        for name in module.__all__:
+        for name in getattr(module, "__all__", ()):
             value: Any = getattr(module, name)
             if isinstance(value, type) and issubclass(value, self.base):
                 yield value

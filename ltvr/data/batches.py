@@ -49,7 +49,8 @@ class Batches:
         if isinstance(split.images, Tensor):
             if self._options.augmentation == "imagenet":
                 raise UserError(
-                    "augmentation imagenet is for images on disk; use crop-flip, crop or none"
+                    "augmentation imagenet is for images on disk, which are those of more than 64 "
+                    "pixels; use crop-flip, crop or none"
                 )
             self._memory: Tensor | None = split.images.to(device)
         else:
@@ -61,7 +62,7 @@ class Batches:
         """Yield full batches (images [B, 3, S, S] on the device, labels [B] on the host).
 
         Args:
-            order: the samples of the epoch (``ltvr.data.samplers``); an incomplete last batch is
+            order: the samples of the epoch (``ltvr.samplers``); an incomplete last batch is
                 dropped.
             start: first batch to yield; the ones before it are passed over without being read.
         """

@@ -70,6 +70,12 @@ class Loss(Component, nn.Module):
             first, second = targets.share * weights, (1 - targets.share) * self.weights(other)
             weights = first + second
             values = (first * values + second * self.rows(outputs, other)) / weights
+        for name, found in (("rows", values), ("weights", weights)):
+            if found.shape != labels.shape:
+                raise TypeError(
+                    f"{type(self).__name__}.{name} gave shape {list(found.shape)} for "
+                    f"{len(labels)} rows: expected one value a row (reduction='none')"
+                )
         return torch.where(counted, values, 0.0), torch.where(counted, weights, 0.0)
 
 

@@ -29,7 +29,7 @@ class Sampler(Component):
     def order(
         self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
     ) -> Int64Array:
-        """Indices of the samples of one epoch, in order: [n].
+        """Indices of the samples of one epoch, in order: [n], n being the number of samples.
 
         Args:
             labels: [n] class of each sample; a class may have none.
@@ -39,9 +39,19 @@ class Sampler(Component):
         raise NotImplementedError
 
     def epoch(self, labels: npt.ArrayLike, *, seed: int, epoch: int, epochs: int) -> Int64Array:
-        """``order`` with the random numbers of (seed, epoch)."""
-        random = np.random.default_rng([seed, epoch])
-        return self.order(np.asarray(labels), random, epoch, epochs)
+        """``order`` with the random numbers of (seed, epoch).
+
+        Raises:
+            TypeError: an order that is not of as many samples as there are.
+        """
+        labels = np.asarray(labels)
+        order = self.order(labels, np.random.default_rng([seed, epoch]), epoch, epochs)
+        if order.shape != labels.shape:
+            raise TypeError(
+                f"{type(self).__name__}.order gave shape {list(order.shape)} for {len(labels)} "
+                "samples: expected as many indices as there are samples"
+            )
+        return order
 
 
 class ByClass(NamedTuple):

@@ -23,9 +23,11 @@ class CRTOptions(Options):
     """Stage 2, cRT."""
 
     crt_epochs: int = option(10, "epochs of the classifier alone", at_least=1)
-    crt_lr: float = option(0.2, "as --lr", at_least=0)
-    crt_sampler: str = option("class-aware", "order of the images", slot=SAMPLERS)
-    crt_loss: str = option("cross-entropy", "of every row", slot=LOSSES)
+    crt_lr: float = option(0.2, "learning rate at --lr-batch images a step", at_least=0)
+    crt_sampler: str = option(
+        "class-aware", "how often each class comes, and in which order", slot=SAMPLERS
+    )
+    crt_loss: str = option("cross-entropy", "loss of every row", slot=LOSSES)
     crt_batchnorm: Literal["train", "eval"] = option(
         "train", "BatchNorm of the frozen backbone: batch statistics, or frozen ones"
     )

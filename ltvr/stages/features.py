@@ -33,7 +33,7 @@ __all__ = ["Features", "FeaturesOptions", "lay_back_loss"]
 class FeaturesOptions(Options):
     """Stage 1, features."""
 
-    epochs: int = option(90, "T", at_least=0)
+    epochs: int = option(90, "T, the epochs of this stage", at_least=0)
     lr: float = option(0.2, "learning rate at --lr-batch images a step", at_least=0)
     warmup_epochs: float = option(0.0, "linear warm-up before the schedule", at_least=0)
     milestones: tuple[float, ...] = option(
@@ -43,9 +43,11 @@ class FeaturesOptions(Options):
         below=1,
     )
     lr_decay: float = option(0.1, "factor on the learning rate at each milestone", above=0)
-    sampler: str = option("instance", "order of the images", slot=SAMPLERS)
-    loss: str = option("cross-entropy", "of every row", slot=LOSSES)
-    mixing: str = option("none", "of the images of a batch", slot=MIXINGS, optional=True)
+    sampler: str = option(
+        "instance", "how often each class comes, and in which order", slot=SAMPLERS
+    )
+    loss: str = option("cross-entropy", "loss of every row", slot=LOSSES)
+    mixing: str = option("none", "way of mixing the images of a batch", slot=MIXINGS, optional=True)
     features_batchnorm: Literal["running", "real"] = option(
         "running",
         "statistics that the stage ends with: those of training, generated samples and all, or "

@@ -98,3 +98,12 @@ def test_ignored_rows_have_no_loss_no_weight_and_no_gradient():
             assert values[1] == weights[1] == 0 and (values[::2] > 0).all()
             (gradient,) = torch.autograd.grad(values.sum(), z)
             assert not gradient[1].any() and gradient[::2].any()
+
+
+def test_a_loss_that_gives_its_mean_is_refused():
+    class Mean(CrossEntropy):
+        def rows(self, outputs, labels):
+            return super().rows(outputs, labels).mean()
+
+    with pytest.raises(TypeError, match="Mean.rows gave shape .* expected one value a row"):
+        Mean(NoOptions(), COUNTS)(Outputs(logits(), logits()), Targets(torch.zeros(6).long()))

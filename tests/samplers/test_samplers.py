@@ -1,15 +1,20 @@
 """The order of the samplers: reproducible, and with the frequencies that each one promises."""
 
 import numpy as np
+import pytest
 
 from ltvr.config.options import NoOptions
 from ltvr.samplers import SAMPLERS
+from ltvr.samplers.base import Sampler
+from ltvr.settings import SCHEMA
 
 LABELS = np.repeat([0, 1, 2, 4], [600, 300, 90, 3])
 
 
 def order(sampler, epoch=0, seed=0, epochs=10):
-    return SAMPLERS.get(sampler)(NoOptions()).epoch(LABELS, seed=seed, epoch=epoch, epochs=epochs)
+    return SAMPLERS.build(SCHEMA.config({}), sampler).epoch(
+        LABELS, seed=seed, epoch=epoch, epochs=epochs
+    )
 
 
 def test_every_order_is_a_pure_function_of_seed_and_epoch():
@@ -50,3 +55,12 @@ def test_square_root_and_progressive_frequencies():
     np.testing.assert_allclose(frequencies("progressive", 0), n / n.sum(), atol=0.006)
     later = 0.3 * n / n.sum() + 0.7 * (n > 0) / 4
     np.testing.assert_allclose(frequencies("progressive", 7), later, atol=0.006)
+
+
+def test_an_order_of_another_length_is_refused():
+    class Half(Sampler):
+        def order(self, labels, random, epoch, epochs):
+            return np.arange(len(labels) // 2)
+
+    with pytest.raises(TypeError, match="Half.order gave shape .* expected as many indices"):
+        Half(NoOptions()).epoch(LABELS, seed=0, epoch=0, epochs=1)
