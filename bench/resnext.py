@@ -38,7 +38,7 @@ class Bottleneck(nn.Module):
 
 
 def resnext50(stem: str) -> nn.Module:
-    """Build the network with the names of torchvision's; ``stem`` as ``ltvr.backbone``'s."""
+    """Build the network with the names of torchvision's; ``stem`` as ``ltvr.backbones``'."""
     model = nn.Module()
     if stem == "imagenet":
         model.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)

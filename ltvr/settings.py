@@ -28,6 +28,7 @@ __all__ = [
     "methods",
     "presets",
     "read_values",
+    "with_method",
     "save_config",
 ]
 
@@ -36,6 +37,8 @@ SCHEMA = Schema(DataOptions, BackboneOptions, NetworkOptions, TrainingOptions, R
 
 PRESETS = Path(__file__).parent / "presets"
 METHODS = Path(__file__).parent / "methods"
+WHOLE = {"preset", "method", "stages", "seed"}
+"""Options that a run's ``config.yaml`` has, and no preset."""
 DEFAULT_METHOD = "ltvr"
 """The method of a preset that names none."""
 
@@ -68,17 +71,39 @@ def load_config(
         UserError: no such preset, method or file, an unknown option, or a value that does not fit.
     """
     values = _read("preset", preset, PRESETS)
-    recorded = "preset" in values
+    if set(values) >= WHOLE:  # a run's own
+        if method:
+            values = with_method(values, method)
+        return SCHEMA.config({**values, **(overrides or {})})
+    if "preset" in values:
+        raise UserError(
+            f"preset {preset!r} names a preset itself; copy the lines that it is to share"
+        )
     own = convert(SCHEMA.options["method"], values.get("method", ""))
     named = method or own or DEFAULT_METHOD
-    labels = {"preset": values.get("preset", Path(preset).stem), "method": Path(named).stem}
-    layers = [values]
-    if method or not recorded:
-        layers.insert(1 if method else 0, method_values(named))
+    layers = [values, method_values(named)] if method else [method_values(named), values]
+    labels = {"preset": Path(preset).stem, "method": Path(named).stem}
     merged: dict[str, Any] = {}
     for layer in (*layers, labels, overrides or {}):
         merged.update(layer)
     return SCHEMA.config(merged)
+
+
+def with_method(values: dict[str, Any], method: str) -> dict[str, Any]:
+    """The whole values of a run under another method.
+
+    What the run's own method set is first as its preset has it, or as it is by default.
+
+    Raises:
+        UserError: no such method, or the run's own is not known here.
+    """
+    path = PRESETS / f"{values['preset']}.yaml"
+    preset = read_values(path) if path.is_file() else {}
+    reset = {
+        name: preset.get(name, SCHEMA.options[name].default)
+        for name in method_values(values["method"])
+    }
+    return {**values, **reset, **method_values(method), "method": Path(method).stem}
 
 
 def method_values(method: str) -> dict[str, Any]:
@@ -87,15 +112,19 @@ def method_values(method: str) -> dict[str, Any]:
     Raises:
         UserError: no such method or file, or an unknown option in it.
     """
-    return _read("method", method, METHODS)
+    values = _read("method", method, METHODS)
+    labels = {"preset", "method"} & set(values)
+    if labels:
+        raise UserError(f"method {method!r} has the line {labels.pop()!r}, which is not a method's")
+    return values
 
 
 def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
     """The values of a preset or method, by its name or its file, every name of them known."""
     path = folder / f"{source}.yaml"
-    if not path.is_file():
+    if not _is_file(path):
         path = Path(source)
-    if not path.is_file():
+    if not _is_file(path):
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise UserError(f"{kind} {source!r}: expected one of {known}, or a file")
     values = read_values(path)
@@ -106,6 +135,13 @@ def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
     return values
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def read_values(path: Path) -> dict[str, Any]:
     """Read a YAML file of ``option: value`` lines, without looking at names or values.
 
@@ -114,7 +150,7 @@ def read_values(path: Path) -> dict[str, Any]:
     """
     try:
         values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected `option: value` lines")

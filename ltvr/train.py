@@ -24,7 +24,7 @@ from ltvr.reports.page import named_stages, write_report
 from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
-from ltvr.settings import SCHEMA, load_config, method_values, methods, presets
+from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.stages.build import stages_of
 
 __all__ = ["main", "resume", "train"]
@@ -178,10 +178,10 @@ def _configured(arguments: Any) -> Config:
     """The configuration that preset, method, source and options give."""
     options = given(arguments, SCHEMA)
     method = options.pop("method", None)
-    if arguments.source and "preset" not in options:
+    if arguments.source is not None and "preset" not in options:
         config = Run.open(Path(arguments.source)).config()
         if method:
-            config = config.replaced(**method_values(method), method=Path(method).stem)
+            config = SCHEMA.config(with_method(config.flat(), method))
         config = config.replaced(**options)
     else:
         preset = options.pop("preset", "digits")
@@ -193,7 +193,7 @@ def _configured(arguments: Any) -> Config:
 def main() -> None:
     """Run the command line."""
     arguments = parser().parse_args()
-    if arguments.resume:
+    if arguments.resume is not None:
         run = _resumed(arguments)
         print(f"resuming {run.folder}")
         summary = resume(run)
@@ -209,7 +209,7 @@ def main() -> None:
         method = f"{options.method} ({backend})" if decomposed else options.method
         dataset = config.of(DataOptions).dataset
         print(f"{method} on {dataset}, {device.type}, run folder {folder}")
-        source = Path(arguments.source) if arguments.source else None
+        source = Path(arguments.source) if arguments.source is not None else None
         summary = train(config, folder, source=source)
         run = Run.open(folder)
     print(f"\n{table(named_stages(summary['metrics']))}\n\nreport: {run.report}")

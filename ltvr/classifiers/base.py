@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ltvr.clock import Clock
 from ltvr.config.slots import Component
+from ltvr.data.targets import Targets
 
 __all__ = ["Classifier"]
 
@@ -27,10 +28,19 @@ class Classifier(Component, nn.Module):
         return list(self.parameters())
 
     def begin_epoch(self, clock: Clock) -> None:
-        """Take note of the epoch, as ``ltvr.losses.base.Loss.begin_epoch``."""
+        """Take note of the epoch, as ``ltvr.losses.base.Loss.begin_epoch``.
 
-    def observe(self, embeddings: Tensor) -> None:
-        """See the embeddings of a micro-batch [R, E], detached, after its forward pass.
+        What inference reads belongs in a buffer: attributes are in no checkpoint, nor in the
+        weight average.
+        """
+
+    def observe(self, embeddings: Tensor, targets: Targets, real: int) -> None:
+        """See the embeddings of a micro-batch, detached, after its forward pass.
 
         For a classifier that keeps statistics of them in its buffers; called in training alone.
+
+        Args:
+            embeddings: [R, E], the real rows before the generated ones.
+            targets: of the R rows; ``targets.counted`` leaves out those that fill up a plan.
+            real: B, the number of real rows.
         """

@@ -43,5 +43,6 @@ class Cosine(Classifier):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Embeddings [R, E] to logits [R, C]."""
-        return self.scale * F.linear(F.normalize(embeddings), F.normalize(self.weight))
+        """Embeddings [R, E] to logits [R, C]; lengths are taken at least in float32."""
+        wide = torch.promote_types(embeddings.dtype, torch.float32)
+        return self.scale * F.linear(F.normalize(embeddings.to(wide)), F.normalize(self.weight))

@@ -68,14 +68,15 @@ def _argument(option: Option) -> dict[str, Any]:
     if origin is tuple:
         rgb = len(default) == 3
         shape = {"nargs": 3, "metavar": ("R", "G", "B")} if rgb else {"nargs": "+", "metavar": "X"}
-        return {**argument, "type": float, **shape}
+        return {**argument, "type": float if rgb else number_or_none, **shape}
     if origin is types.UnionType:
-        return {**argument, "type": _number_or_none, "metavar": "X|none"}
+        return {**argument, "type": number_or_none, "metavar": "X|none"}
     metavar = {int: "N", float: "X"}.get(option.kind, "NAME")
     return {**argument, "type": option.kind, "metavar": metavar}
 
 
-def _number_or_none(text: str) -> float | None:
+def number_or_none(text: str) -> float | None:
+    """A number, or ``none``."""
     return None if text == "none" else float(text)
 
 

@@ -7,7 +7,7 @@ the errors for values out of range and the check for another architecture all fo
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from dataclasses import dataclass, field
@@ -117,7 +117,8 @@ class Option:
             "at_most": lambda limit: value <= limit,
             "below": lambda limit: value < limit,
         }
-        if math.isfinite(value) and all(holds[k](limit) for k, limit in self.limits.items()):
+        finite = abs(value) <= sys.float_info.max  # math.isfinite fails on larger integers
+        if finite and all(holds[k](limit) for k, limit in self.limits.items()):
             return
         wanted = [f"{k.replace('_', ' ')} {limit:g}" for k, limit in self.limits.items()]
         raise UserError(f"{self.name} = {value}: expected {', '.join([*wanted, 'finite'])}")
@@ -146,6 +147,8 @@ def convert(option: Option, value: Any) -> Any:
         (item, *_) = typing.get_args(kind)
         if item is str and isinstance(value, str):
             return (value,)
+        if item is float and value in ("none", ["none"], (None,)):
+            return ()
         if isinstance(value, list | tuple):
             return tuple(_number(option, v) if item is float else _text(option, v) for v in value)
         wanted = "a list of numbers" if item is float else "a list of names"

@@ -48,7 +48,8 @@ class Slot(Generic[T]):
         """Names of the components, sorted."""
         package = importlib.import_module(self.package)
         files = (module.name for module in pkgutil.iter_modules(package.__path__))
-        return tuple(sorted(f.replace("_", "-") for f in files if f not in NOT_COMPONENTS))
+        components = (f for f in files if f not in NOT_COMPONENTS and not f.startswith("_"))
+        return tuple(sorted(f.replace("_", "-") for f in components))
 
     def get(self, name: str) -> type[T]:
         """The component called ``name``.

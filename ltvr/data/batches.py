@@ -126,6 +126,9 @@ class Batches:
             batch_sampler=keyed,
             num_workers=self._options.workers,
             collate_fn=_stack,
+            # Of its own: a loader that took its seed from the global generator would shift what a
+            # run draws from it when it is resumed.
+            generator=torch.Generator(),
             pin_memory=self.device.type == "cuda",
         )
         batches = iter(loader)

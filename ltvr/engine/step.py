@@ -55,9 +55,9 @@ class Step(nn.Module):
             plan: of their labels, on their device; None generates nothing.
         """
         outputs = self.network.outputs(images, plan)
-        self.network.classifier.observe(outputs.embeddings.detach())
         if plan is not None:
             targets = targets.augmented(plan)
+        self.network.classifier.observe(outputs.embeddings.detach(), targets, len(images))
         with torch.autocast(images.device.type, enabled=False):
             outputs = Outputs(outputs.logits.float(), outputs.embeddings.float())
             values, weights = self.loss(outputs, targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections.abc import Callable
@@ -29,7 +30,6 @@ from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
 from ltvr.errors import Diverged, UserError
 from ltvr.losses import LOSSES
-from ltvr.networks.batchnorm import restored_buffers
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -131,6 +131,7 @@ class Trainer:
             stage.prepare(self.network, stream(seed, name))
         else:
             prepare_through(self.network, self.stages, name, seed)
+        self.network.to(self.device)  # what the stage may have put into it
         counts = torch.from_numpy(self.data.counts).to(self.device)
         loss = LOSSES.build(self.config, stage.loss, counts).to(self.device)
         clock = Clock(seed, name, stage.epochs, steps, training.accumulate)
@@ -173,9 +174,9 @@ class Trainer:
         batches = self.val_batches or self.test_batches
         if self._training.select != "best":
             return evaluate_split(network, batches, self.data.counts)
-        with restored_buffers(network):
-            stage.settle(network, self.train_batches)
-            return evaluate_split(network, batches, self.data.counts)
+        settled = copy.deepcopy(network)  # training goes on with what is not settled
+        stage.settle(settled, self.train_batches)
+        return evaluate_split(settled, batches, self.data.counts)
 
     def _finish_stage(self, name: str, stage: Stage, state: StageState) -> dict[str, Any]:
         """Choose the reported weights, keep them, and test them."""

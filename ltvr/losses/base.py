@@ -69,7 +69,8 @@ class Loss(Component, nn.Module):
             other = targets.other.clamp_min(0)
             first, second = targets.share * weights, (1 - targets.share) * self.weights(other)
             weights = first + second
-            values = (first * values + second * self.rows(outputs, other)) / weights
+            mixed = first * values + second * self.rows(outputs, other)
+            values = mixed / torch.where(weights > 0, weights, 1.0)
         for name, found in (("rows", values), ("weights", weights)):
             if found.shape != labels.shape:
                 raise TypeError(

@@ -27,6 +27,8 @@ class Mixing(Component):
     ) -> tuple[Tensor, Targets]:
         """Mixed images [B, 3, S, S] and their targets, two labels and a share a row.
 
+        ``labels`` stay as they came: the synthesis plan was made of them.
+
         Args:
             images: [B, 3, S, S], augmented and normalised.
             targets: one label a row, on the host.

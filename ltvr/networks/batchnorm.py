@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -19,7 +17,7 @@ from ltvr.samplers.instance import Instance
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["measure_real_statistics", "restored_buffers"]
+__all__ = ["measure_real_statistics"]
 
 
 def measure_real_statistics(network: nn.Module, batches: Batches, config: Config) -> None:
@@ -38,14 +36,3 @@ def measure_real_statistics(network: nn.Module, batches: Batches, config: Config
     size = min(run.eval_batch_size, len(order))
     with autocast(run.amp, batches.device):
         update_bn(batches.train(order, size, seed=seed, epoch=0), network)
-
-
-@contextmanager
-def restored_buffers(network: nn.Module) -> Iterator[None]:
-    """Give the buffers of ``network`` back, at the end, the values that they have now."""
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    try:
-        yield
-    finally:
-        for name, buffer in network.named_buffers():
-            buffer.copy_(before[name])

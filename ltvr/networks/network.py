@@ -136,8 +136,8 @@ class LTVR(Network):
     """The network of the paper: a residual backbone with AFA in it and a linear classifier.
 
     Args:
-        backbone: a torchvision or timm ResNet/ResNeXt (``ltvr.backbones.build_backbone``); its own
-            classifier is dropped.
+        backbone: a torchvision or timm ResNet or ResNeXt, from
+            ``ltvr.backbones.build.build_backbone`` say; its own classifier is dropped.
         num_classes: C, the number of classes.
         insert_after: the stage AFA follows, ``layer3`` in the paper; None for no AFA: the plain
             backbone, the paper's baseline.

@@ -169,7 +169,9 @@ class Run:
         """
         at = (stages.index(stage), epoch)
         kept = [r for r in self.records() if (stages.index(r["stage"]), r["epoch"]) < at]
-        self._metrics.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        partial = self._metrics.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        os.replace(partial, self._metrics)
 
     def read_summary(self) -> dict[str, Any]:
         """Read the summary of a finished run.

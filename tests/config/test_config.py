@@ -145,3 +145,24 @@ def test_reading_yaml_imports_no_library_of_images():
         "sys.exit(any(m in sys.modules for m in ('torchvision', 'PIL')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("other", methods())
+def test_another_method_over_a_recorded_run_is_that_method(other, method, tmp_path):
+    save_config(load_config("cifar10-ir100-cpu", other), tmp_path / "config.yaml")
+    path = str(tmp_path / "config.yaml")
+    got = load_config(path, method).flat()
+    expected = load_config("cifar10-ir100-cpu", method).flat()
+    assert got == expected
+
+
+def test_a_preset_names_no_preset_and_a_method_no_method(tmp_path):
+    (tmp_path / "mine.yaml").write_text("preset: digits\nepochs: 3\n")
+    with pytest.raises(UserError, match="names a preset itself"):
+        load_config(str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.yaml").write_text("method: focal\n")
+    with pytest.raises(UserError, match="has the line 'method'"):
+        load_config("digits", str(tmp_path / "mine.yaml"))
+    with pytest.raises(UserError, match="expected one of"):
+        load_config("x" * 300)

@@ -79,7 +79,11 @@ def test_classifier_and_loss_see_epochs_and_embeddings(monkeypatch):
     classifier = module.network.classifier
     for part in (classifier, module.loss):
         monkeypatch.setattr(part, "begin_epoch", lambda clock: seen.append(clock.epoch))
-    monkeypatch.setattr(classifier, "observe", lambda x: seen.append((x.shape, x.requires_grad)))
+    monkeypatch.setattr(
+        classifier,
+        "observe",
+        lambda x, targets, real: seen.append((x.shape, x.requires_grad, real)),
+    )
     module.begin_epoch(Clock(0, "features", epochs=2, steps=1, epoch=1))
     module(IMAGES, Targets(LABELS), None)
-    assert seen == [1, 1, (torch.Size([6, 512]), False)]
+    assert seen == [1, 1, (torch.Size([6, 512]), False, 6)]

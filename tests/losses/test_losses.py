@@ -107,3 +107,14 @@ def test_a_loss_that_gives_its_mean_is_refused():
 
     with pytest.raises(TypeError, match="Mean.rows gave shape .* expected one value a row"):
         Mean(NoOptions(), COUNTS)(Outputs(logits(), logits()), Targets(torch.zeros(6).long()))
+
+
+def test_a_mixed_row_whose_labels_weigh_nothing_counts_nothing():
+    class Nothing(CrossEntropy):
+        def weights(self, labels):
+            return torch.zeros(len(labels))
+
+    labels = torch.tensor([0, 1, 2, 2, 1, 0])
+    targets = Targets(labels, labels.flip(0), torch.full((6,), 0.5))
+    values, weights = Nothing(NoOptions(), COUNTS)(Outputs(logits(), logits()), targets)
+    assert not values.any() and not weights.any()
