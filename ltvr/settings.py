@@ -28,8 +28,8 @@ __all__ = [
     "methods",
     "presets",
     "read_values",
-    "with_method",
     "save_config",
+    "with_method",
 ]
 
 SCHEMA = Schema(DataOptions, BackboneOptions, NetworkOptions, TrainingOptions, RunOptions)

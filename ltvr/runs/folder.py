@@ -169,9 +169,7 @@ class Run:
         """
         at = (stages.index(stage), epoch)
         kept = [r for r in self.records() if (stages.index(r["stage"]), r["epoch"]) < at]
-        partial = self._metrics.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(r) + "\n" for r in kept))
-        os.replace(partial, self._metrics)
+        self._write(self._metrics.name, "".join(json.dumps(r) + "\n" for r in kept))
 
     def read_summary(self) -> dict[str, Any]:
         """Read the summary of a finished run.
@@ -186,6 +184,10 @@ class Run:
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file of the run, whole or not at all."""
+        self._write(name, json.dumps(value, indent=1) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file of the run so that a kill leaves the old one or the new one."""
         partial = self.folder / (name + ".partial")
-        partial.write_text(json.dumps(value, indent=1) + "\n")
+        partial.write_text(text)
         os.replace(partial, self.folder / name)

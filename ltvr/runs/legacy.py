@@ -1,7 +1,8 @@
 """Run folders of ltvr 0.1, whose stages had numbers and whose method was a field.
 
-Everything here turns what such a run wrote into what is written today; nothing else in ltvr knows
-of it. A folder of 0.1 is known by the field ``crt_epochs`` beside a missing ``stages``.
+Everything here turns what such a run wrote into what is written today; only ``folder.py`` and
+``checkpoint.py`` beside it call it. A folder of 0.1 is known by the field ``crt_epochs`` beside a
+missing ``stages``.
 """
 
 from __future__ import annotations

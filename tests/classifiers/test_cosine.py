@@ -18,6 +18,18 @@ def test_logits_are_scaled_cosines():
     assert torch.autograd.gradcheck(classifier, x.requires_grad_())
 
 
+def test_lengths_that_fp16_cannot_hold_are_taken_in_float32():
+    classifier = Cosine(CosineOptions(), embedding_dim=8, num_classes=3)
+    for size in (0.0, 1e-4, 1e-2, 3e4):
+        x = torch.full((2, 8), size, dtype=torch.float16, requires_grad=True)
+        logits = classifier(x)
+        torch.testing.assert_close(logits, classifier(x.float()))
+        assert logits.isfinite().all()
+        if size >= 1e-2:  # towards 0 the gradient of a direction grows beyond all bounds
+            logits.sum().backward()
+            assert x.grad.isfinite().all()
+
+
 def test_reset_draws_anew_within_the_bound():
     classifier = Cosine(CosineOptions(), embedding_dim=16, num_classes=100)
     before = classifier.weight.detach().clone()

@@ -23,6 +23,7 @@ from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
 from ltvr.settings import save_config
+from ltvr.stages.features import Features
 from ltvr.stages.options import TrainingOptions
 
 
@@ -218,6 +219,22 @@ def test_the_best_epoch_is_chosen_by_what_is_reported(tmp_path, no_report):
     described = ltvr.train.train(config, tmp_path / "run")["metrics"]["features"]
     epochs = [record["eval"]["all"] for record in records(tmp_path / "run")]
     assert described["all"] == max(epochs) and described["selected_on"] == "test"
+
+
+def test_choosing_the_best_epoch_changes_nothing_in_training(tmp_path, no_report, monkeypatch):
+    """Whatever a stage does to the weights that it reports, training goes on without it."""
+
+    def zero(stage, network, batches):
+        for parameter in network.parameters():
+            parameter.data.zero_()
+
+    monkeypatch.setattr(Features, "settle", zero)
+    losses = {}
+    for select in ("last", "best"):
+        config = tiny_config(select=select, stages="features")
+        ltvr.train.train(config, tmp_path / select)
+        losses[select] = [record["real_loss"] for record in records(tmp_path / select)]
+    assert losses["best"] == losses["last"]
 
 
 def test_stages_one_at_a_time_give_both_at_once(finished, tmp_path, command, no_report):

@@ -62,6 +62,18 @@ def test_a_later_start_gives_the_same_images(where, tmp_path, write_images):
     assert not torch.equal(whole[0][0], other[0])
 
 
+def test_reading_from_disk_draws_nothing_from_the_global_generator(tmp_path, write_images):
+    """Or a run that is resumed within an epoch would draw other numbers after it (dropout)."""
+    names = [f"{i}.png" for i in range(6)]
+    write_images(tmp_path, names)
+    split = Split([tmp_path / n for n in names], np.arange(6), np.arange(6))
+    batches = Batches(split, config_of(image_size=6, workers=0), CPU)
+    before = torch.get_rng_state()
+    list(batches.train(np.arange(6), 3, seed=1, epoch=0))
+    list(batches.evaluate(3))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_evaluation_sees_every_image_once_in_order_and_unaugmented(tmp_path, write_images):
     names = [f"{i}.png" for i in range(5)]
     pixels = write_images(tmp_path, names, size=10)
