@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ltvr.clock import mix
 from ltvr.config.config import Config
@@ -18,6 +18,7 @@ from ltvr.config.run import RunOptions
 from ltvr.data.datasets import Split, read_image
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.data.workers import read_in_workers
 from ltvr.device import memory_format
 from ltvr.errors import UserError
 from ltvr.transfer import to_device
@@ -121,22 +122,11 @@ class Batches:
             keyed = [[(i, mix(*seed[:-1], next(first))) for i in batch] for batch in positions]
         else:
             keyed = [[(i, -1) for i in batch] for batch in positions]
-        loader: DataLoader[Any] = DataLoader(
-            _Files(self.split.images, self._options, training=seed is not None),
-            batch_sampler=keyed,
-            num_workers=self._options.workers,
-            collate_fn=_stack,
-            # Of its own: a loader that took its seed from the global generator would shift what a
-            # run draws from it when it is resumed.
-            generator=torch.Generator(),
-            pin_memory=self.device.type == "cuda",
+        files = _Files(self.split.images, self._options, training=seed is not None)
+        read = read_in_workers(
+            files, keyed, self._options.workers, pinned=self.device.type == "cuda"
         )
-        batches = iter(loader)
-        for rows in chosen:
-            # Workers hand a failed image back as text: torch would wrap it in a traceback.
-            images = next(batches)
-            if isinstance(images, str):
-                raise UserError(images)
+        for rows, images in zip(chosen, read, strict=True):
             yield (
                 self._normalise(images.to(self.device, non_blocking=True)),
                 self.labels[rows],
@@ -172,14 +162,3 @@ class _Files(Dataset[Tensor]):
                 torch.manual_seed(seed)
             transformed: Tensor = self.transform(image)
             return transformed
-
-    def __getitems__(self, indices: list[tuple[int, int]]) -> list[Tensor | str]:
-        try:
-            return [self[index] for index in indices]
-        except UserError as error:
-            return [str(error)]
-
-
-def _stack(images: list[Tensor | str]) -> Tensor | str:
-    failed = [image for image in images if isinstance(image, str)]
-    return failed[0] if failed else torch.stack([i for i in images if isinstance(i, Tensor)])
