@@ -10,7 +10,8 @@ import torch
 from ltvr import errors
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import Split, in_memory
+from ltvr.data.datasets import Split, load_picture
+from ltvr.data.images import Decoder
 from ltvr.data.options import DataOptions
 from ltvr.engine.trained import load_trained, trained_parser
 
@@ -25,11 +26,13 @@ def main() -> None:
     p.add_argument("--top", type=int, default=3, metavar="K", help="classes to show (3)")
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     arguments = p.parse_args()
-    network, config, _, classes, device = load_trained(
+    network, config, run, classes, device = load_trained(
         arguments.run, arguments.device, arguments.fused
     )
-    zeros = np.zeros(len(arguments.images), np.int64)
-    split = in_memory(Split(arguments.images, zeros, zeros), config.of(DataOptions).image_size)
+    zeros, options = np.zeros(len(arguments.images), np.int64), config.of(DataOptions)
+    decoder = Decoder(options.colour, run.ranges())
+    pictures = [load_picture(path, decoder, options) for path in arguments.images]
+    split = Split(torch.stack(pictures), zeros, zeros)
     batches = Batches(split, config, device)
     paths = iter(arguments.images)
     for images, _ in batches.evaluate(config.of(RunOptions).eval_batch_size):

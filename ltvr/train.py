@@ -74,6 +74,8 @@ def train(config: Config, folder: Path, *, source: Path | None = None) -> dict[s
         f"{len(data.train)} training images of {len(counts)} classes, {counts.max()} to "
         f"{counts.min()} a class{left_out if data.left_out else ''}"
     )
+    for note in data.notes:
+        print(note)
     run = Run.create(folder, config, manifest(data, config), _command())
     trainer = Trainer(config, data, run)
     if source is not None:

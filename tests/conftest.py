@@ -17,6 +17,14 @@ from ltvr.settings import SCHEMA, load_config
 from ltvr.train import train
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What is kept of image files between runs is not the user's in a test."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Run a command of ltvr as the shell would: exit status, stdout, stderr."""

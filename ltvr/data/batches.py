@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,12 @@ from torch.utils.data import Dataset
 from ltvr.clock import mix
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
-from ltvr.data.datasets import Split, read_image
+from ltvr.data.datasets import Files, Split, load_picture
+from ltvr.data.geometry import framed
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.data.workers import read_in_workers
 from ltvr.device import memory_format
-from ltvr.errors import UserError
 from ltvr.transfer import to_device
 
 __all__ = ["Batches"]
@@ -47,15 +46,8 @@ class Batches:
         self._mean = torch.tensor(self._options.mean, device=device).view(3, 1, 1) * 255
         self._std = torch.tensor(self._options.std, device=device).view(3, 1, 1) * 255
         self._format = memory_format(config.of(RunOptions).channels_last)
-        if isinstance(split.images, Tensor):
-            if self._options.augmentation == "imagenet":
-                raise UserError(
-                    "augmentation imagenet is for images on disk, which are those of more than 64 "
-                    "pixels; use crop-flip, crop or none"
-                )
-            self._memory: Tensor | None = split.images.to(device)
-        else:
-            self._memory = None
+        images = split.images
+        self._memory = images.to(device) if isinstance(images, Tensor) else None
 
     def train(
         self, order: Int64Array, batch_size: int, *, seed: int, epoch: int, start: int = 0
@@ -121,10 +113,10 @@ class Batches:
             first = iter(range(seed[-1], 2**62))
             keyed = [[(i, mix(*seed[:-1], next(first))) for i in batch] for batch in positions]
         else:
-            keyed = [[(i, -1) for i in batch] for batch in positions]
-        files = _Files(self.split.images, self._options, training=seed is not None)
+            keyed = [[(i, 0) for i in batch] for batch in positions]  # nothing is drawn
+        pictures = _Pictures(self.split.images, self._options, training=seed is not None)
         read = read_in_workers(
-            files, keyed, self._options.workers, pinned=self.device.type == "cuda"
+            pictures, keyed, self._options.workers, pinned=self.device.type == "cuda"
         )
         for rows, images in zip(chosen, read, strict=True):
             yield (
@@ -133,32 +125,35 @@ class Batches:
             )
 
 
-class _Files(Dataset[Tensor]):
+class _Pictures(Dataset[Tensor]):
     """Images on disk under the field's transforms; the index carries its own seed."""
 
-    def __init__(self, paths: list[Path], options: DataOptions, *, training: bool) -> None:
+    def __init__(self, files: Files, options: DataOptions, *, training: bool) -> None:
         from torchvision.transforms import v2  # not on top: to read YAML takes no torchvision
 
-        self.paths = paths
-        size = options.image_size
-        steps: list[Any] = [v2.Resize(size * 256 // 224), v2.CenterCrop(size)]
-        if training and options.augmentation == "imagenet":
-            steps = [
-                v2.RandomResizedCrop(size),
-                v2.RandomHorizontalFlip(),
-                v2.ColorJitter(0.4, 0.4, 0.4, 0.0),
-            ]
-        elif training and options.augmentation != "none":
-            crop = v2.RandomCrop(size, padding=options.crop_padding)
-            flip = [v2.RandomHorizontalFlip()] if options.augmentation == "crop-flip" else []
-            steps = [v2.Resize((size, size)), crop, *flip]
-        self.transform = v2.Compose([*steps, v2.PILToTensor()])
+        self.files, self.options = files, options
+        self.augmentation = options.augmentation if training else "none"
+        size, flip = options.image_size, v2.RandomHorizontalFlip()
+        crop = v2.RandomCrop(size, padding=options.crop_padding)
+        jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.0)
+        steps: dict[str, list[Any]] = {
+            "imagenet": [v2.RandomResizedCrop(size), flip, jitter, v2.PILToTensor()],
+            "crop-flip": [crop, flip],
+            "crop": [crop],
+            "none": [v2.Identity()],
+        }
+        self.augment = v2.Compose(steps[self.augmentation])
 
     def __getitem__(self, index: tuple[int, int]) -> Tensor:
+        """The image at a position, augmented by the random numbers of a seed."""
         position, seed = index
-        image = read_image(self.paths[position])
+        path, decoder, options = self.files.paths[position], self.files.decoder, self.options
+        picture: Any
+        if self.augmentation == "imagenet":
+            picture = framed(decoder.read(path), options.resize, options.colour)
+        else:
+            picture = load_picture(path, decoder, options)
         with torch.random.fork_rng(devices=[]):
-            if seed >= 0:
-                torch.manual_seed(seed)
-            transformed: Tensor = self.transform(image)
-            return transformed
+            torch.manual_seed(seed)
+            augmented: Tensor = self.augment(picture)
+            return augmented

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +13,18 @@ from PIL import Image
 from torch import Tensor
 
 from ltvr.config.config import Config
+from ltvr.data.files import Found, class_folders, find_images, read_list
+from ltvr.data.geometry import describe, squared
+from ltvr.data.images import Decoder
 from ltvr.data.longtail import Int64Array, longtail_counts, longtail_indices
 from ltvr.data.options import DataOptions
+from ltvr.data.survey import Facts, ranges_of, survey
 from ltvr.errors import UserError
 
-__all__ = ["Data", "Split", "in_memory", "load_data", "read_image"]
+__all__ = ["Data", "Files", "Split", "load_data", "load_labelled", "load_picture", "load_split"]
 
 IN_MEMORY_PIXELS = 64
-"""Folders of images up to this side live in memory, larger ones are read by workers."""
-
-_DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes of grey images of 16 bits a pixel."""
+"""Images of files are kept in memory up to this side; larger ones are read by workers."""
 
 LISTS = {
     "imagenet-lt": ("ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt"),
@@ -31,6 +32,27 @@ LISTS = {
     "inaturalist18": ("iNaturalist18_train.txt", None, "iNaturalist18_val.txt"),
 }
 """Train, validation and test list of each; iNaturalist18 has no labels for its test set."""
+SPLITS = ("train", "val", "test")
+
+SMALL, MUCH_LARGER = 112, 3
+"""Images of fewer pixels than the one, from some the other times as large, lose much."""
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images of one split on disk."""
+
+    paths: list[Path]
+    hashes: list[str]
+    """sha256 of the content of each."""
+    decoder: Decoder
+
+    def take(self, chosen: Int64Array) -> Files:
+        """Return the files at ``chosen``, in that order."""
+        paths, hashes = ([each[i] for i in chosen] for each in (self.paths, self.hashes))
+        return Files(paths, hashes, self.decoder)
 
 
 @dataclass(frozen=True)
@@ -38,12 +60,12 @@ class Split:
     """Images of one split, in memory or on disk, with their labels.
 
     Attributes:
-        images: uint8 [n, 3, S, S], or n paths.
+        images: uint8 [n, 3, S, S], or n files.
         labels: [n] int64.
         indices: [n] position of each image in the data set it was chosen from.
     """
 
-    images: Tensor | list[Path]
+    images: Tensor | Files
     labels: Int64Array
     indices: Int64Array
 
@@ -52,10 +74,11 @@ class Split:
 
     def take(self, chosen: Int64Array) -> Split:
         """Return the samples at ``chosen``, in that order."""
+        images: Tensor | Files
         if isinstance(self.images, Tensor):
-            images: Tensor | list[Path] = self.images[torch.from_numpy(chosen)]
+            images = self.images[torch.from_numpy(chosen)]
         else:
-            images = [self.images[i] for i in chosen]
+            images = self.images.take(chosen)
         return Split(images, self.labels[chosen], self.indices[chosen])
 
 
@@ -69,6 +92,12 @@ class Data:
     classes: list[str]
     left_out: int = 0
     """Training images that the long-tailed subset does without."""
+    ranges: Ranges = field(default_factory=dict)
+    """Of the training images of more than 8 bits; see ``ltvr.data.images.Decoder``."""
+    unreadable: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By split: images that were skipped because they cannot be read, and why."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know before training, a line each."""
 
     @property
     def counts(self) -> Int64Array:
@@ -83,57 +112,114 @@ def load_data(config: Config) -> Data:
         UserError: a folder, list or image that is missing or does not fit.
     """
     options = config.of(DataOptions)
-    if options.dataset == "digits":
-        data = _digits(options)
-    elif options.dataset in ("cifar10", "cifar100"):
-        data = _cifar(options)
-    elif options.dataset == "folder":
-        data = _folder(options)
-    else:
-        data = _lists(options)
-    if options.imbalance > 1 and options.imbalance_type != "none":
-        counts = longtail_counts(
-            int(data.counts.max()), len(data.classes), options.imbalance, options.imbalance_type
-        )
-        chosen = longtail_indices(data.train.labels, counts, options.data_seed)
-        left_out = len(data.train) - len(chosen)
-        data = replace(data, train=data.train.take(chosen), left_out=left_out)
-    if (data.counts == 0).any():
-        k = int(np.argmin(data.counts))
+    in_memory = options.dataset in ("digits", "cifar10", "cifar100")
+    if options.augmentation == "imagenet" and (in_memory or options.image_size <= IN_MEMORY_PIXELS):
         raise UserError(
-            f"class {data.classes[k]!r} has no training image; "
-            "add some, remove the class, or lower --imbalance"
+            "augmentation imagenet is for images on disk, which are those of more than "
+            f"{IN_MEMORY_PIXELS} pixels; use crop-flip, crop or none"
         )
-    return data
+    if not in_memory:
+        return _of_files(options)
+    data = _digits(options) if options.dataset == "digits" else _cifar(options)
+    chosen = _long_tailed(data.train.labels, data.classes, options)
+    left_out = len(data.train) - len(chosen)
+    return replace(data, train=data.train.take(chosen), left_out=left_out)
 
 
-def read_image(path: Path) -> Image.Image:
-    """Read an image as RGB.
+def load_split(config: Config, name: str, classes: list[str], ranges: Ranges) -> Split | None:
+    """Load one split of a data set alone: the others need not be there any more.
+
+    Args:
+        name: ``val`` or ``test``.
+        classes, ranges: of the training images, from the manifest of a run.
+
+    Returns:
+        The split; None if the data set has none of this name.
 
     Raises:
-        UserError: a missing or corrupt file.
+        UserError: as ``load_data``.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode in _DEEP:  # Pillow would clip what is above 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-            converted: Image.Image = image.convert("RGB")
-            return converted
-    except FileNotFoundError:
-        raise UserError(f"image {path} is missing; restore it") from None
-    except Exception as error:  # Pillow's decoders raise many types
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"image {path} is corrupt ({reason}); replace it") from None
+    options = config.of(DataOptions)
+    if options.dataset in ("digits", "cifar10", "cifar100"):
+        data = load_data(config)
+        return data.val if name == "val" else data.test
+    if options.dataset == "folder":
+        folder = _root(options) / name
+        if name == "val" and not folder.is_dir():
+            return None
+        found = _find(folder, classes)
+    else:
+        path = _list_paths(options)[name]
+        if path is None:
+            return None
+        found = _listed(_root(options), path, classes)
+    return _survey(found, options, ranges).load_all(Decoder(options.colour, ranges), options)
 
 
-def _split(images: Tensor | list[Path], labels: np.ndarray) -> Split:
+def load_labelled(path: Path, config: Config, classes: list[str], ranges: Ranges) -> Split:
+    """Load images with labels from any place.
+
+    Args:
+        path: a folder of ``<class>/<image>``, or a list file of lines ``path label``, whose paths
+            are below ``root`` if that is set, else below the list's folder; labels are numbers or
+            names of classes.
+        classes, ranges: of the training images, from the manifest of a run.
+
+    Raises:
+        UserError: as ``load_data``.
+    """
+    options = config.of(DataOptions)
+    if path.is_dir():
+        found = _find(path, classes)
+    else:
+        found = _listed(Path(options.root) if options.root else path.parent, path, classes)
+    return _survey(found, options, ranges).load_all(Decoder(options.colour, ranges), options)
+
+
+def load_picture(path: Path, decoder: Decoder, options: DataOptions) -> Tensor:
+    """One image as evaluation sees it: uint8 [3, S, S].
+
+    Raises:
+        UserError: a file that is no picture, or one that the decoder refuses.
+    """
+    image = squared(decoder.read(path), options.image_size, options.resize, options.colour)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _split(images: Tensor | Files, labels: np.ndarray) -> Split:
     return Split(images, labels.astype(np.int64), np.arange(len(labels), dtype=np.int64))
+
+
+def _long_tailed(labels: Int64Array, classes: list[str], options: DataOptions) -> Int64Array:
+    """The training samples that are kept: all of them, or those of the long-tailed subset."""
+    counts = np.bincount(labels, minlength=len(classes))
+    if (counts == 0).any():
+        raise UserError(
+            f"class {classes[int(np.argmin(counts))]!r} has no training image; "
+            "add some, or remove the class"
+        )
+    if options.imbalance == 1 or options.imbalance_type == "none":
+        return np.arange(len(labels), dtype=np.int64)
+    kept = longtail_counts(
+        int(counts.max()), len(classes), options.imbalance, options.imbalance_type
+    )
+    if min(kept) == 0:
+        raise UserError(
+            f"imbalance = {options.imbalance:g}: class {classes[int(np.argmin(kept))]!r} has no "
+            f"training image of the {counts.max()} of the largest class left; lower --imbalance"
+        )
+    return longtail_indices(labels, kept, options.data_seed)
+
+
+# ---- in memory from the start ----
 
 
 def _digits(options: DataOptions) -> Data:
     """Scikit-learn's 1,797 real digits: the last 50 of each class are the test set."""
     from sklearn.datasets import load_digits
 
+    if options.resize != "squash":
+        raise UserError(f"resize = {options.resize}: the digits are squares; leave out --resize")
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
     grey = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
@@ -163,120 +249,237 @@ def _cifar(options: DataOptions) -> Data:
                 f"({' '.join(str(error).split())}); put it there, or read a folder of images with "
                 "--dataset folder --root FOLDER"
             ) from None
-        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-        splits.append(_split(_resized(images, options.image_size), np.asarray(data.targets)))
+        splits.append(_split(_resized(data.data, options), np.asarray(data.targets)))
     return Data(splits[0], None, splits[1], list(data.classes))
 
 
-def _resized(images: Tensor, size: int) -> Tensor:
-    if images.shape[-1] == size:
-        return images
-    small = torch.nn.functional.interpolate(images.float(), size=(size, size), mode="bilinear")
-    return small.round().clamp(0, 255).to(torch.uint8)
+def _resized(pixels: np.ndarray, options: DataOptions) -> Tensor:
+    """Pixels [n, H, W, 3] as uint8 [n, 3, S, S], by the rule that files are resized by."""
+    size = options.image_size
+    if pixels.shape[1:3] != (size, size) or options.resize == "short-side-crop":
+        images = (Image.fromarray(each) for each in pixels)
+        square = (squared(each, size, options.resize, options.colour) for each in images)
+        pixels = np.stack([np.asarray(each) for each in square])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def _folder(options: DataOptions) -> Data:
-    """``train/<class>/*`` and ``test/<class>/*`` (and ``val/``), any type Pillow reads."""
-    if not options.root:
+# ---- from files ----
+
+
+@dataclass(frozen=True)
+class _Surveyed:
+    """The images of a split that can be read, before their pixels are."""
+
+    paths: list[Path]
+    labels: Int64Array
+    facts: list[Facts]
+    unreadable: dict[str, str]
+    """Paths of the others, and why."""
+
+    def load(self, chosen: Int64Array, decoder: Decoder, options: DataOptions) -> Split:
+        """The samples at ``chosen``, in memory if they are small."""
+        hashes = [facts.sha256 for facts in self.facts]
+        files = Files(self.paths, hashes, decoder).take(chosen)
+        images: Tensor | Files = files
+        if options.image_size <= IN_MEMORY_PIXELS:
+            with ThreadPoolExecutor() as pool:
+                read = pool.map(lambda path: load_picture(path, decoder, options), files.paths)
+                images = torch.stack(list(read))
+        return Split(images, self.labels[chosen], chosen)
+
+    def load_all(self, decoder: Decoder, options: DataOptions) -> Split:
+        """All samples."""
+        return self.load(np.arange(len(self.paths), dtype=np.int64), decoder, options)
+
+
+def _of_files(options: DataOptions) -> Data:
+    """A folder or lists: what is there, what can be read, which of it is kept; then the pixels."""
+    classes, found = _folder(options) if options.dataset == "folder" else _lists(options)
+    train = _survey(found["train"], options)
+    chosen = _long_tailed(train.labels, classes, options)
+    decoder = Decoder(options.colour, ranges_of([train.facts[i] for i in chosen]))
+    others = {n: _survey(f, options, decoder.ranges) for n, f in found.items() if n != "train"}
+    surveyed = {"train": train, **others}
+    return Data(
+        train.load(chosen, decoder, options),
+        others["val"].load_all(decoder, options) if "val" in others else None,
+        others["test"].load_all(decoder, options),
+        classes,
+        left_out=len(train.paths) - len(chosen),
+        ranges=decoder.ranges,
+        unreadable={name: s.unreadable for name, s in surveyed.items() if s.unreadable},
+        notes=[*_notes(found, surveyed), *_shrunk(train.facts, options)],
+    )
+
+
+def _survey(found: Found, options: DataOptions, ranges: Ranges | None = None) -> _Surveyed:
+    """What can be read of the files that were found.
+
+    Args:
+        ranges: of the training images of more than 8 bits; None for the training images.
+
+    Raises:
+        UserError: one that cannot be read, unless such are to be skipped.
+    """
+    facts = survey(found.images)
+    problems: dict[int, str] = {}
+    for i, (path, each) in enumerate(zip(found.images, facts, strict=True)):
+        problem = each.problem
+        if not problem and ranges is not None and each.kind:
+            problem = Decoder(ranges=ranges).refusal(path, each.kind)
+        if problem:
+            problems[i] = problem
+    if problems and options.bad_images == "error":
         raise UserError(
-            "dataset folder needs --root FOLDER with train/<class>/* and test/<class>/*"
+            f"{next(iter(problems.values()))} ({len(problems)} of {len(facts)} images cannot be "
+            "read; --bad-images skip leaves them out)"
         )
-    root = Path(options.root)
+    kept = [i for i in range(len(facts)) if i not in problems]
+    if not kept:
+        raise UserError(f"no image can be read: {next(iter(problems.values()))}")
+    return _Surveyed(
+        [found.images[i] for i in kept],
+        np.asarray(found.labels, np.int64)[kept],
+        [facts[i] for i in kept],
+        {str(found.images[i]): problem for i, problem in problems.items()},
+    )
+
+
+def _notes(found: dict[str, Found], surveyed: dict[str, _Surveyed]) -> list[str]:
+    """What was passed over of each split, and of how many images only a part is used."""
+    notes = []
+    for name, each in surveyed.items():
+        if found[name].skipped:
+            notes.append(f"{name}: passed over {found[name].summary()}")
+        if each.unreadable:
+            first = next(iter(each.unreadable.values()))
+            notes.append(f"{name}: skipped {len(each.unreadable)} unreadable, first: {first}")
+        if frames := sum(facts.frames > 1 for facts in each.facts):
+            notes.append(f"{name}: {frames} images have several frames; the first is used")
+    return notes
+
+
+def _shrunk(facts: list[Facts], options: DataOptions) -> list[str]:
+    """What becomes of images of this size, and a warning where little is left of them."""
+    width, height = (int(np.median([getattr(f, n) for f in facts])) for n in ("width", "height"))
+    size = options.image_size
+    if (width, height) == (size, size):
+        return []
+    said = f"images of {width} x {height} pixels (median) are {describe(size, options.resize)}"
+    if size < SMALL and min(width, height) >= MUCH_LARGER * size:
+        said += (
+            "; so little may not tell the classes apart: raise --image-size, or take a preset for "
+            "photographs such as imagenet-lt"
+        )
+    return [said]
+
+
+def _root(options: DataOptions) -> Path:
+    if not options.root:
+        wanted = (
+            "with train/<class>/* and test/<class>/*"
+            if options.dataset == "folder"
+            else "which its lists refer to"
+        )
+        raise UserError(f"dataset {options.dataset} needs --root FOLDER {wanted}")
+    return Path(options.root)
+
+
+def _folder(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
+    """``train/<class>/*`` and ``test/<class>/*`` (and ``val/``)."""
+    root = _root(options)
     for name in ("train", "test"):
         if not (root / name).is_dir():
             raise UserError(f"{root / name} is missing; expected {name}/<class>/<image> in {root}")
-    classes = sorted(p.name for p in (root / "train").iterdir() if p.is_dir())
+    classes = class_folders(root / "train", Found())
     if len(classes) < 2:
         raise UserError(f"{root / 'train'} has {len(classes)} class folders; expected at least 2")
-    extensions = set(Image.registered_extensions())
-
-    def read(name: str) -> Split:
-        unknown = [p for p in (root / name).iterdir() if p.is_dir() and p.name not in classes]
-        if unknown:
-            raise UserError(f"{unknown[0]} is a class that {root / 'train'} does not have")
-        paths: list[Path] = []
-        labels: list[int] = []
-        for k, cls in enumerate(classes):
-            folder = root / name / cls
-            files = sorted(folder.iterdir()) if folder.is_dir() else []
-            found = [p for p in files if p.suffix.lower() in extensions]
-            if not found and name == "train":
-                raise UserError(f"class folder {folder} has no image; add some or remove it")
-            paths += found
-            labels += [k] * len(found)
-        if not paths:
-            raise UserError(f"{root / name} has no images; expected {name}/<class>/<image>")
-        split = _split(paths, np.asarray(labels))
-        return in_memory(split, options.image_size)
-
-    val = read("val") if (root / "val").is_dir() else None
-    return Data(read("train"), val, read("test"), classes)
+    found = {name: _find(root / name, classes) for name in SPLITS if (root / name).is_dir()}
+    for k, count in enumerate(np.bincount(found["train"].labels, minlength=len(classes))):
+        if count == 0:
+            folder = root / "train" / classes[k]
+            raise UserError(f"class folder {folder} has no image; add some or remove it")
+    return classes, found
 
 
-def in_memory(split: Split, size: int) -> Split:
-    """Decode small images once; leave large ones on disk."""
-    assert not isinstance(split.images, Tensor)
-    if size > IN_MEMORY_PIXELS:
-        return split
-
-    def decode(path: Path) -> Tensor:
-        image = read_image(path)
-        if image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-    with ThreadPoolExecutor() as pool:
-        images = torch.stack(list(pool.map(decode, split.images)))
-    return replace(split, images=images)
+def _find(folder: Path, classes: list[str]) -> Found:
+    """The images of a folder of class folders, all of them of known classes."""
+    found = Found()
+    for name in class_folders(folder, found):
+        if name not in classes:
+            raise UserError(f"{folder / name} is a class that the training images do not have")
+    for k, name in enumerate(classes):
+        if (folder / name).is_dir():
+            find_images(folder / name, found, k)
+    if not found.images:
+        raise UserError(f"{folder} has no images; expected <class>/<image> in it")
+    return found
 
 
-def _lists(options: DataOptions) -> Data:
+def _list_paths(options: DataOptions) -> dict[str, Path | None]:
+    lists = Path(options.lists or options.root)
+    names = dict(zip(SPLITS, LISTS[options.dataset], strict=True))
+    return {split: lists / name if name else None for split, name in names.items()}
+
+
+def _lists(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
     """Image root and list files of ``path label`` lines (ImageNet-LT, Places-LT, iNaturalist)."""
-    if not options.root:
-        raise UserError(f"dataset {options.dataset} needs --root FOLDER, which its lists refer to")
-    root, lists = Path(options.root), Path(options.lists or options.root)
-    names = LISTS[options.dataset]
-    splits = [
-        in_memory(_read_list(root, lists / n), options.image_size) if n else None for n in names
-    ]
-    train, val, test = splits
-    assert train is not None and test is not None
-    number = int(train.labels.max()) + 1
-    if number > len(train):
+    root, paths = _root(options), _list_paths(options)
+    assert paths["train"] is not None
+    train = _listed(root, paths["train"])
+    labels = np.asarray(train.labels)
+    number = int(labels.max()) + 1
+    if number > len(labels):
         raise UserError(
-            f"{names[0]}: label {number - 1} is out of range; its {len(train)} images cannot be of "
-            f"{number} classes, labels count from 0 without gaps"
+            f"{paths['train'].name}: label {number - 1} is out of range; its {len(labels)} images "
+            f"cannot be of {number} classes, labels count from 0 without gaps"
         )
-    for name, split in zip(names, splits, strict=True):
-        if split is not None and split.labels.max() >= number:
+    absent = np.setdiff1d(np.arange(number), labels)
+    if absent.tolist() == [0]:
+        raise UserError(
+            f"{paths['train'].name}: labels start at 1; expected 0: subtract 1 from all"
+        )
+    if len(absent):
+        raise UserError(
+            f"{paths['train'].name}: class '{absent[0]}' has no training image; labels count from "
+            f"0 without gaps, and the largest here is {number - 1}"
+        )
+    classes = [str(k) for k in range(number)]
+    others = {n: _listed(root, p, classes) for n, p in paths.items() if n != "train" and p}
+    return classes, {"train": train, **others}
+
+
+def _listed(root: Path, path: Path, classes: list[str] | None = None) -> Found:
+    """The images of a list.
+
+    Args:
+        root: folder that the paths in it are below.
+        classes: names that labels may be, and the number that they are below.
+    """
+    found = Found()
+    numbers = {name: k for k, name in enumerate(classes or [])}
+    for line, image, label in read_list(path):
+        if label in numbers:
+            found.labels.append(numbers[label])
+        elif label.isdecimal() and len(label) <= 18:
+            found.labels.append(int(label))
+        else:
+            header = " (remove the heading)" if line == 1 else ""
             raise UserError(
-                f"{name}: label {split.labels.max()} is out of range; the training list has the "
-                f"classes 0 to {number - 1}"
+                f"{path.name} line {line}: label {label!r}: expected an integer >= 0{header}"
             )
-    return Data(train, val, test, [str(k) for k in range(number)])
-
-
-def _read_list(root: Path, path: Path) -> Split:
-    if not path.is_file():
-        raise UserError(f"list {path} is missing; put it there or name its folder with --lists")
-    images, labels = [], []
-    for number, image, label in _lines(path):
-        if not label.isdecimal() or len(label) > 18:
-            raise UserError(f"{path.name} line {number}: label {label!r}: expected an integer >= 0")
-        images.append(root / image)
-        labels.append(int(label))
-    if not images:
+        found.images.append(root / image)
+    if not found.images:
         raise UserError(f"list {path} is empty; expected `path label` lines")
-    missing = next((p for p in images if not p.is_file()), None)
+    if classes is not None and max(found.labels) >= len(classes):
+        raise UserError(
+            f"{path.name}: label {max(found.labels)} is out of range; the training list has the "
+            f"classes 0 to {len(classes) - 1}"
+        )
+    missing = next((p for p in found.images if not p.exists()), None)
     if missing is not None:
-        raise UserError(f"image {missing} of {path.name} is missing; check --root or the list")
-    return _split(images, np.asarray(labels))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.strip():
-            image, _, label = line.strip().rpartition(" ")
-            if not image:
-                raise UserError(f"{path.name} line {number}: {line!r}: expected `path label`")
-            yield number, image.strip(), label
+        encoding = "" if str(missing).isprintable() else " (the list is not UTF-8)"
+        raise UserError(
+            f"image {missing} of {path.name} is missing{encoding}; check --root or the list"
+        )
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -13,14 +12,14 @@ from ltvr.config.config import Config
 from ltvr.data.datasets import Data, Split
 from ltvr.data.options import DataOptions
 
-__all__ = ["manifest"]
+__all__ = ["manifest", "split_record"]
 
 
 def manifest(data: Data, config: Config) -> dict[str, Any]:
     """Counts, indices and sha256 of every split, to be written as ``manifest.json``.
 
-    The digest covers labels and pixels of images in memory, labels and paths (below ``root``) of
-    images on disk. Two runs with the same digest saw the same data in the same order.
+    The digest covers labels and pixels of images in memory, labels and contents of files on disk.
+    Two runs with the same digest saw the same data in the same order, wherever it lay.
     """
     options = config.of(DataOptions)
     splits = {"train": data.train, "val": data.val, "test": data.test}
@@ -31,10 +30,11 @@ def manifest(data: Data, config: Config) -> dict[str, Any]:
         "data_seed": options.data_seed,
         "classes": data.classes,
         "train_counts": data.counts.tolist(),
+        "ranges": {kind: list(limits) for kind, limits in data.ranges.items()},
+        "unreadable": data.unreadable,
         "splits": {
             name: {
-                "images": len(split),
-                "sha256": _digest(split, Path(options.root)),
+                **split_record(split, options),
                 "indices": split.indices.tolist() if name == "train" else None,
             }
             for name, split in splits.items()
@@ -43,11 +43,18 @@ def manifest(data: Data, config: Config) -> dict[str, Any]:
     }
 
 
-def _digest(split: Split, root: Path) -> str:
-    digest = hashlib.sha256(split.labels.tobytes())
+def split_record(split: Split, options: DataOptions) -> dict[str, Any]:
+    """Number and sha256 of the images of a split; of files also the digest that 0.1 wrote."""
+    labels = hashlib.sha256(split.labels.tobytes())
     if isinstance(split.images, Tensor):
-        digest.update(split.images.numpy().tobytes())
-    else:
-        for path in split.images:
-            digest.update(os.path.relpath(path, root).encode() + b"\n")
-    return digest.hexdigest()
+        labels.update(split.images.numpy().tobytes())
+        return {"images": len(split), "sha256": labels.hexdigest()}
+    contents, names = labels, labels.copy()
+    for content, path in zip(split.images.hashes, split.images.paths, strict=True):
+        contents.update(content.encode())
+        names.update(os.path.relpath(path, options.root).encode(errors="surrogateescape") + b"\n")
+    return {
+        "images": len(split),
+        "sha256": contents.hexdigest(),
+        "names_sha256": names.hexdigest(),
+    }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ltvr.config.options import Options, option
+from ltvr.data.geometry import Resize
 from ltvr.errors import UserError
 
 __all__ = ["DataOptions"]
@@ -26,6 +27,20 @@ class DataOptions(Options):
         32, "side of the square images that the model sees, in pixels", at_least=1,
         architecture=True,
     )  # fmt: skip
+    resize: Resize = option(
+        "squash",
+        "how an image becomes square: squashed; its short side resized to 256/224 of the size and "
+        "the centre cut out; or padded with the background",
+    )
+    background: tuple[float, ...] = option(
+        (1.0, 1.0, 1.0),
+        "what shows through transparent pixels and fills padding: red, green, blue, 0 to 1",
+        at_least=0,
+        at_most=1,
+    )
+    bad_images: Literal["error", "skip"] = option(
+        "error", "if there are images that cannot be read: stop, or leave them out"
+    )
     imbalance: float = option(1.0, "largest class : smallest class; 1 keeps all images", at_least=1)
     imbalance_type: Literal["exp", "step", "none"] = option("exp", "shape of the tail")
     data_seed: int = option(
@@ -43,7 +58,13 @@ class DataOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("mean", "std"):
+        for name in ("mean", "std", "background"):
             values = getattr(self, name)
             if len(values) != 3:
                 raise UserError(f"{name} = {values}: expected three numbers, red, green and blue")
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """The background as bytes."""
+        red, green, blue = (round(255 * value) for value in self.background)
+        return red, green, blue

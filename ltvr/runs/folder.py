@@ -10,7 +10,7 @@ from typing import Any
 from ltvr.config.config import Config
 from ltvr.errors import UserError
 from ltvr.runs import legacy
-from ltvr.settings import SCHEMA, load_config, read_values, save_config
+from ltvr.settings import SCHEMA, read_values, save_config
 
 __all__ = ["Run"]
 
@@ -99,8 +99,11 @@ class Run:
         """Read the configuration of the run."""
         values = read_values(self._config)
         if legacy.is_legacy(values):
-            return SCHEMA.config(legacy.config(values, self.folder))
-        return load_config(str(self._config))
+            values = legacy.config(values, self.folder)
+        try:
+            return SCHEMA.config({"resize": legacy.resize(values), **values})
+        except UserError as error:
+            raise UserError(f"{self._config}: {error}") from None
 
     def command(self) -> str:
         """The command that began the run."""
@@ -134,18 +137,47 @@ class Run:
         manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
         return manifest
 
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """By kind of image of more than 8 bits, the values that are black and white."""
+        ranges = self.manifest().get("ranges", {})
+        return {kind: (low, high) for kind, (low, high) in ranges.items()}
+
     def check_manifest(self, manifest: dict[str, Any]) -> None:
         """Refuse to go on with other data than the run began with.
 
         Raises:
             UserError: a split whose digest differs.
         """
-        for name, split in self.manifest()["splits"].items():
-            if manifest["splits"].get(name, {}).get("sha256") != split["sha256"]:
-                raise UserError(
-                    f"the {name} images differ from those of {self.folder} (sha256); "
-                    "restore them, or start a new run"
-                )
+        own = self.manifest()
+        if manifest["classes"] != own["classes"]:
+            changed = sorted(set(own["classes"]) ^ set(manifest["classes"]))
+            raise UserError(
+                f"the classes differ from those of {self.folder} ({', '.join(changed[:3])}); "
+                "restore their names, or start a new run"
+            )
+        if added := manifest["splits"].keys() - own["splits"].keys():
+            raise UserError(
+                f"there are {added.pop()} images, which {self.folder} began without; take them "
+                "away, or start a new run"
+            )
+        for name in own["splits"]:
+            self.check_split(name, manifest["splits"].get(name, {}))
+
+    def check_split(self, name: str, record: dict[str, Any]) -> None:
+        """Refuse a split of other images than the run began with.
+
+        Args:
+            record: of ``ltvr.data.manifest.split_record``.
+
+        Raises:
+            UserError: its digest differs.
+        """
+        own = self.manifest()["splits"].get(name)
+        if own is None or not legacy.same_images(own, record):
+            raise UserError(
+                f"the {name} images differ from those of {self.folder} (sha256); "
+                "restore them, or start a new run"
+            )
 
     # ---- what it has done ----
 

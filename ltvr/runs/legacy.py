@@ -15,7 +15,16 @@ import torch
 
 from ltvr.errors import UserError
 
-__all__ = ["checkpoint", "config", "is_legacy", "metrics", "record", "started"]
+__all__ = [
+    "checkpoint",
+    "config",
+    "is_legacy",
+    "metrics",
+    "record",
+    "resize",
+    "same_images",
+    "started",
+]
 
 STAGES = {1: "features", 2: "crt"}
 PARTS = {"afa.": "decomposition.", "head.": "embedder."}
@@ -49,6 +58,26 @@ def config(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         )
     values["stages"], _ = started(folder)
     return {**values, "preset": folder.name, "method": method}
+
+
+def resize(values: dict[str, Any]) -> str:
+    """The option ``resize`` of a run from before there was one, by what it was trained on.
+
+    Images on disk were evaluated by their centre, however they had been trained on.
+    """
+    size = values.get("image_size")
+    on_disk = isinstance(size, int) and size > 64
+    trained_on_parts = values.get("augmentation") in ("imagenet", "none")
+    return "short-side-crop" if on_disk and trained_on_parts else "squash"
+
+
+def same_images(own: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Whether two records of a split in manifests are of the same images.
+
+    Of images on disk older manifests have a digest of the names, without the contents.
+    """
+    by_name = "names_sha256" in record and "names_sha256" not in own
+    return bool(own["sha256"] == record.get("names_sha256" if by_name else "sha256"))
 
 
 def _feature_shape(values: dict[str, Any]) -> tuple[int, int, int]:

@@ -9,7 +9,8 @@ from conftest import config_of
 
 from ltvr.clock import mix
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import Split
+from ltvr.data.datasets import Files, Split
+from ltvr.data.images import Decoder
 from ltvr.data.options import DataOptions
 
 CPU = torch.device("cpu")
@@ -20,6 +21,10 @@ def memory_split(number=12, size=6):
     g = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (number, 3, size, size), generator=g, dtype=torch.uint8)
     return Split(images, np.arange(number) % 3, np.arange(number))
+
+
+def files_of(folder, names):
+    return Files([folder / name for name in names], [""] * len(names), Decoder())
 
 
 @pytest.mark.parametrize("augmentation", ["crop-flip", "crop", "none"])
@@ -52,7 +57,7 @@ def test_a_later_start_gives_the_same_images(where, tmp_path, write_images):
     if "disk" in where:
         names = [f"{i}.png" for i in range(12)]
         write_images(tmp_path, names)
-        split = replace(split, images=[tmp_path / n for n in names])
+        split = replace(split, images=files_of(tmp_path, names))
     batches, rows = Batches(split, config, CPU), np.random.default_rng(0).permutation(12)[:11]
     whole = list(batches.train(rows, 3, seed=1, epoch=2))
     late = list(batches.train(rows, 3, seed=1, epoch=2, start=2))
@@ -66,7 +71,7 @@ def test_reading_from_disk_draws_nothing_from_the_global_generator(tmp_path, wri
     """Or a run that is resumed within an epoch would draw other numbers after it (dropout)."""
     names = [f"{i}.png" for i in range(6)]
     write_images(tmp_path, names)
-    split = Split([tmp_path / n for n in names], np.arange(6), np.arange(6))
+    split = Split(files_of(tmp_path, names), np.arange(6), np.arange(6))
     batches = Batches(split, config_of(image_size=6, workers=0), CPU)
     before = torch.get_rng_state()
     list(batches.train(np.arange(6), 3, seed=1, epoch=0))
@@ -77,7 +82,7 @@ def test_reading_from_disk_draws_nothing_from_the_global_generator(tmp_path, wri
 def test_evaluation_sees_every_image_once_in_order_and_unaugmented(tmp_path, write_images):
     names = [f"{i}.png" for i in range(5)]
     pixels = write_images(tmp_path, names, size=10)
-    split = Split([tmp_path / n for n in names], np.arange(5), np.arange(5))
+    split = Split(files_of(tmp_path, names), np.arange(5), np.arange(5))
     config = config_of(image_size=8, workers=0)  # resized to 9, then the centre 8
     on_disk = list(Batches(split, config, CPU).evaluate(2))
     assert [len(labels) for _, labels in on_disk] == [2, 2, 1]

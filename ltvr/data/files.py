@@ -1,0 +1,140 @@
+"""Which files are images of a data set, and what was passed over: folders and list files."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ltvr.data.images import endings, is_image
+from ltvr.errors import UserError
+
+__all__ = ["Found", "class_folders", "find_images", "read_list"]
+
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")
+"""What other systems put beside the user's files; hidden files and folders begin with a dot."""
+
+
+@dataclass
+class Found:
+    """Files of images, and what was passed over."""
+
+    images: list[Path] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    """The class of each image; empty where nothing says it."""
+    skipped: dict[Path, str] = field(default_factory=dict)
+    """Files and folders that were passed over, and why."""
+
+    def summary(self) -> str:
+        """What was passed over, in words: how many for which reason, and the first of each."""
+        reasons = Counter(self.skipped.values())
+        first = {reason: path for path, reason in reversed(self.skipped.items())}
+        return "; ".join(
+            f"{number} {reason} ({'' if number == 1 else 'first: '}{first[reason]})"
+            for reason, number in reasons.most_common()
+        )
+
+
+def class_folders(folder: Path, found: Found) -> list[str]:
+    """Names of the class folders in ``folder``, sorted; all else there is noted in ``found``."""
+    names = []
+    for entry in _entries(folder):
+        if _hidden(entry):
+            found.skipped[entry] = "hidden"
+        elif entry.is_dir():
+            names.append(entry.name)
+        else:
+            found.skipped[entry] = "not in a class folder"
+    return names
+
+
+def find_images(folder: Path, found: Found, label: int | None = None) -> int:
+    """Add the images in ``folder`` and in the folders in it to ``found``; return their number.
+
+    A file is an image if its ending says so, or without an ending if its content does; hidden
+    files never are.
+    """
+    before = len(found.images)
+    for path in _walk(folder, found, {_identity(folder)}):
+        ending = path.suffix.lower()
+        if ending in endings() or (not ending and is_image(path)):
+            found.images.append(path)
+        else:
+            found.skipped[path] = f"of type {ending}" if ending else "without an ending, no image"
+    number = len(found.images) - before
+    if label is not None:
+        found.labels += [label] * number
+    return number
+
+
+def _walk(folder: Path, found: Found, above: set[tuple[int, int]]) -> Iterator[Path]:
+    """Files in ``folder`` and below, in the order of their names; links are followed once."""
+    for entry in _entries(folder):
+        if _hidden(entry):
+            found.skipped[entry] = "hidden"
+        elif entry.is_dir():
+            identity = _identity(entry)
+            if identity in above:
+                found.skipped[entry] = "a link to a folder above it"
+            else:
+                yield from _walk(entry, found, above | {identity})
+        else:
+            yield entry
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"folder {folder} cannot be read ({error.strerror})") from None
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in SYSTEM_FOLDERS
+
+
+# ---- list files ----
+
+LINE = re.compile(r"(?P<image>.*[^\s,])(?:\s*,\s*|\s+)(?P<label>[^\s,]+)")
+
+
+def read_list(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line number, image and label of every line ``path label`` of a list file.
+
+    The two are separated by spaces, a tab or a comma. A byte order mark is passed over; names that
+    are not UTF-8 are taken as the file system has them.
+
+    Raises:
+        UserError: a file that is missing or no text, or another line.
+    """
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        parts = LINE.fullmatch(line.strip())
+        if parts is None:
+            raise UserError(f"{path.name} line {number}: {line!r}: expected `path label`")
+        yield number, parts["image"].strip('"'), parts["label"].strip('"')
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"list {path} is missing; put it there or name its folder with --lists")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"list {path} cannot be read ({error.strerror})") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    if "\0" in text:
+        raise UserError(f"list {path} is not text; expected lines `path label` in UTF-8")
+    return text

@@ -1,0 +1,253 @@
+"""One image file as an RGB picture of 8 bits: the rules, whatever kind of file it is.
+
+==================  ==============================================================================
+orientation         as EXIF says
+transparency        laid over the background colour
+more than 8 bits    the range of the training images becomes 0 to 255 (``Decoder.ranges``)
+16 bits, colour     the upper 8 of them, as Pillow reads them; refused where these are all dark
+several frames      the first
+palette, CMYK, ...  as Pillow converts them, without colour profiles; LAB by way of sRGB
+==================  ==============================================================================
+
+Only formats of pictures are opened: no PostScript, PDF, movies or scientific containers, whatever
+the ending of the file's name says.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import stat
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from ltvr.errors import UserError
+
+__all__ = [
+    "Decoder",
+    "deep_kind",
+    "endings",
+    "formats",
+    "is_image",
+    "open_image",
+    "unreadable",
+]
+
+FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM",
+    "SGI", "TGA", "TIFF", "WEBP",
+)  # fmt: skip
+"""Pillow's names of the formats that are read, where Pillow (with its plug-ins) has them."""
+
+WITHOUT_SIGNATURE = ("TGA",)
+"""Formats that a file is only taken for if its name says so."""
+
+PLUGIN_ENDINGS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".hif": "pillow-heif"}
+"""Endings of pictures that Pillow reads with another package, and which."""
+
+DEEP = {
+    "I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I;16N": "uint16", "I": "int32",
+    "F": "float32",
+}  # fmt: skip
+"""Pillow's modes of grey pictures of more than 8 bits."""
+
+DARK = 16
+"""A picture whose upper bytes are all below this uses the lower four bits of them, or less."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation of EXIF."""
+ORIENTATION = 0x0112
+
+# Pillow warns of damaged tags and large pictures; what cannot be read is an error in any case.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats of ``FORMATS`` that this installation of Pillow reads."""
+    if importlib.util.find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def endings() -> dict[str, str]:
+    """Endings of file names (``.png``) of pictures, each with the package it lacks, or empty."""
+    formats()  # registers the plug-ins
+    read = {e: "" for e, name in Image.registered_extensions().items() if name in FORMATS}
+    return {**PLUGIN_ENDINGS, **read}
+
+
+def is_image(path: Path) -> bool:
+    """Whether the content of a file is a picture, whatever its name."""
+    signed = [name for name in formats() if name not in WITHOUT_SIGNATURE]
+    try:
+        with Image.open(_regular(path), formats=signed):
+            return True
+    except (UserError, Image.DecompressionBombError):
+        return False
+    except Exception:  # Pillow's decoders raise many types
+        return False
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open a picture: its size and mode are known, its pixels are not read yet.
+
+    Raises:
+        UserError: a missing file, one that is no file or no picture, or one that is too large.
+    """
+    try:
+        return Image.open(_regular(path), formats=formats())
+    except UserError:
+        raise
+    except Exception as error:
+        raise unreadable(path, error) from None
+
+
+def deep_kind(image: Image.Image) -> str:
+    """``uint16``, ``int32`` or ``float32`` for a grey picture of more than 8 bits; else empty."""
+    return DEEP.get(image.mode, "")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The rules by which a file becomes an RGB picture, the same wherever pictures are read."""
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    """What shows through transparent pixels, 0 to 255."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By kind of deep picture: the values that become 0 and 255; what is outside is clipped."""
+
+    def read(self, path: Path) -> Image.Image:
+        """Read a picture.
+
+        Raises:
+            UserError: a file that is missing, corrupt, too large, or that these rules refuse.
+        """
+        try:
+            with open_image(path) as image:
+                _refuse_dark(image, path)
+                image.load()
+                turn = TURNS.get(_orientation(image) or 1)
+                picture = self._rgb(self._eight_bits(image, path))
+                return picture if turn is None else picture.transpose(turn)
+        except UserError:
+            raise
+        except Exception as error:  # Pillow's decoders raise many types
+            raise unreadable(path, error) from None
+
+    def refusal(self, path: Path, kind: str) -> str:
+        """Why a deep picture of this kind cannot be read; empty if it can."""
+        if kind in self.ranges:
+            return ""
+        known = ", ".join(self.ranges) or "8 bits alone"
+        return (
+            f"image {path} has values of type {kind}, and the training images have {known}: "
+            "what is black and what is white is not known; convert it"
+        )
+
+    def _eight_bits(self, image: Image.Image, path: Path) -> Image.Image:
+        kind = deep_kind(image)
+        if not kind:
+            return image
+        if refusal := self.refusal(path, kind):
+            raise UserError(refusal)
+        low, high = self.ranges[kind]
+        values = np.asarray(image).astype(np.float64)
+        shares = (np.nan_to_num(values, nan=low).clip(low, high) - low) / ((high - low) or 1.0)
+        grey = Image.fromarray((shares * 255).round().astype(np.uint8))
+        if isinstance(hidden := image.info.get("transparency"), int):
+            grey.putalpha(Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8)))
+        return grey
+
+    def _rgb(self, image: Image.Image) -> Image.Image:
+        if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+            shown = image.convert("RGBA")
+            under = Image.new("RGBA", shown.size, (*self.background, 255))
+            return Image.alpha_composite(under, shown).convert("RGB")
+        if image.mode == "LAB":
+            lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+            assert converted is not None  # it is None for a conversion in place
+            return converted
+        return image.convert("RGB")
+
+
+def _regular(path: Path) -> Path:
+    """The path of a regular file; others may block for ever, or never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise UserError(f"image {path} is missing; restore it") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"image {path} cannot be read ({reason})") from None
+    if not stat.S_ISREG(mode):
+        what = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+        raise UserError(f"image {path} is a {what}; expected an image file")
+    return path
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """What to say of a file that Pillow raised ``error`` on."""
+    reason = " ".join(str(error).split()).replace(str(path), path.name) or type(error).__name__
+    if isinstance(error, PermissionError):
+        return UserError(f"image {path} cannot be read ({error.strerror}); change its permissions")
+    if isinstance(error, Image.DecompressionBombError):
+        return UserError(
+            f"image {path} is too large ({reason}); scale it down (a small file can hold a picture "
+            "that fills the memory, hence a limit)"
+        )
+    if isinstance(error, UnidentifiedImageError):
+        if lacking := endings().get(path.suffix.lower()):
+            return UserError(
+                f"image {path} is of a type that needs {lacking}: pip install {lacking}"
+            )
+        return UserError(
+            f"image {path} is corrupt, or of a format that is not read (those that are: "
+            f"{', '.join(formats())}); replace it"
+        )
+    return UserError(f"image {path} is corrupt ({reason}); replace it")
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The orientation in EXIF, from 1 to 8; None where there is none, or none that can be read."""
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # EXIF that is damaged says nothing of the pixels
+        return None
+
+
+def _refuse_dark(image: Image.Image, path: Path) -> None:
+    """Refuse an open picture of 16 bits a channel, of which Pillow keeps 8, that would be black.
+
+    Raises:
+        UserError: it uses the lower bits alone.
+    """
+    layouts = [str(tile.args) for tile in getattr(image, "tile", ())]
+    if deep_kind(image) or not any(";16" in layout for layout in layouts):
+        return
+    pixels = np.asarray(image)
+    colours = pixels[..., :-1] if image.mode in ("LA", "RGBA") else pixels
+    if colours.max() < DARK:
+        raise UserError(
+            f"image {path} has 16 bits a channel and uses the lower ones alone: the upper 8, which "
+            "are what is read, are black; convert it to 8 bits"
+        )

@@ -1,0 +1,184 @@
+"""What is known of image files before training: contents, sizes, kinds, which cannot be read.
+
+Every file is read and decoded once, in parallel: none is found to be corrupt hours later. What was
+found is kept between runs: a file is read again where its size, times or inode differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ltvr.data.images import Decoder, deep_kind, open_image, unreadable
+from ltvr.errors import UserError
+
+__all__ = ["Facts", "ranges_of", "survey"]
+
+VERSION = 1
+"""Of what is kept; another one is made anew."""
+SETTLED = 2.0
+"""Seconds that a file must have rested for its times to tell a later change."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one image file."""
+
+    sha256: str = ""
+    """Of its content; empty where it cannot be read at all."""
+    width: int = 0
+    height: int = 0
+    """In pixels, as stored: EXIF may turn them."""
+    mode: str = ""
+    """Pillow's name of what a pixel is."""
+    frames: int = 1
+    kind: str = ""
+    """``uint16``, ``int32`` or ``float32`` for a grey picture of more than 8 bits."""
+    low: float = 0.0
+    high: float = 0.0
+    """Smallest and largest value of such a picture."""
+    problem: str = ""
+    """Why it cannot be read; empty for none that was found."""
+
+
+def survey(paths: Sequence[Path]) -> list[Facts]:
+    """Facts on every file, in order; a bar shows the progress if stderr is a terminal."""
+    stamps = [_stamp(path) for path in paths]
+    with _Kept() as kept:
+        found = [kept.get(*each) for each in zip(paths, stamps, strict=True)]
+        unknown = [i for i, facts in enumerate(found) if facts is None]
+        with ThreadPoolExecutor() as pool:
+            read = pool.map(lambda i: _facts(paths[i]), unknown)
+            bar = tqdm(
+                read,
+                desc="reading images once",
+                total=len(unknown),
+                leave=False,
+                disable=not unknown or not sys.stderr.isatty(),
+            )
+            for i, facts in zip(unknown, bar, strict=True):
+                found[i] = facts
+                if not facts.problem and _rested(stamps[i]):
+                    kept.put(paths[i], stamps[i], facts)
+    return [facts for facts in found if facts is not None]
+
+
+def ranges_of(facts: Sequence[Facts]) -> dict[str, tuple[float, float]]:
+    """Of each kind of deep picture, the smallest and the largest value in all of them."""
+    kinds = {f.kind for f in facts if f.kind and not f.problem}
+    return {
+        kind: (
+            min(f.low for f in facts if f.kind == kind and not f.problem),
+            max(f.high for f in facts if f.kind == kind and not f.problem),
+        )
+        for kind in sorted(kinds)
+    }
+
+
+def _facts(path: Path) -> Facts:
+    try:
+        with open_image(path) as image:
+            facts = Facts(
+                sha256=_sha256(path),
+                width=image.width,
+                height=image.height,
+                mode=image.mode,
+                frames=getattr(image, "n_frames", 1),
+                kind=deep_kind(image),
+            )
+            if facts.kind:
+                values = np.asarray(image)
+                values = values[np.isfinite(values)]
+                if not values.size:
+                    raise UserError(f"image {path} has no value that is a finite number")
+                facts = replace(facts, low=float(values.min()), high=float(values.max()))
+        # A deep picture is decoded by its own range here: that of all of them is not known yet.
+        Decoder(ranges={facts.kind: (facts.low, facts.high)}).read(path)
+        return facts
+    except UserError as error:
+        return Facts(sha256=_sha256(path), problem=str(error))
+    except Exception as error:  # Pillow's decoders raise many types
+        return Facts(sha256=_sha256(path), problem=str(unreadable(path, error)))
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+# ---- what is kept between runs ----
+
+Stamp = tuple[int, int, int, int]
+"""Size, times of content and of inode in nanoseconds, inode: a change of content changes it."""
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        s = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino
+
+
+def _rested(stamp: Stamp | None) -> bool:
+    return stamp is not None and max(stamp[1:3]) < time.time_ns() - SETTLED * 1e9
+
+
+class _Kept:
+    """Facts of earlier runs, in the user's cache folder.
+
+    Where that folder cannot be written, or another process holds the file for long, nothing is
+    kept, and every file is read again.
+    """
+
+    def __enter__(self) -> _Kept:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltvr"
+        self._base: sqlite3.Connection | None = None
+        with suppress(OSError, sqlite3.Error, RuntimeError):  # RuntimeError: there is no home
+            folder.mkdir(parents=True, exist_ok=True)
+            base = sqlite3.connect(folder / f"images-{VERSION}.sqlite")
+            base.execute("CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, value TEXT)")
+            self._base = base
+        return self
+
+    def get(self, path: Path, stamp: Stamp | None) -> Facts | None:
+        """What is known of a file, if it is as it was."""
+        if self._base is None or stamp is None:
+            return None
+        with suppress(sqlite3.Error, ValueError, TypeError):
+            row = self._base.execute("SELECT value FROM files WHERE path = ?", (_key(path),))
+            for (value,) in row:
+                known, facts = json.loads(value)
+                return Facts(**facts) if tuple(known) == stamp else None
+        return None
+
+    def put(self, path: Path, stamp: Stamp | None, facts: Facts) -> None:
+        """Keep what was found of a file."""
+        if self._base is not None:
+            with suppress(sqlite3.Error):
+                row = (_key(path), json.dumps([stamp, asdict(facts)]))
+                self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", row)
+
+    def __exit__(self, *_: object) -> None:
+        if self._base is not None:
+            with suppress(sqlite3.Error):
+                self._base.commit()
+            self._base.close()
+
+
+def _key(path: Path) -> bytes:
+    return os.fsencode(os.path.abspath(path))
