@@ -17,8 +17,9 @@ from pathlib import Path
 
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import Data, load_data
+from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
+from ltvr.data.splits import Data
 from ltvr.engine.evaluation import evaluate_split
 from ltvr.engine.trained import load_trained
 from ltvr.networks.batchnorm import measure_real_statistics

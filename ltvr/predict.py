@@ -10,9 +10,9 @@ import torch
 from ltvr import errors
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import Split, load_picture
 from ltvr.data.images import Decoder
 from ltvr.data.options import DataOptions
+from ltvr.data.splits import Split, load_picture
 from ltvr.engine.trained import load_trained, trained_parser
 
 __all__ = ["main"]

@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 from ltvr.clock import mix
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
-from ltvr.data.datasets import Files, Split, load_picture
 from ltvr.data.geometry import framed
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.data.splits import Files, Split, load_picture
 from ltvr.data.workers import read_in_workers
 from ltvr.device import memory_format
 from ltvr.transfer import to_device

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ltvr.config.config import Config
-from ltvr.data.datasets import Data, Split
 from ltvr.data.options import DataOptions
+from ltvr.data.splits import Data, Split
 
 __all__ = ["manifest", "split_record"]
 

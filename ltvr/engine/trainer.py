@@ -19,7 +19,7 @@ from ltvr.clock import Clock, stream
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import Data
+from ltvr.data.splits import Data
 from ltvr.data.targets import Targets
 from ltvr.device import autocast, choose_device, memory_format
 from ltvr.engine.evaluation import evaluate_split

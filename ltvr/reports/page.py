@@ -18,8 +18,8 @@ from torch import Tensor
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import Data
 from ltvr.data.options import DataOptions
+from ltvr.data.splits import Data
 from ltvr.engine.metrics import COLUMNS, cells
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.runs.folder import Run

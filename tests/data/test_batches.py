@@ -9,9 +9,9 @@ from conftest import config_of
 
 from ltvr.clock import mix
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import Files, Split
 from ltvr.data.images import Decoder
 from ltvr.data.options import DataOptions
+from ltvr.data.splits import Files, Split
 
 CPU = torch.device("cpu")
 MEAN, STD = DataOptions().mean, DataOptions().std

@@ -135,3 +135,22 @@ def test_order_is_that_of_names(folder):
     assert find_images(folder / "train", found, 3) == 3
     names = [str(path.relative_to(folder / "train")) for path in found.images]
     assert names == ["cat/1.png", "cat/2.png", "dog/1.png"] and found.labels == [3, 3, 3]
+
+
+def test_a_list_in_another_place_says_what_to_check(tmp_path, write_images):
+    write_images(tmp_path, ["caf.png"])
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.png 0\n")
+    with pytest.raises(UserError, match=r"is missing \(the list is not UTF-8\).*check --root"):
+        load_labelled(tmp_path / "list.txt", config_of(image_size=8), ["a", "b"], {})
+
+
+def test_labels_that_start_at_1_are_said_to(tmp_path, write_images):
+    write_images(tmp_path, ["1.png", "2.png"])
+    for split in ("train", "val", "test"):
+        (tmp_path / f"Places_LT_{split}.txt").write_text("1.png 1\n2.png 2\n1.png 2\n")
+    config = config_of(dataset="places-lt", root=str(tmp_path), image_size=8)
+    with pytest.raises(UserError, match=r"labels start at 1; expected 0: subtract 1"):
+        load_data(config)
+    (tmp_path / "Places_LT_train.txt").write_text("1.png 0\n2.png 2\n2.png 2\n")
+    with pytest.raises(UserError, match=r"class '1' has no training image; labels count from 0"):
+        load_data(config)

@@ -8,10 +8,12 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import IN_MEMORY_PIXELS, load_data, load_picture
+from ltvr.data.datasets import load_data
 from ltvr.data.geometry import framed, squared
 from ltvr.data.images import Decoder
 from ltvr.data.options import DataOptions
+from ltvr.data.readable import IN_MEMORY_PIXELS
+from ltvr.data.splits import load_picture
 
 LARGE = IN_MEMORY_PIXELS + 8
 CPU = torch.device("cpu")

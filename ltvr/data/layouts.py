@@ -1,0 +1,170 @@
+"""How the images of a data set lie: in a folder of class folders, or in list files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ltvr.data.files import Found, class_folders, find_images, read_list
+from ltvr.data.options import DataOptions
+from ltvr.errors import UserError
+
+__all__ = ["find_data", "find_labelled", "find_split"]
+
+LISTS = {
+    "imagenet-lt": ("ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt"),
+    "places-lt": ("Places_LT_train.txt", "Places_LT_val.txt", "Places_LT_test.txt"),
+    "inaturalist18": ("iNaturalist18_train.txt", None, "iNaturalist18_val.txt"),
+}
+"""Train, validation and test list of each; iNaturalist18 has no labels for its test set."""
+SPLITS = ("train", "val", "test")
+
+
+def find_data(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
+    """Names of the classes, and the images of every split that there is.
+
+    Raises:
+        UserError: a folder or list that is missing or does not fit.
+    """
+    return _folder(options) if options.dataset == "folder" else _lists(options)
+
+
+def find_split(options: DataOptions, name: str, classes: list[str]) -> Found | None:
+    """The images of one split; None if the data set has none of this name.
+
+    Raises:
+        UserError: as ``find_data``.
+    """
+    if options.dataset == "folder":
+        folder = _root(options) / name
+        return None if name == "val" and not folder.is_dir() else _classes(folder, classes)
+    path = _list_paths(options)[name]
+    return None if path is None else _listed(_root(options), path, classes)
+
+
+def find_labelled(path: Path, root: Path, classes: list[str]) -> Found:
+    """The images of a folder of class folders, or of a list file whose paths are below ``root``.
+
+    Raises:
+        UserError: as ``find_data``.
+    """
+    return _classes(path, classes) if path.is_dir() else _listed(root, path, classes)
+
+
+def _root(options: DataOptions) -> Path:
+    if not options.root:
+        wanted = (
+            "with train/<class>/* and test/<class>/*"
+            if options.dataset == "folder"
+            else "which its lists refer to"
+        )
+        raise UserError(f"dataset {options.dataset} needs --root FOLDER {wanted}")
+    return Path(options.root)
+
+
+def _folder(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
+    """``train/<class>/*`` and ``test/<class>/*`` (and ``val/``)."""
+    root = _root(options)
+    for name in ("train", "test"):
+        if not (root / name).is_dir():
+            raise UserError(f"{root / name} is missing; expected {name}/<class>/<image> in {root}")
+    classes = class_folders(root / "train", Found())
+    if len(classes) < 2:
+        raise UserError(f"{root / 'train'} has {len(classes)} class folders; expected at least 2")
+    found = {name: _classes(root / name, classes) for name in SPLITS if (root / name).is_dir()}
+    for k, count in enumerate(np.bincount(found["train"].labels, minlength=len(classes))):
+        if count == 0:
+            folder = root / "train" / classes[k]
+            raise UserError(f"class folder {folder} has no image; add some or remove it")
+    return classes, found
+
+
+def _classes(folder: Path, classes: list[str]) -> Found:
+    """The images of a folder of class folders.
+
+    Raises:
+        UserError: a folder of another class, or no image.
+    """
+    found = Found()
+    for name in class_folders(folder, found):
+        if name not in classes:
+            raise UserError(f"{folder / name} is a class that the training images do not have")
+    for k, name in enumerate(classes):
+        if (folder / name).is_dir():
+            find_images(folder / name, found, k)
+    if not found.images:
+        raise UserError(f"{folder} has no images; expected <class>/<image> in it")
+    return found
+
+
+def _list_paths(options: DataOptions) -> dict[str, Path | None]:
+    lists = Path(options.lists or options.root)
+    names = dict(zip(SPLITS, LISTS[options.dataset], strict=True))
+    return {split: lists / name if name else None for split, name in names.items()}
+
+
+def _lists(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
+    """Image root and list files of ``path label`` lines (ImageNet-LT, Places-LT, iNaturalist)."""
+    root, paths = _root(options), _list_paths(options)
+    assert paths["train"] is not None
+    train = _listed(root, paths["train"])
+    labels = np.asarray(train.labels)
+    number = int(labels.max()) + 1
+    if number > len(labels):
+        raise UserError(
+            f"{paths['train'].name}: label {number - 1} is out of range; its {len(labels)} images "
+            f"cannot be of {number} classes, labels count from 0 without gaps"
+        )
+    absent = np.setdiff1d(np.arange(number), labels)
+    if absent.tolist() == [0]:
+        raise UserError(
+            f"{paths['train'].name}: labels start at 1; expected 0: subtract 1 from all"
+        )
+    if len(absent):
+        raise UserError(
+            f"{paths['train'].name}: class '{absent[0]}' has no training image; labels count from "
+            f"0 without gaps, and the largest here is {number - 1}"
+        )
+    classes = [str(k) for k in range(number)]
+    others = {n: _listed(root, p, classes) for n, p in paths.items() if n != "train" and p}
+    return classes, {"train": train, **others}
+
+
+def _listed(root: Path, path: Path, classes: list[str] | None = None) -> Found:
+    """The images of a list file.
+
+    Args:
+        root: folder that the paths in it are below.
+        classes: names that labels may be, and the number that they are below.
+
+    Raises:
+        UserError: a line or label that does not fit, or no image that is there.
+    """
+    found = Found()
+    numbers = {name: k for k, name in enumerate(classes or [])}
+    for line, image, label in read_list(path):
+        if label in numbers:
+            found.labels.append(numbers[label])
+        elif label.isdecimal() and len(label) <= 18:
+            found.labels.append(int(label))
+        else:
+            header = " (remove the heading)" if line == 1 else ""
+            raise UserError(
+                f"{path.name} line {line}: label {label!r}: expected an integer >= 0{header}"
+            )
+        found.images.append(root / image)
+    if not found.images:
+        raise UserError(f"list {path} is empty; expected `path label` lines")
+    if classes is not None and max(found.labels) >= len(classes):
+        raise UserError(
+            f"{path.name}: label {max(found.labels)} is out of range; the training list has the "
+            f"classes 0 to {len(classes) - 1}"
+        )
+    if not any(image.exists() for image in found.images):
+        encoding = "" if str(found.images[0]).isprintable() else " (the list is not UTF-8)"
+        raise UserError(
+            f"image {found.images[0]} of {path.name} is missing{encoding}, and so are all others; "
+            "check --root or the list"
+        )
+    return found

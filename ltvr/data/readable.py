@@ -1,0 +1,115 @@
+"""From files that were found to images that can be trained on, and what to say of the rest."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltvr.data.files import Found
+from ltvr.data.geometry import describe
+from ltvr.data.images import Decoder
+from ltvr.data.longtail import Int64Array
+from ltvr.data.options import DataOptions
+from ltvr.data.splits import Files, Ranges, Split, load_picture
+from ltvr.data.survey import Facts, survey
+from ltvr.errors import UserError
+
+__all__ = ["IN_MEMORY_PIXELS", "Readable", "notes", "readable"]
+
+IN_MEMORY_PIXELS = 64
+"""Images of files are kept in memory up to this side; larger ones are read by workers."""
+SMALL, MUCH_LARGER = 112, 3
+"""Images of fewer pixels than the one, from some the other times as large, lose much."""
+
+
+@dataclass(frozen=True)
+class Readable:
+    """The images of a split that can be read, before their pixels are."""
+
+    paths: list[Path]
+    labels: Int64Array
+    facts: list[Facts]
+    unreadable: dict[str, str]
+    """Paths of the others, and why."""
+
+    def load(self, chosen: Int64Array, decoder: Decoder, options: DataOptions) -> Split:
+        """The samples at ``chosen``, in memory if they are small."""
+        hashes = [facts.sha256 for facts in self.facts]
+        files = Files(self.paths, hashes, decoder).take(chosen)
+        images: Tensor | Files = files
+        if options.image_size <= IN_MEMORY_PIXELS:
+            with ThreadPoolExecutor() as pool:
+                read = pool.map(lambda path: load_picture(path, decoder, options), files.paths)
+                images = torch.stack(list(read))
+        return Split(images, self.labels[chosen], chosen)
+
+    def load_all(self, decoder: Decoder, options: DataOptions) -> Split:
+        """All samples."""
+        return self.load(np.arange(len(self.paths), dtype=np.int64), decoder, options)
+
+
+def readable(found: Found, options: DataOptions, ranges: Ranges | None = None) -> Readable:
+    """What can be read of the files that were found.
+
+    Args:
+        ranges: of the training images of more than 8 bits; None for the training images.
+
+    Raises:
+        UserError: one that cannot be read, unless such are to be skipped.
+    """
+    facts = survey(found.images)
+    problems: dict[int, str] = {}
+    for i, (path, each) in enumerate(zip(found.images, facts, strict=True)):
+        problem = each.problem
+        if not problem and ranges is not None and each.kind:
+            problem = Decoder(ranges=ranges).refusal(path, each.kind)
+        if problem:
+            problems[i] = problem
+    if problems and options.bad_images == "error":
+        raise UserError(
+            f"{next(iter(problems.values()))} ({len(problems)} of {len(facts)} images cannot be "
+            "read; --bad-images skip leaves them out)"
+        )
+    kept = [i for i in range(len(facts)) if i not in problems]
+    if not kept:
+        raise UserError(f"no image can be read: {next(iter(problems.values()))}")
+    return Readable(
+        [found.images[i] for i in kept],
+        np.asarray(found.labels, np.int64)[kept],
+        [facts[i] for i in kept],
+        {str(found.images[i]): problem for i, problem in problems.items()},
+    )
+
+
+def notes(found: dict[str, Found], splits: dict[str, Readable], options: DataOptions) -> list[str]:
+    """What a person should know before training: what was passed over, and how images change."""
+    lines = []
+    for name, each in splits.items():
+        if found[name].skipped:
+            lines.append(f"{name}: passed over {found[name].summary()}")
+        if each.unreadable:
+            first = next(iter(each.unreadable.values()))
+            lines.append(f"{name}: skipped {len(each.unreadable)} unreadable, first: {first}")
+        if frames := sum(facts.frames > 1 for facts in each.facts):
+            lines.append(f"{name}: {frames} images have several frames; the first is used")
+    return [*lines, *_resizing(splits["train"].facts, options)]
+
+
+def _resizing(facts: list[Facts], options: DataOptions) -> list[str]:
+    """What becomes of images of this size, and a warning where little is left of them."""
+    width, height = (int(np.median([getattr(f, n) for f in facts])) for n in ("width", "height"))
+    size = options.image_size
+    if (width, height) == (size, size):
+        return []
+    said = f"images of {width} x {height} pixels (median) are {describe(size, options.resize)}"
+    if size < SMALL and min(width, height) >= MUCH_LARGER * size:
+        said += (
+            "; so little may not tell the classes apart: raise --image-size, or take a preset for "
+            "photographs such as imagenet-lt"
+        )
+    return [said]

@@ -1,0 +1,96 @@
+"""Images with labels: what a data set is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltvr.data.geometry import squared
+from ltvr.data.images import Decoder
+from ltvr.data.longtail import Int64Array
+from ltvr.data.options import DataOptions
+
+__all__ = ["Data", "Files", "Ranges", "Split", "load_picture"]
+
+Ranges = Mapping[str, tuple[float, float]]
+"""By kind of deep picture, the values that are black and white."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images of one split on disk."""
+
+    paths: list[Path]
+    hashes: list[str]
+    """sha256 of the content of each."""
+    decoder: Decoder
+
+    def take(self, chosen: Int64Array) -> Files:
+        """Return the files at ``chosen``, in that order."""
+        paths, hashes = ([each[i] for i in chosen] for each in (self.paths, self.hashes))
+        return Files(paths, hashes, self.decoder)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split, in memory or on disk, with their labels.
+
+    Attributes:
+        images: uint8 [n, 3, S, S], or n files.
+        labels: [n] int64.
+        indices: [n] position of each image in the data set it was chosen from.
+    """
+
+    images: Tensor | Files
+    labels: Int64Array
+    indices: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, chosen: Int64Array) -> Split:
+        """Return the samples at ``chosen``, in that order."""
+        images: Tensor | Files
+        if isinstance(self.images, Tensor):
+            images = self.images[torch.from_numpy(chosen)]
+        else:
+            images = self.images.take(chosen)
+        return Split(images, self.labels[chosen], self.indices[chosen])
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a data set and the names of its classes; ``val`` is None where none exists."""
+
+    train: Split
+    val: Split | None
+    test: Split
+    classes: list[str]
+    left_out: int = 0
+    """Training images that the long-tailed subset does without."""
+    ranges: Ranges = field(default_factory=dict)
+    """Of the training images of more than 8 bits; see ``ltvr.data.images.Decoder``."""
+    unreadable: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By split: images that were skipped because they cannot be read, and why."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know before training, a line each."""
+
+    @property
+    def counts(self) -> Int64Array:
+        """[C] training images of each class."""
+        return np.bincount(self.train.labels, minlength=len(self.classes)).astype(np.int64)
+
+
+def load_picture(path: Path, decoder: Decoder, options: DataOptions) -> Tensor:
+    """One image as evaluation sees it: uint8 [3, S, S].
+
+    Raises:
+        UserError: a file that is no picture, or one that the decoder refuses.
+    """
+    image = squared(decoder.read(path), options.image_size, options.resize, options.colour)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
