@@ -14,7 +14,7 @@ import yaml
 from ltvr.backbones.options import BackboneOptions
 from ltvr.config.command_line import title
 from ltvr.config.config import Config, Schema
-from ltvr.config.options import convert, options_of
+from ltvr.config.options import options_of
 from ltvr.config.run import RunOptions
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
@@ -79,7 +79,7 @@ def load_config(
         raise UserError(
             f"preset {preset!r} names a preset itself; copy the lines that it is to share"
         )
-    own = convert(SCHEMA.options["method"], values.get("method", ""))
+    own = SCHEMA.options["method"].read(values.get("method", ""))
     named = method or own or DEFAULT_METHOD
     layers = [values, method_values(named)] if method else [method_values(named), values]
     labels = {"preset": Path(preset).stem, "method": Path(named).stem}
