@@ -44,11 +44,21 @@ def flag(name: str) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser, schema: Schema) -> None:
-    """Add one argument an option, grouped by component; unset ones stay out of the namespace."""
+    """Add one argument an option, grouped by component; unset ones stay out of the namespace.
+
+    Raises:
+        TypeError: an option that is declared twice, or has the name of an argument of the command.
+    """
     _ = schema.options  # an option that is declared twice is an error that names both files
+    own = {action.dest for action in parser._actions} | {"from"}
     for kind in schema.classes:
         group = parser.add_argument_group(title(kind))
         for option in options_of(kind):
+            if option.name in own:
+                raise TypeError(
+                    f"option {option.name!r} of {kind.__module__} has the name of an argument of "
+                    "the command; choose another"
+                )
             group.add_argument(flag(option.name), **_argument(option))
 
 
@@ -89,16 +99,25 @@ def given(namespace: argparse.Namespace, schema: Schema) -> dict[str, Any]:
     }
 
 
-def refuse_unused(config: Config, names: typing.Iterable[str]) -> None:
-    """Refuse options that were asked for but that no chosen component has.
+def refuse_unused(config: Config, names: typing.Container[str]) -> None:
+    """Refuse options that were asked for but that no chosen component has, or reads.
 
     Raises:
-        UserError: the first of ``names`` that would change nothing, and whose it is.
+        UserError: the first of ``names`` that would change nothing, and why.
     """
+    values = config.flat()
     for kind in config.schema.classes:
-        for name in names:
-            if kind not in config.in_use and name in (o.name for o in options_of(kind)):
+        for option in options_of(kind):
+            if option.name not in names or values[option.name] is False:  # --no-fused: it is not
+                continue
+            if kind not in config.in_use:
                 raise UserError(
-                    f"{flag(name)} is an option of «{title(kind)}», which this run does not use; "
-                    "drop it, or choose the component that it belongs to"
+                    f"{flag(option.name)} is an option of «{title(kind)}», which this run does not "
+                    "use; drop it, or choose the component that it belongs to"
                 )
+            for other, value in option.idle.items():
+                if values[other] == value:
+                    raise UserError(
+                        f"{flag(option.name)} changes nothing with {other} = {value or 'none'}; "
+                        f"drop it, or set {flag(other)}"
+                    )

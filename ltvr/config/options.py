@@ -10,6 +10,7 @@ import dataclasses
 import numbers
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ def option(
     slot: Any = None,
     optional: bool = False,
     architecture: bool = False,
+    idle: Mapping[str, Any] | None = None,
 ) -> Any:
     """Declare one option as a field of an ``Options`` dataclass.
 
@@ -47,6 +49,7 @@ def option(
         slot: the ``ltvr.config.slots.Slot`` whose components are the choices.
         optional: whether ``none`` (no component of the slot) is a choice as well.
         architecture: whether it decides what the weights of a network mean.
+        idle: values of other options, each of which makes this one change nothing.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {
@@ -55,6 +58,7 @@ def option(
         "slot": slot,
         "optional": optional,
         "architecture": architecture,
+        "idle": idle or {},
     }
     return field(default=default, metadata=metadata)
 
@@ -96,6 +100,7 @@ class Option:
     slot: Any
     optional: bool
     architecture: bool
+    idle: Mapping[str, Any]
 
     @property
     def choices(self) -> tuple[str, ...] | None:
