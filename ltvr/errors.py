@@ -60,7 +60,7 @@ def brief(value: object) -> str:
         text = repr(value)
     except ValueError:  # a whole number of more digits than Python writes out
         text = f"a {type(value).__name__} of too many digits"
-    return text if len(text) <= 200 else f"{text[:120]}...{text[-40:]}"
+    return shown(text if len(text) <= 200 else f"{text[:120]}...{text[-40:]}")
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

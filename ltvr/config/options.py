@@ -123,16 +123,18 @@ class Option:
         if several:
             return tuple(self._read_one(item, each) for each in self._listed(item, value))
         if typing.get_origin(item) is types.UnionType:  # float | None
-            return None if value is None or value == "none" else self._read_one(float, value)
+            none = value is None or isinstance(value, str) and value == "none"
+            return None if none else self._read_one(float, value)
         return self._read_one(item, value)
 
     def _listed(self, item: Any, value: Any) -> list[Any] | tuple[Any, ...]:
+        if item is float and isinstance(value, str) and value == "none":
+            return ()
         if item is str and isinstance(value, str):
             return (value,)
-        if item is float and value in ("none", ["none"], (None,)):
-            return ()
         if isinstance(value, list | tuple):
-            return value
+            none = item is float and len(value) == 1 and value[0] in (None, "none")
+            return () if none else value
         raise self._refuse(value, f"a list of {'numbers' if item is float else 'names'}")
 
     def _read_one(self, kind: Any, value: Any) -> Any:
