@@ -17,6 +17,20 @@ from ltvr.settings import SCHEMA, load_config
 from ltvr.train import train
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("ltvr")
+    group.addoption(
+        "--malformed",
+        type=int,
+        default=30,
+        metavar="N",
+        help="malformed inputs of tests/malformed (30; all kinds come within 120)",
+    )
+    group.addoption(
+        "--malformed-seed", type=int, default=0, metavar="SEED", help="which they are (0)"
+    )
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Run a command of ltvr as the shell would: exit status, stdout, stderr."""

@@ -180,17 +180,16 @@ class Option:
             "at_most": lambda limit: value <= limit,
             "below": lambda limit: value < limit,
         }
-        limits, finite = dict(self.limits), True
-        if isinstance(value, float):
-            finite = abs(value) <= LARGEST_FLOAT
-        elif not {"at_most", "below"} & set(limits):
-            limits["below"] = LARGEST_INT + 1
-        if finite and all(holds[k](limit) for k, limit in limits.items()):
-            return
-        wanted = [f"{k.replace('_', ' ')} {_plain(limit)}" for k, limit in limits.items()]
+        wanted = [f"{k.replace('_', ' ')} {_plain(limit)}" for k, limit in self.limits.items()]
+        fits = all(holds[k](limit) for k, limit in self.limits.items())
         if isinstance(value, float):
             wanted.append(f"finite (up to {LARGEST_FLOAT:g})")
-        raise self._refuse(value, ", ".join(wanted))
+            fits = fits and abs(value) <= LARGEST_FLOAT
+        elif not {"at_most", "below"} & self.limits.keys():
+            wanted.append(f"up to {LARGEST_INT}")
+            fits = fits and abs(value) <= LARGEST_INT
+        if not fits:
+            raise self._refuse(value, ", ".join(wanted))
 
     def _refuse(self, value: Any, wanted: str) -> UserError:
         return UserError(f"{self.name} = {brief(value)}: expected {wanted}")
