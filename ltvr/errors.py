@@ -90,7 +90,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         if line is None:
             traceback.print_exc()
             _end(1, "this is a fault of ltvr: please report it with the lines above")
-        _end(2, f"error: {shown(line)}")
+        line = shown(line)
+        _end(2, f"error: {line if len(line) <= 1000 else f'{line[:700]} ... {line[-200:]}'}")
     sys.exit(status)
 
 

@@ -6,6 +6,7 @@ import typing
 
 import numpy as np
 import torch
+from PIL import Image
 
 import ltvr.evaluate
 import ltvr.export
@@ -13,11 +14,11 @@ import ltvr.predict
 import ltvr.report
 import ltvr.train
 from ltvr.config.command_line import flag
+from ltvr.config.options import options_of
 from ltvr.settings import SCHEMA, load_config
 from malformed.cases import Attempt, kind, pick
 
 RUNS = "runs: names and folders of a run"
-NETS = "nets: where a decomposition goes"
 
 TRICKS = ("a\nerror: b", "\x1b[2J", "\u202egnp", "\udcff", "", "x" * 5000, "$\\frac$", "\0")
 NOT_INTS = ("1.5", "nan", "", "ten", "1e3", "0x10", str(2**64), str(-(2**64)), "1" * 5000, "\udcff")
@@ -28,13 +29,13 @@ def train(*arguments):
     return Attempt(ltvr.train, arguments)
 
 
-def options_of_kind(*kinds):
+def numbers_and_texts(*kinds):
     """Options that are numbers, texts, ... but not choices."""
     return [o for o in SCHEMA.options.values() if o.choices is None and o.kind in kinds]
 
 
 def any_option(random, *kinds):
-    return pick(random, *options_of_kind(*kinds))
+    return pick(random, *numbers_and_texts(*kinds))
 
 
 def choices():
@@ -94,9 +95,7 @@ def option_without_value(random, place):
 @kind()
 def option_of_another_component(random, place):
     config = load_config("digits", "baseline")
-    unused = [
-        o for k in SCHEMA.classes if k not in config.in_use for o in ltvr.settings.options_of(k)
-    ]
+    unused = [o for k in SCHEMA.classes if k not in config.in_use for o in options_of(k)]
     option = pick(random, *(o for o in unused if o.kind is not bool))
     default = option.default if option.default is not None else 0.5
     return train("--method", "baseline", flag(option.name), default)
@@ -130,9 +129,15 @@ def option_reduction(random, place):
     return train("--reduction", pick(random, 257, 10**6, 2**31 - 1))
 
 
-@kind(NETS)
+@kind()
 def option_insert_after(random, place):
-    return train("--insert-after", pick(random, "", "layer", "layer0", "fc", *TRICKS))
+    names = ("", "layer", "layer0", "fc", *(t for t in TRICKS if t != "\udcff"))
+    return train("--insert-after", pick(random, *names))
+
+
+@kind(f"{RUNS} (command.txt)")
+def option_that_is_not_utf_8(random, place):
+    return train("--insert-after", "layer\udcff")
 
 
 @kind()
@@ -158,12 +163,17 @@ def preset_that_cannot_be_read(random, place):
 @kind(RUNS)
 def name_outside_of_out(random, place):
     name = pick(random, "../../x", "..", "/tmp/x", "a/../../b", "../x")
-    return train("--name", name, "--epochs", "0", "--crt-epochs", "1", "--batch-size", "400")
+    return train("--name", name, "--stages", "features", "--epochs", "0", "--method", "baseline")
+
+
+@kind()
+def name_that_is_too_long(random, place):
+    return train("--name", pick(random, "x" * 300, "x/" * 3000), "--method", "baseline")
 
 
 @kind(RUNS)
 def name_that_no_folder_has(random, place):
-    return train("--name", pick(random, "x" * 300, "a\0b"), "--method", "baseline")
+    return train("--name", pick(random, "\0", "a\0b"), "--method", "baseline")
 
 
 @kind()
@@ -172,7 +182,7 @@ def out_that_is_no_folder(random, place):
     return train("--out", pick(random, "file", "file/x", "/dev/null", "/proc/none"))
 
 
-@kind(RUNS)
+@kind()
 def resume_nothing(random, place):
     return train("--resume", pick(random, "", "gone/last.pt", "x" * 300))
 
@@ -226,7 +236,7 @@ def command_without_a_run(random, place):
     return Attempt(module, pick(random, (), ("gone",), (".",), ("",), ("\udcff\n",), ("x" * 300,)))
 
 
-@kind("commands: evaluate --json")
+@kind()
 def json_that_cannot_be_written(random, place):
     (place.folder / "x.json").mkdir()
     return Attempt(ltvr.evaluate, (place.finished, "--json", pick(random, "x.json", ".", "/")))
@@ -235,9 +245,6 @@ def json_that_cannot_be_written(random, place):
 @kind("commands: predict --top")
 def top_of_no_class(random, place):
     image = place.folder / "a.png"
-    ltvr.predict.Image = None
-    from PIL import Image
-
     Image.new("RGB", (16, 16)).save(image)
     return Attempt(ltvr.predict, (place.finished, image, "--top", pick(random, -1, 0, -(2**40))))
 
@@ -442,8 +449,8 @@ def python_config(random, place):
 
 @kind()
 def python_dataclass(random, place):
-    owner = pick(random, *(k for k in SCHEMA.classes if ltvr.settings.options_of(k)))
-    option = pick(random, *ltvr.settings.options_of(owner))
+    owner = pick(random, *(k for k in SCHEMA.classes if options_of(k)))
+    option = pick(random, *options_of(owner))
     value = wrong(random, option)
     return Attempt(lambda: owner(**{option.name: value}))
 
