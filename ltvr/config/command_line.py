@@ -27,6 +27,8 @@ class Parser(argparse.ArgumentParser):
             f"{word} -> did you mean {match[0]}?"
             for word in message.replace(":", " ").split()
             if word.startswith("--")
+            and word != "--"
+            and "/" not in word  # argparse names an option of two forms as --fused/--no-fused
             and (match := difflib.get_close_matches(word, self._option_string_actions, 1))
             and match[0] != word
         ]
@@ -87,7 +89,10 @@ def _argument(option: Option) -> dict[str, Any]:
 
 def number_or_none(text: str) -> float | None:
     """A number, or ``none``."""
-    return None if text == "none" else float(text)
+    try:
+        return None if text == "none" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or none") from None
 
 
 def given(namespace: argparse.Namespace, schema: Schema) -> dict[str, Any]:

@@ -183,10 +183,10 @@ class Option:
         wanted = [f"{k.replace('_', ' ')} {_plain(limit)}" for k, limit in self.limits.items()]
         fits = all(holds[k](limit) for k, limit in self.limits.items())
         if isinstance(value, float):
-            wanted.append(f"finite (up to {LARGEST_FLOAT:g})")
+            wanted.append(f"finite (up to {LARGEST_FLOAT:g} in size)")
             fits = fits and abs(value) <= LARGEST_FLOAT
         elif not {"at_most", "below"} & self.limits.keys():
-            wanted.append(f"up to {LARGEST_INT}")
+            wanted.append(f"up to {LARGEST_INT} in size")
             fits = fits and abs(value) <= LARGEST_INT
         if not fits:
             raise self._refuse(value, ", ".join(wanted))

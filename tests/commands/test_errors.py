@@ -42,6 +42,8 @@ def refused(command, tmp_path, monkeypatch):
         ("--preset cifar11", ["'cifar11'", "expected one of", "digits"]),
         ("--gama 3", ["--gama", "did you mean --gamma?"]),
         ("--epochs many", ["--epochs", "'many'", "see --help"]),
+        ("--mask-mean 1,5", ["--mask-mean", "'1,5': expected a number, or none"]),
+        ("--fused=yes", ["--fused/--no-fused", "'yes'", "see --help"]),
         ("--method afa", ["'afa'", "baseline, cosine"]),
         ("--batch-size 0", ["batch_size = 0", "at least 1"]),
         ("--batch-size 30 --accumulate 4", ["batch_size = 30", "multiple of accumulate = 4"]),

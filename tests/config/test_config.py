@@ -84,7 +84,7 @@ def test_every_option_has_a_range_that_holds_its_default():
         ({"std": (0.1, float("nan"), 0.1)}, "std = nan: expected above 0, finite"),
         ({"std": (0.1, 1e-300, 0.1)}, "std = 1e-300: expected above 0"),
         ({"value_scale": float("nan")}, "value_scale = nan: expected finite"),
-        ({"lr": 1e300}, r"lr = 1e\+300: expected at least 0, finite .up to 1e\+18"),
+        ({"lr": 1e300}, r"lr = 1e\+300: expected at least 0, finite .up to 1e\+18 in size"),
         ({"lr": 10**400}, "lr = inf"),
         ({"epochs": 2**31}, "epochs = 2147483648: expected at least 0, up to 2147483647"),
         ({"seed": 2**63}, "seed = 9223372036854775808: expected .* below 9223372036854775808"),
