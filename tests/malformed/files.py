@@ -483,7 +483,7 @@ def checkpoint_of_an_unknown_stage(random, place):
 @kind(RUNS)
 def last_checkpoint_without(random, place):
     field = pick(random, "optimizer", "epoch", "step", "stage")
-    run = checkpoint(place, "last.pt", lambda state: state.pop(field) and None)
+    run = checkpoint(place, "last.pt", lambda state: state.__delitem__(field))
     return Attempt(ltvr.train, ("--resume", run))
 
 
