@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
 import sys
+import traceback
 from collections.abc import Callable
+from typing import Any, NoReturn
 
-__all__ = ["Diverged", "UserError", "run"]
+__all__ = ["Diverged", "UserError", "brief", "run", "shown"]
+
+ADVICE = {
+    errno.ENOSPC: "free space on that disk",
+    errno.EDQUOT: "free space, your quota on that disk is used up",
+    errno.EACCES: "ask for the right to it, or name another place",
+    errno.EPERM: "ask for the right to it, or name another place",
+    errno.EROFS: "name a place on another disk",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file in it",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EMFILE: "raise the limit with `ulimit -n`",
+    errno.EIO: "that disk or its connection fails, name a place on another",
+}
+"""What to do about an error of the operating system."""
+
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "integer multiplication overflow",
+)
+"""What PyTorch's errors say when there is no memory for a tensor, or could never be."""
 
 
 class UserError(ValueError):
@@ -16,13 +45,84 @@ class Diverged(UserError):
     """A loss that is no longer a number: to go on with the same settings would not help."""
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Run a command; a ``UserError`` becomes one line on stderr and exit status 2, Ctrl-C 130."""
+def shown(text: object) -> str:
+    """``text`` for a person, on one line: what a terminal would obey or cannot show is escaped.
+
+    Names of files and classes can hold line breaks, escape sequences, marks that turn the direction
+    of writing, and bytes that are not UTF-8: ``\\n``, ``\\x1b``, ``\\u202e``, ``\\udcff``.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def brief(value: object) -> str:
+    """``value`` as Python writes it, for an error; the middle of a long one is left out."""
     try:
-        sys.exit(main() or 0)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes out
+        text = f"a {type(value).__name__} of too many digits"
+    return shown(text if len(text) <= 200 else f"{text[:120]}...{text[-40:]}")
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command and exit, with its status or as its error asks.
+
+    A ``UserError``, an error of the operating system and a lack of memory become one line on stderr
+    and status 2, Ctrl-C 130, a reader of stdout that has gone (``| head``) nothing and 141, as of
+    SIGPIPE. What is left is a fault of ltvr: its traceback, a line that asks to report it, and 1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale may lack the letters of a name
+            stream.reconfigure(errors="backslashreplace")
+    status: Any
+    try:
+        try:
+            status = main() or 0
+        except SystemExit as stop:  # --help
+            status = stop.code
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, since nothing catches Python's own flush at the exit
+    except BrokenPipeError:
+        _end(141)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        _end(130, "stopped")
+    except Exception as error:
+        line = _line(error)
+        if line is None:
+            traceback.print_exc()
+            _end(1, "this is a fault of ltvr: please report it with the lines above")
+        line = shown(line)
+        _end(2, f"error: {line if len(line) <= 1000 else f'{line[:700]} ... {line[-200:]}'}")
+    sys.exit(status)
+
+
+def _line(error: Exception) -> str | None:
+    """What to tell the user of an error that is not a fault of ltvr; None of one that is."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        name = error.filename
+        name = os.fsdecode(name) if isinstance(name, bytes) else name
+        where = "" if name is None else f"{name}: "
+        reason = error.strerror or str(error) or type(error).__name__
+        return f"{where}{reason}; {ADVICE.get(error.errno or 0, 'check it, and try again')}"
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        first = f" ({text.splitlines()[0]})" if text else ""
+        return (
+            f"out of memory{first}; lower --image-size, --batch-size (or raise --accumulate), "
+            "--eval-batch-size or --workers"
+        )
+    return None
+
+
+def _end(status: int, line: str = "") -> NoReturn:
+    """Exit with a last line on stderr, whether or not anybody reads stdout and stderr."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, f"{line}\n" if line else "")):
+        try:
+            if stream is not None:
+                stream.write(text)
+                stream.flush()
+        except OSError:  # Python flushes again at the exit: into nothing
+            with contextlib.suppress(OSError, io.UnsupportedOperation):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +12,18 @@ import torch
 from torch import Tensor
 
 from ltvr import errors
+from ltvr.config.config import Config
+from ltvr.data.geometry import describe
 from ltvr.data.options import DataOptions
 from ltvr.engine.trained import load_trained, trained_parser
-from ltvr.errors import UserError
+from ltvr.errors import UserError, shown
 from ltvr.networks.network import Network
+from ltvr.runs.folder import Run
 
-__all__ = ["export", "main"]
+__all__ = ["export", "main", "preparation"]
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+"""How the name of a file of each format ends; torch reads a .pt2 alone."""
 
 TOLERANCE = 1e-4
 """Largest accepted difference of a logit, relative to the largest logit."""
@@ -25,7 +33,8 @@ def export(network: Network, kind: str, path: Path) -> float:
     """Export ``network`` (images [B, 3, S, S] float32 to logits [B, C], any B), and check the file.
 
     The file is of plain operators, which any runtime knows; it is read back and held to the network
-    as it came, fused or not, on random images at three batch sizes.
+    as it came, fused or not, on random images at three batch sizes. Only then is it at ``path``, in
+    place of what was there.
 
     Args:
         kind: ``onnx`` (run by ONNX Runtime for the check) or ``torch`` (``torch.export``, .pt2).
@@ -36,6 +45,8 @@ def export(network: Network, kind: str, path: Path) -> float:
     Raises:
         UserError: a missing package, or a file whose logits differ.
     """
+    if kind == "onnx":
+        _require_onnx()
     network = network.cpu().eval().to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
     shape = (3, network.image_size, network.image_size)
@@ -44,33 +55,51 @@ def export(network: Network, kind: str, path: Path) -> float:
         expected = [network(images) for images in inputs]
     network.use_backend("reference")
     batch = torch.export.Dim("batch", min=1)
-    run: Callable[[Tensor], Tensor]
-    if kind == "torch":
-        program = torch.export.export(network, (inputs[0],), dynamic_shapes=({0: batch},))
-        torch.export.save(program, path)
-        run = torch.export.load(path).module()
-    else:
-        run = _export_onnx(network, inputs[0], batch, path)
-    with torch.no_grad():
-        worst = max(
-            float((run(images) - logits).abs().max() / logits.abs().max())
-            for images, logits in zip(inputs, expected, strict=True)
-        )
-    if not worst <= TOLERANCE:
-        raise UserError(
-            f"{path}: logits differ by {worst:.1e}, more than {TOLERANCE}; do not use it"
-        )
+    write = _write_torch if kind == "torch" else _write_onnx
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        run = write(network, inputs[0], batch, partial)
+        with torch.no_grad():
+            worst = max(
+                float((run(images) - logits).abs().max() / logits.abs().max())
+                for images, logits in zip(inputs, expected, strict=True)
+            )
+        if not worst <= TOLERANCE:
+            raise UserError(
+                f"the logits of {path} would differ by {worst:.1e}, more than {TOLERANCE}; it is "
+                "not written"
+            )
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return worst
 
 
-def _export_onnx(
+def _write_torch(
     network: Network, images: Tensor, batch: torch.export.Dim, path: Path
 ) -> Callable[[Tensor], Tensor]:
+    program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+    content = io.BytesIO()  # a disk that is full is then Python's error, not one of torch's writer
+    torch.export.save(program, content)
+    path.write_bytes(content.getvalue())
+    run: Callable[[Tensor], Tensor] = torch.export.load(path).module()
+    return run
+
+
+def _require_onnx() -> None:
+    """Fail before the minutes that the network takes."""
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ModuleNotFoundError as error:
         raise UserError(f"--format onnx needs {error.name}: pip install ltvr[export]") from None
+
+
+def _write_onnx(
+    network: Network, images: Tensor, batch: torch.export.Dim, path: Path
+) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
     torch.onnx.export(
         network,
         (images,),
@@ -90,22 +119,53 @@ def _export_onnx(
     return run
 
 
+def preparation(config: Config) -> str:
+    """How an image becomes an input of the exported model, in words."""
+    data = config.of(DataOptions)
+    resized = describe(data.image_size, data.resize)
+    return (
+        f"RGB (transparency over {data.colour}), {resized} (bilinear), divided by 255, "
+        f"less mean {data.mean}, divided by std {data.std}"
+    )
+
+
+def _checked(path: Path, kind: str) -> Path:
+    """``path``, if the model can be written there.
+
+    Raises:
+        UserError: another suffix, a folder that is missing or takes no files, or no file.
+    """
+    if path.suffix != SUFFIXES[kind]:
+        raise UserError(
+            f"--out {path}: expected a name with {SUFFIXES[kind]} at the end for --format {kind}"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}; make it, or name another")
+    if path.exists() and not path.is_file():
+        raise UserError(f"--out {path} is no file; name one, which may exist already")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"no file can be written to {path.parent}; name another with --out")
+    return path
+
+
 def main() -> None:
     """Run the command line."""
     p = trained_parser("export", "Export a trained model for inference.")
     p.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="(onnx)")
-    p.add_argument("--out", type=Path, metavar="FILE", help="default: model.onnx or .pt2 in RUN")
-    arguments = p.parse_args()
-    network, config, run, classes, _ = load_trained(arguments.run, "cpu", arguments.fused)
-    path = arguments.out or run.folder / (
-        "model.onnx" if arguments.format == "onnx" else "model.pt2"
+    p.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: model.onnx or .pt2 in RUN; replaced"
     )
-    data = config.of(DataOptions)
-    worst = export(network, arguments.format, path)
+    arguments = p.parse_args()
+    kind = arguments.format
+    default = Run.open(arguments.run).folder / f"model{SUFFIXES[kind]}"
+    path = _checked(arguments.out or default, kind)
+    network, config, _, classes, _ = load_trained(arguments.run, "cpu", arguments.fused)
+    size = config.of(DataOptions).image_size
+    worst = export(network, kind, path)
     print(
-        f"{path}: images [B, 3, {data.image_size}, {data.image_size}] normalised with mean "
-        f"{data.mean} and std {data.std}, to logits [B, {len(classes)}]; "
-        f"largest difference to the module {worst:.1e} of the largest logit"
+        f"{shown(path)}: images [B, 3, {size}, {size}] to logits [B, {len(classes)}]; largest "
+        f"difference to the module {worst:.1e} of the largest logit\n"
+        f"prepare images alike: {preparation(config)}"
     )
 
 

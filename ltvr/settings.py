@@ -6,6 +6,7 @@ A preset is a data set, a network and a schedule (``presets/``); a method is wha
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from ltvr.backbones.options import BackboneOptions
 from ltvr.config.command_line import title
 from ltvr.config.config import Config, Schema
-from ltvr.config.options import convert, options_of
+from ltvr.config.options import options_of
 from ltvr.config.run import RunOptions
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
@@ -39,6 +40,8 @@ PRESETS = Path(__file__).parent / "presets"
 METHODS = Path(__file__).parent / "methods"
 WHOLE = {"preset", "method", "stages", "seed"}
 """Options that a run's ``config.yaml`` has, and no preset."""
+LARGEST_YAML = 100_000
+"""Bytes; the configuration of a run, which names every option, is of 4,000."""
 DEFAULT_METHOD = "ltvr"
 """The method of a preset that names none."""
 
@@ -79,7 +82,7 @@ def load_config(
         raise UserError(
             f"preset {preset!r} names a preset itself; copy the lines that it is to share"
         )
-    own = convert(SCHEMA.options["method"], values.get("method", ""))
+    own = SCHEMA.options["method"].read(values.get("method", ""))
     named = method or own or DEFAULT_METHOD
     layers = [values, method_values(named)] if method else [method_values(named), values]
     labels = {"preset": Path(preset).stem, "method": Path(named).stem}
@@ -98,7 +101,7 @@ def with_method(values: dict[str, Any], method: str) -> dict[str, Any]:
         UserError: no such method, or the run's own is not known here.
     """
     path = PRESETS / f"{values['preset']}.yaml"
-    preset = read_values(path) if path.is_file() else {}
+    preset = read_values(path) if _is_file(path) else {}
     reset = {
         name: preset.get(name, SCHEMA.options[name].default)
         for name in method_values(values["method"])
@@ -113,14 +116,15 @@ def method_values(method: str) -> dict[str, Any]:
         UserError: no such method or file, or an unknown option in it.
     """
     values = _read("method", method, METHODS)
-    labels = {"preset", "method"} & set(values)
-    if labels:
-        raise UserError(f"method {method!r} has the line {labels.pop()!r}, which is not a method's")
+    for label in ("preset", "method"):
+        if label in values:
+            raise UserError(f"method {method!r} has the line {label!r}, which is not a method's")
     return values
 
 
 def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
     """The values of a preset or method, by its name or its file, every name of them known."""
+    source = SCHEMA.options[kind].read(source)
     path = folder / f"{source}.yaml"
     if not _is_file(path):
         path = Path(source)
@@ -146,15 +150,63 @@ def read_values(path: Path) -> dict[str, Any]:
     """Read a YAML file of ``option: value`` lines, without looking at names or values.
 
     Raises:
-        UserError: the file is not YAML, or not of that form.
+        UserError: the file cannot be read, is not YAML, or not of that form.
     """
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, ValueError) as error:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_YAML + 1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name a YAML file") from None
+    if len(content) > LARGEST_YAML:
+        raise UserError(f"{path} is larger than {LARGEST_YAML} bytes: no file of options is")
+    try:
+        values = yaml.load(content.decode("utf-8-sig"), _Loader)
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8; save it as UTF-8") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deep; expected `option: value` lines") from None
+    except Exception as error:  # PyYAML's constructors raise many types
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict | None):
         raise UserError(f"{path}: expected `option: value` lines")
-    return values
+    return values or {}
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no value by reference, which can grow without bound, and no key twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse ``*name``."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, "write the value out in place of the alias", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Refuse a key that is there already: the value that is meant would be anybody's guess."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is given twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_decimal(self, node: Any) -> int | float | str:
+        """A number as people read it: YAML 1.1 takes 010 for 8 and 1:30 for 90."""
+        text = str(self.construct_scalar(node))
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+        return text
+
+
+for tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{tag}", _Loader.construct_decimal)
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -177,7 +229,7 @@ def save_config(config: Config, path: Path) -> None:
             others |= {k: v for k, v in values.items() if v != defaults[k]}
     if others:
         used.append(f"# Not in use in this run\n{_yaml(others)}")
-    path.write_text("\n".join(used))
+    path.write_text("\n".join(used), encoding="utf-8")
 
 
 def _yaml(values: dict[str, Any]) -> str:

@@ -25,6 +25,20 @@ def own_cache(tmp_path_factory):
         yield
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("ltvr")
+    group.addoption(
+        "--malformed",
+        type=int,
+        default=24,
+        metavar="N",
+        help="malformed inputs of tests/malformed (24; every kind comes within 110)",
+    )
+    group.addoption(
+        "--malformed-seed", type=int, default=0, metavar="SEED", help="which they are (0)"
+    )
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Run a command of ltvr as the shell would: exit status, stdout, stderr."""

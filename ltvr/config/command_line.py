@@ -27,6 +27,8 @@ class Parser(argparse.ArgumentParser):
             f"{word} -> did you mean {match[0]}?"
             for word in message.replace(":", " ").split()
             if word.startswith("--")
+            and word != "--"
+            and "/" not in word  # argparse names an option of two forms as --fused/--no-fused
             and (match := difflib.get_close_matches(word, self._option_string_actions, 1))
             and match[0] != word
         ]
@@ -44,11 +46,21 @@ def flag(name: str) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser, schema: Schema) -> None:
-    """Add one argument an option, grouped by component; unset ones stay out of the namespace."""
+    """Add one argument an option, grouped by component; unset ones stay out of the namespace.
+
+    Raises:
+        TypeError: an option that is declared twice, or has the name of an argument of the command.
+    """
     _ = schema.options  # an option that is declared twice is an error that names both files
+    own = {action.dest for action in parser._actions} | {"from"}
     for kind in schema.classes:
         group = parser.add_argument_group(title(kind))
         for option in options_of(kind):
+            if option.name in own:
+                raise TypeError(
+                    f"option {option.name!r} of {kind.__module__} has the name of an argument of "
+                    "the command; choose another"
+                )
             group.add_argument(flag(option.name), **_argument(option))
 
 
@@ -77,7 +89,10 @@ def _argument(option: Option) -> dict[str, Any]:
 
 def number_or_none(text: str) -> float | None:
     """A number, or ``none``."""
-    return None if text == "none" else float(text)
+    try:
+        return None if text == "none" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or none") from None
 
 
 def given(namespace: argparse.Namespace, schema: Schema) -> dict[str, Any]:
@@ -89,16 +104,25 @@ def given(namespace: argparse.Namespace, schema: Schema) -> dict[str, Any]:
     }
 
 
-def refuse_unused(config: Config, names: typing.Iterable[str]) -> None:
-    """Refuse options that were asked for but that no chosen component has.
+def refuse_unused(config: Config, names: typing.Container[str]) -> None:
+    """Refuse options that were asked for but that no chosen component has, or reads.
 
     Raises:
-        UserError: the first of ``names`` that would change nothing, and whose it is.
+        UserError: the first of ``names`` that would change nothing, and why.
     """
+    values = config.flat()
     for kind in config.schema.classes:
-        for name in names:
-            if kind not in config.in_use and name in (o.name for o in options_of(kind)):
+        for option in options_of(kind):
+            if option.name not in names or values[option.name] is False:  # --no-fused: it is not
+                continue
+            if kind not in config.in_use:
                 raise UserError(
-                    f"{flag(name)} is an option of «{title(kind)}», which this run does not use; "
-                    "drop it, or choose the component that it belongs to"
+                    f"{flag(option.name)} is an option of «{title(kind)}», which this run does not "
+                    "use; drop it, or choose the component that it belongs to"
                 )
+            for other, value in option.idle.items():
+                if values[other] == value:
+                    raise UserError(
+                        f"{flag(option.name)} changes nothing with {other} = {value or 'none'}; "
+                        f"drop it, or set {flag(other)}"
+                    )

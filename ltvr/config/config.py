@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
-from ltvr.config.options import NoOptions, Option, Options, convert, options_of
+from ltvr.config.options import NoOptions, Option, Options, options_of
 from ltvr.config.slots import Slot
-from ltvr.errors import UserError
+from ltvr.errors import UserError, brief
 
 __all__ = ["Config", "Schema"]
 
@@ -78,12 +78,11 @@ class Schema:
             if name not in self.options:
                 near = difflib.get_close_matches(str(name), self.options, 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
-                raise UserError(f"unknown field {name!r}{hint}")
-        converted = {name: convert(self.options[name], value) for name, value in values.items()}
+                raise UserError(f"unknown field {brief(name)}{hint}")
         config = Config(
             self,
             {
-                kind: kind(**{f.name: converted[f.name] for f in fields(kind) if f.name in values})
+                kind: kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})
                 for kind in self.classes
             },
         )

@@ -7,15 +7,23 @@ the errors for values out of range and the check for another architecture all fo
 from __future__ import annotations
 
 import dataclasses
-import sys
+import numbers
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ltvr.errors import UserError
+import numpy as np
 
-__all__ = ["NoOptions", "Option", "Options", "convert", "option", "options_of"]
+from ltvr.errors import UserError, brief
+
+__all__ = ["NoOptions", "Option", "Options", "option", "options_of"]
+
+LARGEST_INT = 2**31 - 1
+"""Of whole numbers that declare no upper limit: what every library takes as a size."""
+LARGEST_FLOAT = 1e18
+"""Of other numbers, and its inverse the smallest above 0: a product of two is in float32."""
 
 
 def option(
@@ -29,16 +37,19 @@ def option(
     slot: Any = None,
     optional: bool = False,
     architecture: bool = False,
+    idle: Mapping[str, Any] | None = None,
 ) -> Any:
     """Declare one option as a field of an ``Options`` dataclass.
 
     Args:
         default: the value where neither preset, method nor command line give one.
         text: what it is, for ``--help``.
-        at_least, above, at_most, below: the range of a number; numbers are always finite.
+        at_least, above, at_most, below: the range of a number. Without an upper limit it is
+            ``LARGEST_INT`` or ``LARGEST_FLOAT``; nan and infinity are never in it.
         slot: the ``ltvr.config.slots.Slot`` whose components are the choices.
         optional: whether ``none`` (no component of the slot) is a choice as well.
         architecture: whether it decides what the weights of a network mean.
+        idle: values of other options, each of which makes this one change nothing.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {
@@ -47,20 +58,21 @@ def option(
         "slot": slot,
         "optional": optional,
         "architecture": architecture,
+        "idle": idle or {},
     }
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Base of all options; holds every value to its range when it is made.
+    """Base of all options; holds every value to its type and range when it is made.
 
     The first line of a subclass's docstring is its heading in ``--help`` and ``config.yaml``.
     """
 
     def __post_init__(self) -> None:
         for each in options_of(type(self)):
-            each.check(getattr(self, each.name))
+            object.__setattr__(self, each.name, each.read(getattr(self, each.name)))
 
     def check(self, config: Any) -> None:
         """Check these options against the others of ``config``; called for options in use.
@@ -88,6 +100,7 @@ class Option:
     slot: Any
     optional: bool
     architecture: bool
+    idle: Mapping[str, Any]
 
     @property
     def choices(self) -> tuple[str, ...] | None:
@@ -96,32 +109,90 @@ class Option:
             return (*self.slot.names(), *(("none",) if self.optional else ()))
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else None
 
-    def check(self, value: Any) -> None:
-        """Raise a UserError unless ``value`` is one of the choices and within the range."""
-        several = isinstance(value, tuple)
-        if self.choices is not None:
-            for chosen in value if several else (value,):
-                if chosen not in self.choices:
-                    raise UserError(
-                        f"{self.name} = {chosen!r}: expected one of {', '.join(self.choices)}"
-                    )
-            return
-        for number in value if several else (value,):
-            if isinstance(number, int | float) and not isinstance(number, bool):
-                self._check_range(number)
+    def read(self, value: Any) -> Any:
+        """``value``, from YAML, the command line or Python, as this option's type and in its range.
 
-    def _check_range(self, value: float) -> None:
+        Numbers of NumPy are numbers; a text that is a number is one as well, since YAML 1.1 reads
+        5e-4 as a text.
+
+        Raises:
+            UserError: a value of another type, out of range, or that is none of the choices.
+        """
+        several = typing.get_origin(self.kind) is tuple
+        item = typing.get_args(self.kind)[0] if several else self.kind
+        if several:
+            return tuple(self._read_one(item, each) for each in self._listed(item, value))
+        if typing.get_origin(item) is types.UnionType:  # float | None
+            none = value is None or isinstance(value, str) and value == "none"
+            return None if none else self._read_one(float, value)
+        return self._read_one(item, value)
+
+    def _listed(self, item: Any, value: Any) -> list[Any] | tuple[Any, ...]:
+        if item is float and isinstance(value, str) and value == "none":
+            return ()
+        if item is str and isinstance(value, str):
+            return (value,)
+        if isinstance(value, list | tuple):
+            none = item is float and len(value) == 1 and value[0] in (None, "none")
+            return () if none else value
+        raise self._refuse(value, f"a list of {'numbers' if item is float else 'names'}")
+
+    def _read_one(self, kind: Any, value: Any) -> Any:
+        if self.choices is not None:
+            return self._chosen(self.choices, value)
+        if kind is bool:
+            if isinstance(value, bool | np.bool_):
+                return bool(value)
+            raise self._refuse(value, "true or false")
+        if kind is str:
+            if isinstance(value, str) and "\0" not in value:
+                return value
+            raise self._refuse(value, "text, without a null character")
+        return self._number(kind, value)
+
+    def _chosen(self, choices: tuple[str, ...], value: Any) -> str:
+        if not isinstance(value, str):
+            raise self._refuse(value, f"a name, one of {', '.join(choices)}")
+        if value not in choices:
+            raise self._refuse(value, f"one of {', '.join(choices)}")
+        return value
+
+    def _number(self, kind: type[int] | type[float], value: Any) -> int | float:
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if kind is int:
+            if not real or not isinstance(value, numbers.Integral):
+                raise self._refuse(value, "a whole number")
+        elif not real and not isinstance(value, str):
+            raise self._refuse(value, "a number")
+        try:
+            number = kind(value)
+        except ValueError:
+            raise self._refuse(value, "a number") from None
+        except OverflowError:  # a whole number that no float can hold
+            number = float("inf")
+        self._check_range(number)
+        return number
+
+    def _check_range(self, value: int | float) -> None:
         holds = {
             "at_least": lambda limit: value >= limit,
-            "above": lambda limit: value > limit,
+            "above": lambda limit: value - limit >= 1 / LARGEST_FLOAT,
             "at_most": lambda limit: value <= limit,
             "below": lambda limit: value < limit,
         }
-        finite = abs(value) <= sys.float_info.max  # math.isfinite fails on larger integers
-        if finite and all(holds[k](limit) for k, limit in self.limits.items()):
-            return
-        wanted = [f"{k.replace('_', ' ')} {limit:g}" for k, limit in self.limits.items()]
-        raise UserError(f"{self.name} = {value}: expected {', '.join([*wanted, 'finite'])}")
+        wanted = [f"{k.replace('_', ' ')} {_plain(limit)}" for k, limit in self.limits.items()]
+        fits = all(holds[k](limit) for k, limit in self.limits.items())
+        if isinstance(value, float):
+            wanted.append(f"finite (up to {LARGEST_FLOAT:g} in size)")
+            fits = fits and abs(value) <= LARGEST_FLOAT
+        elif not {"at_most", "below"} & self.limits.keys():
+            wanted.append(f"up to {LARGEST_INT} in size")
+            fits = fits and abs(value) <= LARGEST_INT
+        if not fits:
+            raise self._refuse(value, ", ".join(wanted))
+
+    def _refuse(self, value: Any, wanted: str) -> UserError:
+        return UserError(f"{self.name} = {brief(value)}: expected {wanted}")
 
 
 def options_of(kind: type[Options]) -> list[Option]:
@@ -132,45 +203,6 @@ def options_of(kind: type[Options]) -> list[Option]:
     ]
 
 
-def convert(option: Option, value: Any) -> Any:
-    """Hold a value read from YAML to the type of its option.
-
-    Raises:
-        UserError: a value of another type.
-    """
-    kind, origin = option.kind, typing.get_origin(option.kind)
-    if origin is Literal:
-        return value
-    if origin is types.UnionType:  # float | None
-        return None if value in (None, "none") else _number(option, value)
-    if origin is tuple:
-        (item, *_) = typing.get_args(kind)
-        if item is str and isinstance(value, str):
-            return (value,)
-        if item is float and value in ("none", ["none"], (None,)):
-            return ()
-        if isinstance(value, list | tuple):
-            return tuple(_number(option, v) if item is float else _text(option, v) for v in value)
-        wanted = "a list of numbers" if item is float else "a list of names"
-        raise UserError(f"{option.name} = {value!r}: expected {wanted}")
-    if kind is float:
-        return _number(option, value)
-    if type(value) is kind:
-        return value
-    wanted = {int: "a whole number", bool: "true or false", str: "text"}[kind]
-    raise UserError(f"{option.name} = {value!r}: expected {wanted}")
-
-
-def _number(option: Option, value: Any) -> float:
-    if type(value) in (int, float, str):
-        try:
-            return float(value)  # YAML 1.1 reads 5e-4 as a string
-        except (ValueError, OverflowError):
-            pass
-    raise UserError(f"{option.name} = {value!r}: expected a number")
-
-
-def _text(option: Option, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise UserError(f"{option.name} = {value!r}: expected a name")
+def _plain(limit: float) -> str:
+    """A limit as a person writes it: whole numbers in full."""
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"

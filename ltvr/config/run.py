@@ -25,7 +25,9 @@ class RunOptions(Options):
         0, "of initialisation, order, augmentation and synthesis", at_least=0, below=2**63
     )
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to train")
-    fused: bool = option(False, "run AFA fused: Triton on CUDA, C++ on a CPU")
+    fused: bool = option(
+        False, "run AFA fused: Triton on CUDA, C++ on a CPU", idle={"decomposition": "none"}
+    )
     amp: Literal["none", "bf16", "fp16"] = option("none", "type of automatic mixed precision")
     channels_last: bool = option(True, "store the maps of the convolutions channels last")
     compile: bool = option(False, "torch.compile the training step")

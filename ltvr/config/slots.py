@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import typing
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
@@ -56,7 +57,8 @@ class Slot(Generic[T]):
 
         Raises:
             UserError: there is none of this name.
-            TypeError: its file does not export exactly one component.
+            TypeError: its file does not export exactly one component, or one that leaves out what
+                the interface declares for the class (``title: ClassVar[str]``).
         """
         if name not in self.names():
             raise UserError(f"{self.kind} = {name!r}: expected one of {', '.join(self.names())}")
@@ -67,6 +69,10 @@ class Slot(Generic[T]):
                 f"{module.__file__}: expected one {self.base.__name__} in __all__, "
                 f"got {[c.__name__ for c in found]}"
             )
+        hints = typing.get_type_hints(self.base)
+        for attribute, hint in hints.items():
+            if typing.get_origin(hint) is ClassVar and not hasattr(found[0], attribute):
+                raise TypeError(f"{module.__file__}: {found[0].__name__} has no {attribute!r}")
         return found[0]
 
     def build(self, config: Any, name: str, *arguments: Any) -> T:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from PIL import Image
 
-__all__ = ["Resize", "describe", "framed", "squared"]
+from ltvr.data.options import Resize
 
-Resize = Literal["squash", "short-side-crop", "pad"]
+__all__ = ["describe", "framed", "squared"]
 
 BILINEAR = Image.Resampling.BILINEAR
 

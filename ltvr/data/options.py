@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ltvr.config.options import Options, option
-from ltvr.data.geometry import Resize
 from ltvr.errors import UserError
 
-__all__ = ["DataOptions"]
+__all__ = ["DataOptions", "Resize"]
 
 Dataset = Literal[
     "digits", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inaturalist18", "folder"
 ]
+Resize = Literal["squash", "short-side-crop", "pad"]
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,13 @@ class FeaturesOptions(Options):
         above=0,
         below=1,
     )
-    lr_decay: float = option(0.1, "factor on the learning rate at each milestone", above=0)
+    lr_decay: float = option(
+        0.1,
+        "factor on the learning rate at each milestone",
+        above=0,
+        at_most=1,
+        idle={"milestones": ()},
+    )
     sampler: str = option(
         "instance", "how often each class comes, and in which order", slot=SAMPLERS
     )

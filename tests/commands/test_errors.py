@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -16,6 +17,7 @@ import ltvr.predict
 import ltvr.train
 from ltvr.afa import ops
 from ltvr.data.images import Decoder
+from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
 from ltvr.networks.build import choose_backend
 from ltvr.settings import load_config, save_config
@@ -40,6 +42,8 @@ def refused(command, tmp_path, monkeypatch):
         ("--preset cifar11", ["'cifar11'", "expected one of", "digits"]),
         ("--gama 3", ["--gama", "did you mean --gamma?"]),
         ("--epochs many", ["--epochs", "'many'", "see --help"]),
+        ("--mask-mean 1,5", ["--mask-mean", "'1,5': expected a number, or none"]),
+        ("--fused=yes", ["--fused/--no-fused", "'yes'", "see --help"]),
         ("--method afa", ["'afa'", "baseline, cosine"]),
         ("--batch-size 0", ["batch_size = 0", "at least 1"]),
         ("--batch-size 30 --accumulate 4", ["batch_size = 30", "multiple of accumulate = 4"]),
@@ -105,6 +109,19 @@ def test_no_cuda(refused):
         ("- a list", ["mine.yaml", "`option: value`"]),
         ("a: [", ["mine.yaml is not YAML"]),
         ("\0", ["mine.yaml is not YAML"]),
+        ("lr: 1\nepochs: 3\nlr: 2", ["mine.yaml is not YAML", "lr is given twice", "line 3"]),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", ["mine.yaml", "in place of the alias"]),
+        ("epochs: 1:30", ["epochs = '1:30'", "a whole number"]),
+        ("lr: .nan", ["lr = '.nan'", "a number"]),
+        ("epochs: !!int x", ["epochs = 'x'", "a whole number"]),
+        ("compile: !!bool perhaps", ["mine.yaml is not YAML"]),
+        ("lr: !!python/object:os.system {}", ["mine.yaml is not YAML", "python/object"]),
+        ("lr: 2020-01-01", ["lr = datetime.date(2020, 1, 1)", "a number"]),
+        ("[" * 5000, ["mine.yaml is nested too deep"]),
+        ("# " + "x" * 100_000, ["mine.yaml is larger than 100000 bytes"]),
+        ('root: "a\\0b"', ["root = 'a\\x00b'", "without a null character"]),
+        ("3: 4", ["unknown field 3"]),
+        ("false", ["mine.yaml", "`option: value`"]),
     ],
 )
 def test_yaml(text, words, refused, tmp_path):
@@ -113,10 +130,18 @@ def test_yaml(text, words, refused, tmp_path):
 
 
 def test_yaml_numbers_as_people_write_them(tmp_path):
-    (tmp_path / "mine.yaml").write_text("weight_decay: 5e-4\nlr: 1\nmean: [0, 0.5, 1e-1]")
-    config = load_config(str(tmp_path / "mine.yaml"))
-    found = config.flat()
+    text = "weight_decay: 5e-4\nlr: 1\nmean: [0, 0.5, 1e-1]\nepochs: 010\nseed: 1_000\n"
+    text = "\ufeff" + text.replace("\n", "\r\n")  # as editors on Windows write it
+    (tmp_path / "mine.yaml").write_bytes(text.encode())
+    found = load_config(str(tmp_path / "mine.yaml")).flat()
     assert (found["weight_decay"], found["lr"], found["mean"]) == (5e-4, 1.0, (0.0, 0.5, 0.1))
+    assert (found["epochs"], found["seed"]) == (10, 1000)
+
+
+def test_yaml_in_another_encoding(refused, tmp_path):
+    for encoding in ("utf-16", "latin-1"):
+        (tmp_path / "mine.yaml").write_bytes("root: Zürich".encode(encoding))
+        refused(ltvr.train, ["--preset", "mine.yaml"], "mine.yaml is not UTF-8")
 
 
 def test_weights_that_cannot_be_downloaded(refused, monkeypatch):
@@ -262,6 +287,40 @@ def test_images_to_predict(finished, refused, tmp_path):
     refused(ltvr.predict, [finished, "gone.png"], "image gone.png is missing")
     (tmp_path / "text.png").write_text("no image")
     refused(ltvr.predict, [finished, "text.png"], "image text.png is corrupt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--out gone/model.onnx", ["there is no folder gone"]),
+        ("--out folder.onnx", ["folder.onnx is no file"]),
+        ("--out runs/final.pt", [".onnx at the end for --format onnx"]),
+        ("--format torch --out model.onnx", [".pt2 at the end for --format torch"]),
+    ],
+)
+def test_where_a_model_cannot_be_exported_to(arguments, words, finished, refused, monkeypatch):
+    Path("folder.onnx").mkdir()
+    monkeypatch.setattr(ltvr.export, "load_trained", None)  # before the network is read
+    refused(ltvr.export, [finished, *arguments.split()], *words)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_an_export_that_fails_leaves_what_was_there(kind, finished, tmp_path, monkeypatch):
+    path = tmp_path / f"model{ltvr.export.SUFFIXES[kind]}"
+    path.write_text("before")
+    network = load_trained(finished, "cpu")[0]
+    monkeypatch.setattr(ltvr.export, "TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="logits .* differ .* not written"):
+        ltvr.export.export(network, kind, path)
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_no_component_left_to_use_an_option(refused):
+    for arguments, words in (
+        ("--method baseline --fused", ["--fused changes nothing with decomposition = none"]),
+        ("--lr-decay 0.5", ["--lr-decay changes nothing with milestones = none"]),
+    ):
+        refused(ltvr.train, arguments.split(), *words)
 
 
 # ---- a corrupt image in the middle of a run ----

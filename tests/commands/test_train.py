@@ -327,7 +327,7 @@ def test_predict_prints_the_names_of_the_likeliest_classes(finished, tmp_path, c
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_export_gives_the_modules_logits(kind, finished, tmp_path, command):
-    path = tmp_path / f"model.{kind}"
+    path = tmp_path / f"model{ltvr.export.SUFFIXES[kind]}"
     code, out, err = command(ltvr.export, finished, "--format", kind, "--out", path, "--fused")
     assert code == 0 and "[B, 3, 16, 16]" in out, err
     images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -4,17 +4,20 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import yaml
 
+from ltvr.config.command_line import Parser, add_arguments
 from ltvr.config.config import Schema
-from ltvr.config.options import Options, option
+from ltvr.config.options import Options, option, options_of
 from ltvr.config.slots import Slot
 from ltvr.errors import UserError
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Loss
 from ltvr.losses.focal import FocalOptions
 from ltvr.settings import SCHEMA, load_config, methods, presets, save_config
+from ltvr.stages.base import Stage
 from ltvr.stages.features import FeaturesOptions
 
 
@@ -78,11 +81,66 @@ def test_every_option_has_a_range_that_holds_its_default():
         ({"stages": ("features", "rest")}, "stages = 'rest': expected one of crt, features"),
         ({"decomposition": "cbam"}, "decomposition = 'cbam': expected one of afa, none"),
         ({"gama": 1}, "unknown field 'gama'; did you mean gamma"),
+        ({"std": (0.1, float("nan"), 0.1)}, "std = nan: expected above 0, finite"),
+        ({"std": (0.1, 1e-300, 0.1)}, "std = 1e-300: expected above 0"),
+        ({"value_scale": float("nan")}, "value_scale = nan: expected finite"),
+        ({"lr": 1e300}, r"lr = 1e\+300: expected at least 0, finite .up to 1e\+18 in size"),
+        ({"lr": 10**400}, "lr = inf"),
+        ({"epochs": 2**31}, "epochs = 2147483648: expected at least 0, up to 2147483647"),
+        ({"seed": 2**63}, "seed = 9223372036854775808: expected .* below 9223372036854775808"),
+        ({"lr": True}, "lr = True: expected a number"),
+        ({"epochs": True}, "epochs = True: expected a whole number"),
+        ({"epochs": 10**5000}, "epochs = .*too many digits: expected at least 0, up to"),
+        ({"dataset": ("digits",)}, r"dataset = \('digits',\): expected a name, one of"),
+        ({"decomposition": ["afa"]}, r"decomposition = \['afa'\]: expected a name"),
+        ({"compile": 1}, "compile = 1: expected true or false"),
+        ({"root": b"x"}, "root = b'x': expected text"),
+        ({"root": "x" * 10**6 + "\0"}, r"root = 'x{119}\.\.\.x+\\x00': expected text"),
+        ({"mean": np.ones(3)}, r"mean = array\(.*: expected a list of numbers"),
+        ({"lr_decay": 2}, "lr_decay = 2.0: expected above 0, at most 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(changes, words):
     with pytest.raises(UserError, match=words):
         SCHEMA.config(changes)
+    for kind in SCHEMA.classes:  # and where the class is made by itself
+        if changes.keys() <= {option.name for option in options_of(kind)}:
+            with pytest.raises(UserError, match=words):
+                kind(**changes)
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = SCHEMA.config({"epochs": np.int64(3), "lr": np.float32(0.5), "compile": np.bool_(True)})
+    assert [type(found.flat()[name]) for name in ("epochs", "lr", "compile")] == [int, float, bool]
+    assert FeaturesOptions(lr=1) == FeaturesOptions(lr=np.float64(1.0))
+
+
+def test_an_option_has_no_name_of_an_argument():
+    @dataclass(frozen=True)
+    class Named(Options):
+        """Named."""
+
+        name: str = option("", "taken by the command")
+
+    parser = Parser()
+    parser.add_argument("--name")
+    with pytest.raises(TypeError, match="option 'name' of .* has the name of an argument"):
+        add_arguments(parser, Schema(Named))
+
+
+def test_a_stage_has_all_that_its_interface_declares(tmp_path, monkeypatch):
+    package = tmp_path / "more_stages"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "rest.py").write_text(
+        "from ltvr.stages.base import Stage\n"
+        "__all__ = ['Rest']\n"
+        "class Rest(Stage):\n"
+        "    lr_flag = '--lr'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TypeError, match="Rest has no 'title'"):
+        Slot("stage", "more_stages", Stage).get("rest")
 
 
 def test_two_options_of_one_name_are_refused():

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ltvr.engine.metrics import evaluate, table
+from ltvr.engine.metrics import CalibrationError, evaluate, table
 
 
 def measure(predicted, labels, counts, confidence=0.75, **options):
@@ -40,6 +42,35 @@ def test_by_hand():
 def test_calibration_error_is_confidence_apart_from_accuracy():
     got = measure([0, 0, 1, 1], [0, 1, 1, 0], [200, 10], confidence=0.9)
     assert got["calibration_error"] == pytest.approx(100 * (0.9 - 0.5), rel=1e-4)
+
+
+EDGES = [m / 15 for m in range(16)]
+CONFIDENCES = st.one_of(st.floats(0, 1), st.floats(0, 1, width=32), st.sampled_from([0.0, *EDGES]))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(CONFIDENCES, st.booleans()), min_size=1, max_size=30))
+def test_calibration_error_is_its_definition(samples):
+    confidence, right = (np.asarray(column) for column in zip(*samples, strict=True))
+    probabilities = torch.from_numpy(np.stack([confidence, np.full_like(confidence, -1)], 1))
+    labels = torch.from_numpy(np.where(right, 0, 1))
+    ours = CalibrationError()
+    for part in range(2):  # two batches, of which one may be empty
+        ours.update(probabilities[part::2], labels[part::2])
+    expected = 0.0
+    for low, high in zip(EDGES, EDGES[1:], strict=False):
+        inside = (confidence > low) & (confidence <= high) | (confidence == 0) & (low == 0)
+        if inside.any():
+            gap = abs(right[inside].mean() - confidence[inside].mean())
+            expected += inside.sum() / len(samples) * gap
+    assert float(ours.compute()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_confidence_of_one_is_in_the_last_bin():
+    ours = CalibrationError()
+    for confidence, label in ((1.0, 0), (0.95, 1)):
+        ours.update(torch.tensor([[confidence, 1 - confidence]]), torch.tensor([label]))
+    assert float(ours.compute()) == pytest.approx(abs(0.5 - 0.975))  # with a bin each, 0.475
 
 
 def test_nothing_to_measure_is_not_zero():

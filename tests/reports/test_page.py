@@ -1,8 +1,15 @@
 """The page of a run: made of its files alone, with or without the masks."""
 
 import shutil
+import warnings
+from dataclasses import replace
+
+import numpy as np
 
 import ltvr.report
+from ltvr.data.datasets import load_data
+from ltvr.reports.page import _counts, _per_class, _png, write_report
+from ltvr.runs.folder import Run
 
 
 def test_report_is_made_again_from_the_files_of_a_run(finished, tmp_path, command):
@@ -18,3 +25,35 @@ def test_report_is_made_again_from_the_files_of_a_run(finished, tmp_path, comman
     (copy / "summary.json").unlink()
     code, _, err = command(ltvr.report, copy)
     assert code == 2 and "is not finished" in err
+
+
+def test_class_names_of_any_kind_are_shown(finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    names = [
+        "$\\frac$",
+        "a\nb\x1b[2J",
+        "\udcff",
+        "<script>",
+        "猫😀",
+        "x" * 300,
+        "\u202e",
+        "{{ 7*7 }}",
+    ]
+    data = load_data(Run(copy).config())
+    rare_first = replace(data, classes=[*data.classes[:2], *names[::-1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(Run(copy), rare_first)
+    page = (copy / "report.html").read_bytes().decode("utf-8")
+    assert "9 «$\\frac$»" in page and "8 «a\\nb\\x1b[2J»" in page and "7 «\\udcff»" in page
+    assert "6 «&lt;script&gt;»" in page and "5 «猫😀»" in page and "x" * 50 not in page
+    assert not list(copy.glob("*.partial"))
+
+
+def test_figures_of_thousands_of_classes_take_no_shape_each():
+    counts = np.arange(1, 5001)
+    record = {"stage": "features", "synthetic_counts": counts.tolist()}
+    values = {"features": {"per_class": [50.0] * 5000}}
+    for figure in (_counts([record], counts), _per_class(values, counts)):
+        assert sum(len(axis.patches) for axis in figure.axes) <= 3
+        assert _png(figure)
