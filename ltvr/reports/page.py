@@ -22,6 +22,7 @@ from ltvr.data.datasets import Data
 from ltvr.data.options import DataOptions
 from ltvr.engine.metrics import COLUMNS, cells
 from ltvr.engine.trained import Trained, load_trained
+from ltvr.runs import files
 from ltvr.runs.folder import Run
 from ltvr.stages import STAGES
 
@@ -105,7 +106,8 @@ def write_report(run: Run, data: Data | None) -> None:
     rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
     name = f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}"
     page = jinja2.Environment(autoescape=True).from_string(PAGE)
-    run.report.write_text(
+    files.write(
+        run.report,
         page.render(
             title=f"{name}, seed {summary['seed']}",
             heads=list(COLUMNS.values()),
@@ -114,7 +116,7 @@ def write_report(run: Run, data: Data | None) -> None:
             figures=[(h, c, _png(f)) for h, c, f in figures],
             config=(run.folder / "config.yaml").read_text(),
             environment=json.dumps(summary["environment"], indent=1),
-        )
+        ),
     )
 
 
