@@ -1,5 +1,13 @@
 """Attentive feature augmentation for long-tailed visual recognition."""
 
+import sys
+
+from ltvr.signals import EndAtOnce
+
+if sys.argv[:1] == ["-m"] and any(a.startswith("ltvr.") for a in sys.orig_argv[1:]):
+    # This is a command, python -m ltvr.NAME, and the imports below take seconds.
+    EndAtOnce(lambda: "stopped; nothing was saved").install()
+
 from ltvr.afa.planning import SynthesisPlan, plan_synthesis
 from ltvr.decompositions.afa import AFA
 from ltvr.networks.network import LTVR

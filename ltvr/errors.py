@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["Diverged", "UserError", "brief", "run", "shown"]
+__all__ = ["CannotWrite", "Diverged", "Stopped", "UserError", "brief", "run", "shown"]
 
 ADVICE = {
     errno.ENOSPC: "free space on that disk",
@@ -43,6 +43,23 @@ class UserError(ValueError):
 
 class Diverged(UserError):
     """A loss that is no longer a number: to go on with the same settings would not help."""
+
+
+class CannotWrite(UserError):
+    """A file that cannot be written: nothing more of the run can be kept."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that was asked to stop, and did so in order.
+
+    Args:
+        line: why, and how to go on.
+        status: exit status of the command.
+    """
+
+    def __init__(self, line: str, status: int) -> None:
+        super().__init__(line)
+        self.status = status
 
 
 def shown(text: object) -> str:
@@ -83,6 +100,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             sys.stdout.flush()  # here, since nothing catches Python's own flush at the exit
     except BrokenPipeError:
         _end(141)
+    except Stopped as stopped:
+        _end(stopped.status, shown(stopped))
     except KeyboardInterrupt:
         _end(130, "stopped")
     except Exception as error:

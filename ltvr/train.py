@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import math
+import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -15,9 +19,10 @@ from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
 from ltvr.device import choose_device
+from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.metrics import table
 from ltvr.engine.trainer import Trainer
-from ltvr.errors import Diverged, UserError
+from ltvr.errors import Diverged, Stopped, UserError, shown
 from ltvr.networks.build import choose_backend
 from ltvr.networks.options import NetworkOptions
 from ltvr.reports.page import named_stages, write_report
@@ -25,9 +30,13 @@ from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
+from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
 
 __all__ = ["main", "resume", "train"]
+
+BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", "workers"}
+"""What may be said beside ``--resume``: it decides no result."""
 
 
 def parser() -> Parser:
@@ -53,19 +62,82 @@ def parser() -> Parser:
     p.add_argument(
         "--resume", metavar="PATH|auto", help="go on with a run; auto: the newest of --out"
     )
+    p.add_argument(
+        "--save-every",
+        type=minutes,
+        metavar="MINUTES",
+        default=minutes("10"),
+        help="save within an epoch, too, after so long; 0: at the end of epochs only (10)",
+    )
+    p.add_argument(
+        "--time-limit",
+        type=duration,
+        metavar="TIME",
+        help="save and stop when the command has run for so long: 3:50:00, 90m, or seconds; exit "
+        f"status {TIME_IS_UP} (none)",
+    )
     add_arguments(p, SCHEMA)
     return p
 
 
-def train(config: Config, folder: Path, *, source: Path | None = None) -> dict[str, Any]:
+def minutes(text: str) -> float | None:
+    """Minutes, in seconds; None for 0.
+
+    Raises:
+        ArgumentTypeError: no number, or one below 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected minutes, 0 or more")
+    return value * 60 or None
+
+
+def duration(text: str) -> float:
+    """A time like 3:50:00, 1-12:00:00 (days), 90m or 5400, in seconds.
+
+    Raises:
+        ArgumentTypeError: another form, or no time at all.
+    """
+    value = 0.0
+    if match := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text, re.ASCII):
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        value = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text, re.ASCII):
+        value = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a time above 0 like 3:50:00, 90m or 5400 (seconds)"
+        )
+    return value
+
+
+def train(
+    config: Config,
+    folder: Path,
+    *,
+    source: Path | None = None,
+    requests: Requests | None = None,
+) -> dict[str, Any]:
     """Train a new run in ``folder``; return its summary (also ``summary.json``).
 
     Args:
         source: a run folder, or a checkpoint in one, whose weights it starts from.
+        requests: what may ask the run to save or to stop; None is Ctrl-C and signals alone.
 
     Raises:
         UserError: configuration, data or source that do not fit.
+        Stopped: that was asked for.
     """
+    return _train(config, folder, source, requests or Requests(), numbered=False).read_summary()
+
+
+def _train(
+    config: Config, folder: Path, source: Path | None, requests: Requests, *, numbered: bool
+) -> Run:
+    """``train``; where the folder is taken and it may be ``numbered``, in one beside it."""
     _check_source(config, source)
     data = load_data(config)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
@@ -75,34 +147,63 @@ def train(config: Config, folder: Path, *, source: Path | None = None) -> dict[s
         f"{counts.min()} a class{left_out if data.left_out else ''}"
     )
     for note in data.notes:
-        print(note)
-    run = Run.create(folder, config, manifest(data, config), _command())
-    trainer = Trainer(config, data, run)
-    if source is not None:
-        path = source if source.suffix == ".pt" else _trained_features(Run.open(source))
-        trainer.start_from(load_checkpoint(path)["model"], path)
-    return _finish(trainer)
+        print(shown(note))
+    with Run.create(folder, config, manifest(data, config), _command(), numbered=numbered) as run:
+        print(f"run folder {run.folder}", flush=True)
+        say_when_stopped(lambda: _stopped("stopped", run))
+        trainer = Trainer(config, data, run, requests=requests)
+        if source is not None:
+            path = source if source.suffix == ".pt" else _trained_features(Run.open(source))
+            trainer.start_from(load_checkpoint(path)["model"], path)
+        _finish(trainer)
+    return run
 
 
-def resume(run: Run) -> dict[str, Any]:
+def resume(
+    run: Run, *, workers: int | None = None, requests: Requests | None = None
+) -> dict[str, Any]:
     """Go on with a run from its ``last.pt``; return its summary.
 
+    Args:
+        workers: processes that read images; None: as the run has it.
+        requests: as for ``train``.
+
     Raises:
-        UserError: nothing to resume, or other data than the run began with.
+        UserError: nothing to resume, other data than the run began with, or a run that another
+            process is training.
+        Stopped: that was asked for.
     """
-    if not run.last.is_file():
+    if not run.resumable:
         raise UserError(f"{run.folder} stopped before its first checkpoint; start it again")
-    config = run.config().replaced(pretrained=False)  # the weights are the checkpoint's
-    data = load_data(config)
-    run.check_manifest(manifest(data, config))
-    trainer = Trainer(config, data, run)
-    trainer.resume()
-    run.resumed_by(_command())
-    return _finish(trainer)
+    run.hold(_command())
+    with run:
+        say_when_stopped(lambda: _stopped("stopped", run))
+        config = run.config().replaced(pretrained=False)  # the weights are the checkpoint's
+        if workers is not None:
+            config = config.replaced(workers=workers)
+        run.command()  # what is wrong with it is better known now than after the training
+        data = load_data(config)
+        run.check_manifest(manifest(data, config))
+        trainer = Trainer(config, data, run, requests=requests)
+        trainer.resume()
+        run.resumed_by(_command())
+        _finish(trainer)
+    return run.read_summary()
 
 
 def _command() -> str:
-    return " ".join(["python -m ltvr.train", *sys.argv[1:]])
+    return " ".join(shlex.join(["python", "-m", "ltvr.train", *sys.argv[1:]]).split())
+
+
+def _stopped(why: str, run: Run) -> str:
+    """What is said of a run that has stopped: why, and how to go on."""
+    if not run.resumable:
+        return f"{why} before the first step; nothing was saved"
+    return f"{why}; go on with: {_go_on(run)}"
+
+
+def _go_on(run: Run) -> str:
+    return shlex.join(["python", "-m", "ltvr.train", "--resume", str(run.folder)])
 
 
 def _check_source(config: Config, source: Path | None) -> None:
@@ -130,21 +231,24 @@ def _trained_features(run: Run) -> Path:
     return run.weights(trained[-1])
 
 
-def _finish(trainer: Trainer) -> dict[str, Any]:
+def _finish(trainer: Trainer) -> None:
     """Train what is left, and write the summary and the report."""
-    run, config = trainer.run, trainer.config
+    run = trainer.run
     try:
         metrics = trainer.fit()
-    except KeyboardInterrupt:
-        if not run.last.is_file():
-            raise UserError("stopped before the first step; nothing to resume") from None
-        raise UserError(
-            f"stopped; go on with: python -m ltvr.train --resume {run.folder}"
-        ) from None
+        _summarise(trainer, metrics)
+        write_report(run, trainer.data)
+    except Stopped as stopped:
+        raise Stopped(_stopped(str(stopped), run), stopped.status) from None
     except UserError as error:
-        if isinstance(error, Diverged) or not run.last.is_file():
+        if isinstance(error, Diverged) or not run.resumable:
             raise
-        raise UserError(f"{error}. Then: python -m ltvr.train --resume {run.folder}") from None
+        raise UserError(f"{error}. Then: {_go_on(run)}") from None
+
+
+def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:
+    """Write ``summary.json`` of a run that has ended with these metrics."""
+    run, config = trainer.run, trainer.config
     options = config.of(RunOptions)
     summary = {
         "metrics": metrics,
@@ -158,22 +262,39 @@ def _finish(trainer: Trainer) -> dict[str, Any]:
         "seed": options.seed,
     }
     run.write("summary.json", summary)
-    write_report(run, trainer.data)
-    return summary
 
 
 def _resumed(arguments: Any) -> Run:
     """The run that ``--resume`` names."""
     p = parser()
     others = {k for k, v in vars(arguments).items() if v != p.get_default(k)}
-    if others - {"resume", "out"}:
+    if others - BESIDE_RESUME:
         raise UserError("--resume goes on with the run's own configuration; drop the other options")
+    if not arguments.resume:
+        raise UserError("--resume '': name a run folder, or say --resume auto")
     if arguments.resume != "auto":
-        return Run.open(Path(arguments.resume))
-    run = Run.newest_unfinished(Path(arguments.out))
-    if run is None:
+        path = Path(arguments.resume)
+        run = Run.open(path)
+        if path not in (run.folder, run.last):
+            raise UserError(f"--resume {path}: a run goes on from its last.pt; name {run.folder}")
+        return run
+    found, passed = Run.hold_newest_unfinished(Path(arguments.out), _command())
+    for why in passed:
+        print(f"passing over a run: {why}", flush=True)
+    if found is None:
         raise UserError(f"--resume auto: no unfinished run in {arguments.out}")
-    return run
+    return found
+
+
+def _named(name: str) -> str:
+    """Hold ``--name`` to one folder name.
+
+    Raises:
+        UserError: a path, or what no folder can be called.
+    """
+    if name in ("", ".", "..") or "/" in name or not name.isprintable():
+        raise UserError(f"--name {name!r}: expected the name of one folder; its path is --out")
+    return name
 
 
 def _configured(arguments: Any) -> Config:
@@ -194,27 +315,33 @@ def _configured(arguments: Any) -> Config:
 
 def main() -> None:
     """Run the command line."""
+    began = time.monotonic()
     arguments = parser().parse_args()
+    requests = Requests(arguments.save_every, arguments.time_limit, began)
     if arguments.resume is not None:
         run = _resumed(arguments)
-        print(f"resuming {run.folder}")
-        summary = resume(run)
+        print(f"resuming {run.folder}", flush=True)
+        workers = getattr(arguments, "workers", None)
+        resume(run, workers=workers, requests=requests)
     else:
         config = _configured(arguments)
         options = config.of(RunOptions)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         named = f"{options.preset}-{options.method}-seed{options.seed}-{stamp}"
-        folder = Path(arguments.out) / (arguments.name or named)
+        name = (
+            re.sub(r"[^\w.,=+-]", "-", named) if arguments.name is None else _named(arguments.name)
+        )
+        folder = Path(arguments.out) / name
         device = choose_device(options.device)
         backend = choose_backend(config, device)
         decomposed = config.of(NetworkOptions).decomposition != "none"
         method = f"{options.method} ({backend})" if decomposed else options.method
-        dataset = config.of(DataOptions).dataset
-        print(f"{method} on {dataset}, {device.type}, run folder {folder}")
+        print(f"{method} on {config.of(DataOptions).dataset}, {device.type}", flush=True)
         source = Path(arguments.source) if arguments.source is not None else None
-        summary = train(config, folder, source=source)
-        run = Run.open(folder)
-    print(f"\n{table(named_stages(summary['metrics']))}\n\nreport: {run.report}")
+        numbered = arguments.name is None
+        run = _train(config, folder, source, requests, numbered=numbered)
+    stages = named_stages(run.read_summary()["metrics"])
+    print(f"\n{table(stages)}\n\nreport: {run.report}")
 
 
 if __name__ == "__main__":

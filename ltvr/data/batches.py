@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,17 @@ class Batches:
         split: the images.
         config: augmentation, normalisation, image size, workers, layout.
         device: where the images go.
+        look: called before every batch, and every second while one is waited for; it may raise.
     """
 
-    def __init__(self, split: Split, config: Config, device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Split,
+        config: Config,
+        device: torch.device,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._look = look
         self.split, self.config, self.device = split, config, device
         self._options = config.of(DataOptions)
         self.labels = torch.from_numpy(split.labels)
@@ -65,6 +73,7 @@ class Batches:
             yield from self._read(chosen[start:], (seed, epoch, start * batch_size))
             return
         for batch in range(start, number):
+            self._look()
             generator = torch.Generator(self.device).manual_seed(mix(seed, epoch, batch))
             rows = chosen[batch]
             images = self._augment(self._memory[to_device(rows, self.device)], generator)
@@ -77,6 +86,7 @@ class Batches:
             yield from self._read(chosen, None)
             return
         for rows in chosen:
+            self._look()
             yield self._normalise(self._memory[to_device(rows, self.device)]), self.labels[rows]
 
     def _normalise(self, images: Tensor) -> Tensor:
@@ -115,10 +125,10 @@ class Batches:
         else:
             keyed = [[(i, 0) for i in batch] for batch in positions]  # nothing is drawn
         pictures = _Pictures(self.split.images, self._options, training=seed is not None)
-        read = read_in_workers(
-            pictures, keyed, self._options.workers, pinned=self.device.type == "cuda"
-        )
+        pinned, workers = self.device.type == "cuda", self._options.workers
+        read = read_in_workers(pictures, keyed, workers, pinned=pinned, look=self._look)
         for rows, images in zip(chosen, read, strict=True):
+            self._look()
             yield (
                 self._normalise(images.to(self.device, non_blocking=True)),
                 self.labels[rows],

@@ -1,23 +1,80 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next whole step."""
+"""What may ask a run in training to save or to stop: signals, a time limit, an interval."""
 
 from __future__ import annotations
 
 import signal
-from types import TracebackType
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Interrupt"]
+from ltvr.errors import Stopped
+from ltvr.signals import STOPS, EndAtOnce
+
+__all__ = ["TIME_IS_UP", "Requests"]
+
+TIME_IS_UP = 75
+"""Exit status of a run that its time limit stopped: EX_TEMPFAIL of sysexits.h, try again."""
 
 
-class Interrupt:
-    """Context in which a first Ctrl-C or SIGTERM sets ``requested``; a second stops at once."""
+class Requests:
+    """Requests to save and to stop, which the trainer attends to where its state is whole.
 
-    def __init__(self) -> None:
-        self.requested = False
+    As a context manager it takes the signals over: Ctrl-C and SIGTERM ask to stop, a second of
+    them ends the process at once, SIGUSR1 asks to save.
+
+    Args:
+        save_every: seconds between two saves; None saves at the end of epochs alone.
+        time_limit: seconds from ``began`` on after which the run is to stop; None for no limit.
+        began: by ``time.monotonic``; None is now.
+    """
+
+    def __init__(
+        self,
+        save_every: float | None = None,
+        time_limit: float | None = None,
+        began: float | None = None,
+    ) -> None:
+        now = time.monotonic()
+        self.save_every = save_every
+        self.deadline = None if time_limit is None else (began or now) + time_limit
+        self._saved = now
+        self._save_asked = False
+        self._stopped_by: int | None = None
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Interrupt:
-        self._before = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    def attend(self, save: Callable[[], None]) -> None:
+        """Save if that is asked for or due; stop, after a save, if that is asked for.
+
+        Raises:
+            Stopped: why, and with which exit status.
+        """
+        now = time.monotonic()
+        stop = self._stop(now)
+        due = self.save_every is not None and now - self._saved >= self.save_every
+        if stop is not None or due or self._save_asked:
+            self._save_asked = False
+            save()
+            self.saved()
+        if stop is not None:
+            raise stop
+
+    def saved(self) -> None:
+        """Note that the state has just been saved, for whatever reason."""
+        self._saved = time.monotonic()
+
+    def _stop(self, now: float) -> Stopped | None:
+        if self._stopped_by is not None:
+            return Stopped("stopped", 128 + self._stopped_by)
+        if self.deadline is not None and now >= self.deadline:
+            return Stopped("stopped, the time limit is reached", TIME_IS_UP)
+        return None
+
+    def __enter__(self) -> Requests:
+        if threading.current_thread() is threading.main_thread():  # no other may take signals
+            handlers = {**dict.fromkeys(STOPS, self._on_stop), signal.SIGUSR1: self._on_save}
+            self._before = {n: signal.signal(n, handler) for n, handler in handlers.items()}
         return self
 
     def __exit__(
@@ -28,8 +85,17 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if error is None and self._stopped_by is not None:  # it came after the last look
+            raise Stopped("stopped", 128 + self._stopped_by)
 
-    def _stop(self, number: int, frame: Any) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+    def _on_save(self, number: int, frame: FrameType | None) -> None:
+        self._save_asked = True
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        if self._stopped_by is None:
+            self._stopped_by = number
+            return
+        at_once = self._before[number]
+        if isinstance(at_once, EndAtOnce):
+            at_once(number, frame)
+        raise KeyboardInterrupt

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+from ltvr.runs.files import cannot_write
 
 __all__ = ["Curves", "epoch_line", "progress"]
 
@@ -59,23 +66,47 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
 class Curves:
     """TensorBoard events of a run, closed at the end of a ``with`` block however that ends.
 
-    The stages follow one another on the axis of epochs.
+    The stages follow one another on the axis of epochs. They are written here and not in
+    TensorBoard's own thread, whose failures on a full disk are tracebacks.
+
+    Raises:
+        CannotWrite: a disk that is full, read-only or broken.
     """
 
     SCALARS = ("lr", "real_loss", "synthetic_loss", "real_accuracy", "synthetic_accuracy")
 
     def __init__(self, folder: Path) -> None:
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        self._path = folder / "tensorboard" / name
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            self._file = self._path.open("wb", buffering=0)
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
+        self._events = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, record: dict[str, Any], epochs_before: int) -> None:
-        """Add the record of an epoch."""
+        """Add the record of an epoch.
+
+        Raises:
+            CannotWrite: as for the class.
+        """
+        shown = {f"train/{name}": record[name] for name in self.SCALARS}
+        shown |= {f"{record['evaluated_on']}/{name}": v for name, v in record["eval"].items()}
+        values = [
+            Summary.Value(tag=tag, simple_value=value)
+            for tag, value in shown.items()
+            if isinstance(value, float)
+        ]
         at = record["epoch"] + epochs_before
-        for name in self.SCALARS:
-            if record[name] is not None:
-                self._writer.add_scalar(f"train/{name}", record[name], at)
-        for name, value in record["eval"].items():
-            if isinstance(value, float):
-                self._writer.add_scalar(f"{record['evaluated_on']}/{name}", value, at)
+        self._write(Event(wall_time=time.time(), step=at, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        try:
+            self._events.write(event.SerializeToString())
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
 
     def __enter__(self) -> Curves:
         return self
@@ -86,4 +117,4 @@ class Curves:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.close()
+        self._file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.engine.step import Step
 from ltvr.engine.totals import EpochTotals
+from ltvr.errors import UserError
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_weights
 from ltvr.stages.base import Stage
@@ -57,6 +59,7 @@ class StageState:
         self.best = -1.0
         """Accuracy of the best epoch so far, in percent."""
         self.totals = EpochTotals(self.device, classes)
+        self._random: dict[str, Any] | None = None
 
     @property
     def evaluated(self) -> Network:
@@ -75,8 +78,16 @@ class StageState:
             self.average.update_parameters(self.step.network)
         self.clock = replace(self.clock, step=self.clock.step + 1, micro_batch=0)
 
+    def begin_evaluation(self) -> None:
+        """Take the random numbers of now for what is saved until the next epoch.
+
+        An evaluation that is stopped is begun anew, with all that it draws.
+        """
+        self._random = self._generators()
+
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
+        self._random = None
         self.clock = replace(self.clock, epoch=self.clock.epoch + 1, step=0)
         self.totals = EpochTotals(self.device, self.classes)
 
@@ -93,26 +104,45 @@ class StageState:
             "step": self.clock.step,
             "best": self.best,
             "totals": self.totals.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            **(self._random or self._generators()),
         }
+
+    def _generators(self) -> dict[str, Any]:
+        """The states of the global generators of random numbers."""
+        cuda = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
+        return {"rng": torch.get_rng_state(), "cuda_rng": cuda}
 
     def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
         """Take the state of a checkpoint read from ``source``.
 
         Raises:
-            UserError: weights of another architecture.
+            UserError: weights of another architecture, or another part that does not fit.
         """
         load_weights(self.step.network, state["model"], source)
         load_weights(self.step.loss, state["loss"], source)
-        if self.optimizer is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        epochs, steps = self.clock.epochs, self.clock.steps
+        for name, most in (("epoch", epochs), ("step", steps)):
+            if not 0 <= state[name] <= most:
+                raise UserError(
+                    f"{source}: {name} = {state[name]}: expected 0 to {most}; the run's "
+                    "config.yaml is of another schedule"
+                )
         self.clock = replace(self.clock, epoch=state["epoch"], step=state["step"])
         self.best = state["best"]
-        self.totals.load_state_dict(state["totals"])
-        torch.set_rng_state(state["rng"])
+        parts: dict[str, Callable[[Any], Any]] = {
+            "scaler": self.scaler.load_state_dict,
+            "totals": self.totals.load_state_dict,
+        }
+        if self.optimizer is not None:
+            parts["optimizer"] = self.optimizer.load_state_dict
+        if self.average is not None:
+            parts["average"] = self.average.load_state_dict
+        parts["rng"] = torch.set_rng_state
         if self.device.type == "cuda" and state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"])
+            parts["cuda_rng"] = torch.cuda.set_rng_state
+        for name, load in parts.items():
+            try:
+                load(state[name])
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as e:
+                reason = " ".join(str(e).split()) or type(e).__name__
+                raise UserError(f"{source}: {name} is not of this run ({reason})") from None

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,23 @@ from ltvr.clock import Clock, stream
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
+from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
 from ltvr.data.targets import Targets
+from ltvr.data.workers import require_shared_memory
 from ltvr.device import autocast, choose_device, memory_format
 from ltvr.engine.evaluation import evaluate_split
-from ltvr.engine.interrupt import Interrupt
+from ltvr.engine.interrupt import Requests
 from ltvr.engine.progress import Curves, epoch_line, progress
 from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
-from ltvr.errors import Diverged, UserError
+from ltvr.errors import CannotWrite, Diverged, UserError
 from ltvr.losses import LOSSES
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
@@ -40,6 +44,9 @@ from ltvr.stages.options import TrainingOptions
 
 __all__ = ["Trainer"]
 
+SAY = partial(print, flush=True)
+DECIDE_THE_BITS = ("device", "threads", "cpu_capability", "torch")
+"""What of the environment decides how sums are rounded."""
 MOST_CLASSES_OF_CONFUSION = 200
 """With more classes the confusion matrix is left out of the summary."""
 
@@ -55,15 +62,22 @@ class Trainer:
         data: its images.
         run: its folder.
         say: what prints a line an epoch.
+        requests: what may ask it to save or to stop.
 
     Raises:
         UserError: a network that cannot be built, or run, as configured.
     """
 
     def __init__(
-        self, config: Config, data: Data, run: Run, say: Callable[[str], None] = print
+        self,
+        config: Config,
+        data: Data,
+        run: Run,
+        say: Callable[[str], None] = SAY,
+        requests: Requests | None = None,
     ) -> None:
         self.config, self.data, self.run, self.say = config, data, run, say
+        self._requests = requests or Requests()
         self._run_options, self._training = config.of(RunOptions), config.of(TrainingOptions)
         self.device = choose_device(self._run_options.device)
         self.stages = stages_of(config)
@@ -77,11 +91,15 @@ class Trainer:
                 raise UserError(str(error)) from None
         layout = memory_format(self._run_options.channels_last)
         self.network.to(self.device).to(memory_format=layout)
-        self.train_batches = Batches(data.train, config, self.device)
-        self.test_batches = Batches(data.test, config, self.device)
-        self.val_batches = Batches(data.val, config, self.device) if data.val else None
+        self._require_shared_memory()
+        self.train_batches = Batches(data.train, config, self.device, self._look)
+        self.test_batches = Batches(data.test, config, self.device, self._look)
+        self.val_batches = Batches(data.val, config, self.device, self._look) if data.val else None
+        self._environment = environment(self.device)
         self._results: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
+        self._state: StageState | None = None
+        """Of the stage in training; None where ``last.pt`` has all that there is."""
 
     # ---- stages ----
 
@@ -90,15 +108,22 @@ class Trainer:
 
         Raises:
             UserError: training cannot go on; ``last.pt`` holds all there is.
-            KeyboardInterrupt: after Ctrl-C (or SIGTERM), with ``last.pt`` written.
+            Stopped: that was asked for, and ``last.pt`` is written.
         """
         names = list(self.stages)
         if self._resumed is not None:
             self._results = self._resumed["results"]
             names = names[names.index(self._resumed["stage"]) :]
-        with Curves(self.run.folder) as curves, Interrupt() as interrupt:
-            for name in names:
-                self._results[name] = self._fit_stage(name, curves, interrupt)
+        with self._requests, Curves(self.run.folder) as curves:
+            try:
+                for name in names:
+                    self._results[name] = self._fit_stage(name, curves)
+            except (CannotWrite, Diverged):
+                raise
+            except UserError:  # an image that cannot be read: keep what was trained
+                if self._is_whole:
+                    self._save()
+                raise
         return self._results
 
     def start_from(self, weights: dict[str, Any], source: Path) -> None:
@@ -110,12 +135,29 @@ class Trainer:
         load_weights(self.network, weights, source)
 
     def resume(self) -> None:
-        """Go on from the run's ``last.pt``.
+        """Go on from the run's ``last.pt``, or from the one before it where that is damaged.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or it is not of this run.
         """
-        self._resumed = load_checkpoint(self.run.last)
+        state, damage = self.run.load()
+        if state["stage"] not in self.stages:
+            known = ", ".join(self.stages)
+            raise UserError(f"{self.run.last}: stage = {state['stage']!r}: expected one of {known}")
+        if damage is not None:
+            self.say(damage)
+        there = state.get("environment", self._environment)
+        differ = [
+            f"{name} {there.get(name)} (now {self._environment[name]})"
+            for name in DECIDE_THE_BITS
+            if there.get(name) != self._environment[name]
+        ]
+        if differ:
+            self.say(
+                f"the last bits may differ from those of a run that was not stopped: it was saved "
+                f"with {', '.join(differ)}"
+            )
+        self._resumed = state
 
     def _start(self, name: str, stage: Stage) -> StageState:
         """Prepare the network for a stage; take the checkpoint's state, if there is one."""
@@ -140,23 +182,23 @@ class Trainer:
             state.load_state_dict(self._resumed, self.run.last)
             self._resumed = None
             self.run.truncate(name, state.clock.epoch + 1, list(self.stages))
+            self._state = state
+        else:
+            self._state = state
+            self._save()  # from here on there is always something to resume
         return state
 
-    def _fit_stage(self, name: str, curves: Curves, interrupt: Interrupt) -> dict[str, Any]:
+    def _fit_stage(self, name: str, curves: Curves) -> dict[str, Any]:
         stage = self.stages[name]
         state = self._start(name, stage)
-        self._save(state)  # from here on there is always something to resume
         step = torch.compile(state.step) if self._run_options.compile else state.step
         before = itertools.takewhile(lambda other: other is not stage, self.stages.values())
         epochs_before = sum(other.epochs for other in before)
         while state.clock.epoch < stage.epochs:
-            record = self._train_epoch(stage, state, step, interrupt)
+            record = self._train_epoch(stage, state, step)
             began = time.perf_counter()
-            try:
-                record["eval"] = self._evaluate_epoch(stage, state.evaluated)
-            except UserError:  # an image that cannot be read: keep what was trained
-                self._save(state)
-                raise
+            state.begin_evaluation()
+            record["eval"] = self._evaluate_epoch(stage, state.evaluated)
             record["eval_seconds"] = round(time.perf_counter() - began, 3)
             self.run.append(record)
             self.say(epoch_line(record, stage.epochs))
@@ -166,7 +208,8 @@ class Trainer:
                 best = {**state.state_dict(), "model": state.evaluated.state_dict()}
                 save_checkpoint(self.run.best, best)
             state.next_epoch()
-            self._save(state)
+            self._save()
+        self._state = None
         return self._finish_stage(name, stage, state)
 
     def _evaluate_epoch(self, stage: Stage, network: Network) -> dict[str, Any]:
@@ -182,7 +225,12 @@ class Trainer:
         """Choose the reported weights, keep them, and test them."""
         select = self._training.select
         if select == "best" and stage.epochs:
-            load_weights(self.network, load_checkpoint(self.run.best)["model"], self.run.best)
+            best = load_checkpoint(self.run.best)
+            if best["stage"] != name:
+                raise UserError(
+                    f"{self.run.best} is of stage {best['stage']}, not of {name}; start a new run"
+                )
+            load_weights(self.network, best["model"], self.run.best)
         elif state.average is not None:
             load_weights(self.network, state.evaluated.state_dict(), self.run.last)
         stage.settle(self.network, self.train_batches)
@@ -193,13 +241,14 @@ class Trainer:
             self.network, self.test_batches, self.data.counts, confusion=confusion
         )
         result["selected"] = select
-        result["selected_on"] = None if select == "last" else self._evaluated_on
+        on = {r["evaluated_on"] for r in self.run.records() if r["stage"] == name}
+        result["selected_on"] = None if select == "last" else " and ".join(sorted(on)) or None
         return result
 
     # ---- an epoch and a micro-batch ----
 
     def _train_epoch(
-        self, stage: Stage, state: StageState, step: Callable[..., Any], interrupt: Interrupt
+        self, stage: Stage, state: StageState, step: Callable[..., Any]
     ) -> dict[str, Any]:
         """Train (the rest of) an epoch; return its record, without the evaluation."""
         clock, accumulate = state.clock, self._training.accumulate
@@ -214,20 +263,12 @@ class Trainer:
         )[: total * size]
         batches = self.train_batches.train(order, size, seed=seed, epoch=clock.epoch, start=start)
         what = f"{clock.stage} epoch {clock.epoch + 1}/{clock.epochs}"
-        try:
-            for images, labels in progress(batches, what, start * size, total * size):
-                loss = self._loss(stage, state, step, images, labels)
-                state.scaler.scale(loss / accumulate).backward()
-                state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
-                if state.clock.micro_batch == accumulate:
-                    state.update(learning_rate(stage, state.clock))
-                    if interrupt.requested:
-                        self._save(state)
-                        raise KeyboardInterrupt
-        except UserError:
-            if state.clock.micro_batch == 0:  # between two steps: nothing is half done
-                self._save(state)
-            raise
+        for images, labels in progress(batches, what, start * size, total * size):
+            loss = self._loss(stage, state, step, images, labels)
+            state.scaler.scale(loss / accumulate).backward()
+            state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
+            if state.clock.micro_batch == accumulate:
+                state.update(learning_rate(stage, state.clock))
         means = state.totals.means()
         if not np.isfinite(means["real_loss"] or 0.0):
             raise Diverged(
@@ -275,5 +316,26 @@ class Trainer:
     def _evaluated_on(self) -> str:
         return "val" if self.val_batches else "test"
 
-    def _save(self, state: StageState) -> None:
-        save_checkpoint(self.run.last, {**state.state_dict(), "results": self._results})
+    @property
+    def _is_whole(self) -> bool:
+        """Whether there is a state to save, between two steps: nothing of it is half done."""
+        return self._state is not None and self._state.clock.micro_batch == 0
+
+    def _look(self) -> None:
+        """Save or stop, if that is asked for; called before every batch of any kind."""
+        if self._state is None or self._is_whole:
+            self._requests.attend(self._save)
+
+    def _save(self) -> None:
+        if self._state is not None:
+            state = self._state.state_dict()
+            self.run.save({**state, "results": self._results, "environment": self._environment})
+            self._requests.saved()
+
+    def _require_shared_memory(self) -> None:
+        """Refuse now what would else be refused at the first evaluation, an epoch later."""
+        if not isinstance(self.data.train.images, Tensor):
+            data = self.config.of(DataOptions)
+            train = self._training.batch_size // self._training.accumulate
+            images = max(train, self._run_options.eval_batch_size)
+            require_shared_memory(data.workers, images * 3 * data.image_size**2)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -26,6 +24,7 @@ from ltvr.data.splits import Data
 from ltvr.engine.metrics import COLUMNS, cells
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
+from ltvr.runs import files
 from ltvr.runs.folder import Run
 from ltvr.stages import STAGES
 
@@ -111,7 +110,7 @@ def write_report(run: Run, data: Data | None) -> None:
     rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
     name = shown(f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}")
     page = jinja2.Environment(autoescape=True).from_string(PAGE)
-    _write(
+    files.write(
         run.report,
         page.render(
             title=f"{name}, seed {summary['seed']}",
@@ -128,13 +127,6 @@ def write_report(run: Run, data: Data | None) -> None:
 def named_stages(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Name the stages of a summary's metrics as a table shows them."""
     return {STAGES.get(stage).title: values for stage, values in metrics.items()}
-
-
-def _write(path: Path, text: str) -> None:
-    """Write the page in UTF-8, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _png(figure: Figure) -> str:

@@ -1,51 +1,152 @@
-"""Checkpoints: everything a run needs to go on to the bit, loadable with ``weights_only``."""
+"""Checkpoints: everything a run needs to go on to the bit, loadable with ``weights_only``.
+
+The file is the zip archive of ``torch.save``. The comment at its end, which zip readers pass over,
+holds the sha256 of all before it, so that no damage goes unnoticed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ltvr.errors import UserError
 from ltvr.runs import legacy
+from ltvr.runs.files import replacing
+from ltvr.runs.forms import Form, check
 
-__all__ = ["FORMAT", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = ["FORMAT", "TRAINING", "Damaged", "load_checkpoint", "load_weights", "save_checkpoint"]
 
 FORMAT = 2
 """Of the checkpoints that are written; 1 had no number, and is read by ``ltvr.runs.legacy``."""
 
+WEIGHTS: Form = {"model": {str: Tensor}, "stage": str}
+"""What every checkpoint holds."""
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists, dicts) so that a crash leaves the old."""
-    partial = path.with_suffix(".partial")
-    torch.save({"format": FORMAT, **state}, partial)
-    os.replace(partial, path)
+TRAINING: Form = {
+    **WEIGHTS,
+    "loss": {str: Tensor},
+    "optimizer": ({"state": dict, "param_groups": [dict]}, None),
+    "scaler": dict,
+    "average": ({str: Tensor}, None),
+    "epoch": int,
+    "step": int,
+    "best": float,
+    "totals": {"sums": Tensor, "synthetic_counts": Tensor},
+    "rng": Tensor,
+    "cuda_rng": (Tensor, None),
+    "results": {str: dict},
+}
+"""What one holds that a run goes on from."""
+
+LABEL = b"sha256:"
+COMMENT = len(LABEL) + 64
+"""Bytes of the comment: the label, and the digest in hexadecimal."""
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU.
+class Damaged(UserError):
+    """A file that is not what was written."""
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], former: Path | None = None) -> None:
+    """Write ``state`` (tensors, numbers, strings, lists, dicts) so that a crash leaves the old.
+
+    Args:
+        former: the name under which the checkpoint of before is kept; None does not keep it.
 
     Raises:
-        UserError: a missing file, one that is no checkpoint, or one of a newer ltvr.
+        CannotWrite: a disk that is full, read-only or broken.
+    """
+    with replacing(path, former) as partial, partial.open("wb+") as file:
+        writer = _Writer(file)
+        torch.save({"format": FORMAT, **state}, cast(IO[bytes], writer))
+        if writer.error is not None:
+            raise writer.error
+        file.seek(-2, os.SEEK_END)  # the archive ends with the length of its comment, 0
+        file.write(COMMENT.to_bytes(2, "little") + LABEL + writer.digest.hexdigest().encode())
+
+
+class _Writer:
+    """What ``torch.save`` writes to. It is not told of a failure: it would raise its internals."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+        self.digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: the file is flushed once, when it is whole."""
+
+
+def load_checkpoint(path: Path, form: Form = WEIGHTS) -> dict[str, Any]:
+    """Read a checkpoint on the CPU.
+
+    Args:
+        form: what it must hold.
+
+    Raises:
+        Damaged: a file that is no checkpoint, or not as it was written.
+        UserError: a missing file, one of a newer ltvr, or one without a field that is needed.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} is missing; name a run folder or a .pt file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            _check_digest(file, path)
+            file.seek(0)
+            state: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except pickle.UnpicklingError:
+        raise Damaged(f"{path} is not a checkpoint of ltvr (it holds other things)") from None
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a checkpoint of ltvr ({first})") from None
+        raise Damaged(f"{path} is not a checkpoint of ltvr ({first})") from None
     if not isinstance(state, dict) or "model" not in state:
-        raise UserError(f"{path} is not a checkpoint of ltvr (it has no model)")
+        raise Damaged(f"{path} is not a checkpoint of ltvr (it has no model)")
     number = state.get("format", 1)
     if number == 1:
-        return legacy.checkpoint(state, path)
-    if number != FORMAT:
+        state = legacy.checkpoint(state, path)
+    elif number != FORMAT:
         raise UserError(f"{path} has format {number}; this ltvr reads up to {FORMAT}: update it")
-    return state
+    check(state, form, path)
+    return cast(dict[str, Any], state)
+
+
+def _check_digest(file: IO[bytes], path: Path) -> None:
+    """Hold a file to the digest in its comment; older ones, and what others wrote, have none.
+
+    Raises:
+        Damaged: another digest.
+    """
+    length = max(2, file.seek(0, os.SEEK_END) - COMMENT)
+    file.seek(length)
+    comment = file.read()
+    if not comment.startswith(LABEL):
+        return
+    digest, left = hashlib.sha256(), length - 2
+    file.seek(0)
+    while left:
+        part = file.read(min(left, 1 << 20))
+        digest.update(part)
+        left -= len(part)
+    if file.read(2) == COMMENT.to_bytes(2, "little"):
+        digest.update(b"\0\0")  # the length of the comment before there was one
+    if comment != LABEL + digest.hexdigest().encode():
+        raise Damaged(f"{path} is damaged: it is not what was written (sha256)")
 
 
 def load_weights(model: nn.Module, weights: dict[str, Any], source: Path) -> None:

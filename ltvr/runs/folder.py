@@ -5,18 +5,41 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from ltvr.config.config import Config
 from ltvr.errors import UserError
-from ltvr.runs import legacy
-from ltvr.settings import SCHEMA, read_values, save_config
+from ltvr.runs import files, legacy
+from ltvr.runs.checkpoint import TRAINING, Damaged, load_checkpoint, save_checkpoint
+from ltvr.runs.forms import Form, check, read_json, read_text
+from ltvr.runs.lock import Lock
+from ltvr.settings import SCHEMA, WHOLE, read_values, save_config
 
 __all__ = ["Run"]
 
+NUMBER: Form = (float, None)
+METRICS: Form = {
+    "all": float, "many": NUMBER, "medium": NUMBER, "few": NUMBER, "macro_f1": NUMBER,
+    "worst_class": NUMBER, "calibration_error": NUMBER, "per_class": [NUMBER],
+}  # fmt: skip
+RECORD: Form = {
+    "stage": (str, int), "epoch": int, "lr": float, "real_loss": NUMBER, "real_accuracy": NUMBER,
+    "synthetic_loss": NUMBER, "synthetic_accuracy": NUMBER, "synthetic_counts": [int],
+    "seconds": float, "eval_seconds": float, "evaluated_on": str, "eval": METRICS,
+}  # fmt: skip
+SUMMARY: Form = {"metrics": {str: METRICS}, "seed": int, "environment": dict, "command": str}
+MANIFEST: Form = {
+    "classes": [str],
+    "train_counts": [int],
+    "splits": {str: {"images": int, "sha256": str}},
+}
+BEGUN = {"config.yaml", "manifest.json", "command.txt", "lock", "tensorboard"}
+"""What a run leaves that stopped before its first checkpoint."""
+
 
 class Run:
-    """The files of one run.
+    """The files of one run. As a context manager it lets go of the folder's lock at the end.
 
     =====================  =========================================================================
     ``config.yaml``        everything that decides the result
@@ -24,17 +47,20 @@ class Run:
     ``command.txt``        the command that began it, and those that resumed it, a line each
     ``metrics.jsonl``      a record an epoch
     ``last.pt``            everything needed to go on
+    ``previous.pt``        the ``last.pt`` of before, for when that is damaged
     ``best.pt``            the same of the best epoch of the stage, with the evaluated weights
     ``STAGE.pt``           the reported weights of each stage
     ``final.pt``           the reported weights of the last stage
     ``summary.json``       the reported numbers
     ``report.html``        the page for a person; ``tensorboard/`` has the curves
+    ``lock``               who trains here, or did so last
     =====================  =========================================================================
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.last = folder / "last.pt"
+        self.previous = folder / "previous.pt"
         self.best = folder / "best.pt"
         self.final = folder / "final.pt"
         self.summary = folder / "summary.json"
@@ -42,6 +68,7 @@ class Run:
         self._config = folder / "config.yaml"
         self._command = folder / "command.txt"
         self._metrics = folder / "metrics.jsonl"
+        self._lock: Lock | None = None
 
     def weights(self, stage: str) -> Path:
         """The file of the reported weights of a stage."""
@@ -51,55 +78,205 @@ class Run:
         return older if older.is_file() and not path.is_file() else path
 
     @classmethod
-    def create(cls, folder: Path, config: Config, manifest: dict[str, Any], command: str) -> Run:
-        """Make the folder; refuse one that already holds a run that got as far as a checkpoint.
+    def create(
+        cls,
+        folder: Path,
+        config: Config,
+        manifest: dict[str, Any],
+        command: str,
+        *,
+        numbered: bool = False,
+    ) -> Run:
+        """Make the folder of a new run, and lock it.
+
+        A folder in which a run stopped before its first checkpoint may be taken over.
+
+        Args:
+            numbered: where the folder is taken, take one with ``-2``, ``-3``, ... behind its name.
 
         Raises:
-            UserError: the folder holds a run, or cannot be made.
+            UserError: the folder holds a run or something else, or cannot be made.
         """
-        run = cls(folder)
-        if run.last.exists():
-            raise UserError(
-                f"{folder} already holds a run; choose another --name, or go on with --resume "
-                f"{folder}"
-            )
+        taken = 1
+        while True:
+            tried = folder if taken == 1 else folder.with_name(f"{folder.name}-{taken}")
+            try:
+                tried.parent.mkdir(parents=True, exist_ok=True)
+                tried.mkdir()
+            except FileExistsError as error:
+                if numbered and tried.is_dir():
+                    taken += 1
+                    continue
+                if not tried.is_dir():
+                    raise UserError(
+                        f"{error.filename} is in the way; name another --out or --name"
+                    ) from None
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise UserError(
+                    f"cannot write to {tried} ({reason}); name another --out or --name"
+                ) from None
+            break
+        run = cls(tried)
+        run.hold(command)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_config(config, run._config)
-            run._command.write_text(command + "\n")
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {folder} ({error.strerror}); name another --out"
-            ) from None
-        run.write("manifest.json", manifest)
+            run._refuse_taken()
+            with files.replacing(run._config) as partial:
+                save_config(config, partial)
+            files.write(run._command, command + "\n")
+            run.write("manifest.json", manifest)
+        except BaseException:
+            run.release()
+            raise
         return run
+
+    def _refuse_taken(self) -> None:
+        """Refuse a folder that holds a checkpoint, or what is not of a run that has just begun."""
+        if self.resumable:
+            raise UserError(
+                f"{self.folder} already holds a run; choose another --name, or go on with --resume "
+                f"{self.folder}"
+            )
+        others = sorted(p.name for p in self.folder.iterdir() if p.name not in BEGUN)
+        if others:
+            raise UserError(
+                f"{self.folder} already holds {others[0]}, which is not of a run; choose another "
+                "--name"
+            )
 
     @classmethod
     def open(cls, path: Path) -> Run:
         """Open an existing run by its folder, or by a checkpoint in it.
 
         Raises:
-            UserError: no run there.
+            UserError: no run there, or no such checkpoint.
         """
         folder = path.parent if path.suffix == ".pt" else path
         run = cls(folder)
-        if not run._config.is_file():
+        try:
+            found = run._config.is_file()
+        except OSError:  # a name that no file can have
+            found = False
+        if not found:
             raise UserError(f"{path} is no run (it has no config.yaml); name a run folder")
+        if path != folder and not path.is_file():
+            raise UserError(f"checkpoint {path} is missing; name a run folder or a .pt file")
         return run
 
     @classmethod
-    def newest_unfinished(cls, out: Path) -> Run | None:
-        """Find the run of ``out`` that was last written to and has no summary yet."""
-        found = [p for p in out.glob("*/last.pt") if not (p.parent / "summary.json").is_file()]
-        return cls(max(found, key=lambda p: p.stat().st_mtime).parent) if found else None
+    def hold_newest_unfinished(cls, out: Path, command: str) -> tuple[Run | None, list[str]]:
+        """Find the run of ``out`` that was last written to and is not finished, and lock it.
+
+        Returns:
+            The run, None if there is none; and why runs were passed over that are in use.
+        """
+        runs = [cls(folder) for folder in {path.parent for path in out.glob("*/*.pt")}]
+        unfinished = [run for run in runs if run.resumable and not run.finished]
+        passed: list[str] = []
+        for run in sorted(unfinished, key=lambda run: run._written(), reverse=True):
+            try:
+                run.hold(command)
+                return run, passed
+            except UserError as error:
+                passed.append(str(error))
+        return None, passed
+
+    # ---- whose it is, and how far it got ----
+
+    def hold(self, command: str) -> None:
+        """Lock the folder until ``release``, or the end of the process; drop what a kill left.
+
+        Raises:
+            UserError: another process holds it, or it cannot be written to.
+        """
+        if self._lock is None:
+            self._lock = Lock(self.folder, command)
+            for partial in self.folder.glob("*" + files.PARTIAL):
+                partial.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let go of the lock, if it is held."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.last.is_file() or self.previous.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether its summary and its report are there."""
+        try:
+            self.read_summary()
+        except UserError:
+            return False
+        return self.report.is_file()
+
+    def _written(self) -> float:
+        """When it last got further."""
+        path = self.last if self.last.is_file() else self.previous
+        return path.stat().st_mtime
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Save the state of training; the one before is kept.
+
+        Raises:
+            CannotWrite: a disk that is full, read-only or broken.
+        """
+        save_checkpoint(self.last, state, former=self.previous)
+
+    def load(self) -> tuple[dict[str, Any], str | None]:
+        """Read the state of training to go on from.
+
+        Returns:
+            The state; and, where ``last.pt`` is damaged or missing and the one before was taken,
+            a line that says so.
+
+        Raises:
+            UserError: there is none that is whole.
+        """
+        try:
+            if self.last.is_file() or not self.previous.is_file():
+                return load_checkpoint(self.last, TRAINING), None
+            damage = f"{self.last} is missing"
+        except Damaged as error:
+            if not self.previous.is_file():
+                raise
+            damage = str(error)
+        try:
+            state = load_checkpoint(self.previous, TRAINING)
+        except Damaged as error:
+            raise UserError(f"{damage}, and {error}; restore one of them, or start again") from None
+        # Or the next save would put the damaged one in the place of the one that is whole.
+        try:
+            os.replace(self.previous, self.last)
+        except OSError as error:
+            raise files.cannot_write(self.last, error) from None
+        return state, f"{damage}; going on from the checkpoint before it"
 
     # ---- what it is ----
 
     def config(self) -> Config:
         """Read the configuration of the run."""
+        read_text(self._config)
         values = read_values(self._config)
         if legacy.is_legacy(values):
             values = legacy.config(values, self.folder)
+        elif missing := sorted(WHOLE - set(values)):
+            raise UserError(f"{self._config} lacks {missing[0]}; restore it from a copy")
         try:
             return SCHEMA.config({"resize": legacy.resize(values), **values})
         except UserError as error:
@@ -109,13 +286,15 @@ class Run:
         """The command that began the run."""
         if not self._command.is_file():
             return legacy.started(self.folder)[1]
-        return self._command.read_text().splitlines()[0]
+        lines = read_text(self._command).splitlines()
+        if not lines:
+            raise UserError(f"{self._command} is empty; write the command that began the run there")
+        return lines[0]
 
     def resumed_by(self, command: str) -> None:
         """Note a command that goes on with the run."""
-        first = "" if self._command.is_file() else self.command() + "\n"
-        with self._command.open("a") as file:
-            file.write(f"{first}{command}\n")
+        before = read_text(self._command) if self._command.is_file() else self.command() + "\n"
+        files.write(self._command, f"{before}{command}\n")
 
     def check_architecture(self, config: Config) -> None:
         """Refuse a configuration to whose network this run's weights would mean other things.
@@ -134,7 +313,7 @@ class Run:
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest of the run's data."""
-        manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
+        manifest: dict[str, Any] = read_json(self.folder / "manifest.json", MANIFEST)
         return manifest
 
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -182,44 +361,74 @@ class Run:
     # ---- what it has done ----
 
     def records(self) -> list[dict[str, Any]]:
-        """Read the records of the epochs so far, in order."""
+        """Read the records of the epochs so far, in order.
+
+        The last line may be a half one, of a write that a crash cut off: it is no record.
+
+        Raises:
+            UserError: another line that is no record.
+        """
         if not self._metrics.is_file():
             return []
-        lines = self._metrics.read_text().splitlines()
-        return [legacy.record(json.loads(line)) for line in lines]
+        try:
+            lines = self._metrics.read_bytes().split(b"\n")
+        except OSError as error:
+            raise UserError(f"cannot read {self._metrics} ({error.strerror})") from None
+        while lines and not lines[-1]:
+            lines.pop()
+        records = []
+        for number, line in enumerate(lines, 1):
+            source = f"{self._metrics} line {number}"
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                if number == len(lines):
+                    break
+                raise UserError(f"{source} is no record; restore it from a copy") from None
+            check(record, RECORD, source)
+            records.append(legacy.record(record))
+        return records
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add the record of an epoch."""
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        """Add the record of an epoch.
+
+        Raises:
+            CannotWrite: a disk that is full, read-only or broken.
+        """
+        files.append(self._metrics, json.dumps(record) + "\n")
 
     def truncate(self, stage: str, epoch: int, stages: list[str]) -> None:
         """Drop the records of ``epoch`` of ``stage`` and after: they are about to be made again.
 
         Args:
             stages: the names of all stages, in order.
+
+        Raises:
+            UserError: a record of another stage.
         """
         at = (stages.index(stage), epoch)
-        kept = [r for r in self.records() if (stages.index(r["stage"]), r["epoch"]) < at]
-        self._write(self._metrics.name, "".join(json.dumps(r) + "\n" for r in kept))
+        records = self.records()
+        unknown = [r["stage"] for r in records if r["stage"] not in stages]
+        if unknown:
+            raise UserError(f"{self._metrics} has a record of stage {unknown[0]}, which is not one")
+        kept = [r for r in records if (stages.index(r["stage"]), r["epoch"]) < at]
+        files.write(self._metrics, "".join(json.dumps(r) + "\n" for r in kept))
 
     def read_summary(self) -> dict[str, Any]:
         """Read the summary of a finished run.
 
         Raises:
-            UserError: the run is not finished.
+            UserError: the run is not finished, or the file is not what was written.
         """
         if not self.summary.is_file():
             raise UserError(f"{self.folder} is not finished; go on with --resume {self.folder}")
-        summary = json.loads(self.summary.read_text())
+        summary: dict[str, Any] = read_json(self.summary, SUMMARY)
         return {**summary, "metrics": legacy.metrics(summary["metrics"])}
 
     def write(self, name: str, value: dict[str, Any]) -> None:
-        """Write a JSON file of the run, whole or not at all."""
-        self._write(name, json.dumps(value, indent=1) + "\n")
+        """Write a JSON file of the run, whole and durable.
 
-    def _write(self, name: str, text: str) -> None:
-        """Write a file of the run so that a kill leaves the old one or the new one."""
-        partial = self.folder / (name + ".partial")
-        partial.write_text(text)
-        os.replace(partial, self.folder / name)
+        Raises:
+            CannotWrite: a disk that is full, read-only or broken.
+        """
+        files.write(self.folder / name, json.dumps(value, indent=1) + "\n")

@@ -7,13 +7,14 @@ missing ``stages``.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ltvr.errors import UserError
+from ltvr.runs.forms import Form, check, read_json
 
 __all__ = [
     "checkpoint",
@@ -30,6 +31,16 @@ STAGES = {1: "features", 2: "crt"}
 PARTS = {"afa.": "decomposition.", "head.": "embedder."}
 """What the parts of a network were called."""
 
+CONFIG: Form = {
+    "method": str, "mask_gain": float, "mask_axis": str, "lay_back_epoch": int, "epochs": int,
+    "stage1_batchnorm": str, "backbone": str, "stem": str, "insert_after": str, "image_size": int,
+    "accumulate": int,
+}  # fmt: skip
+"""The fields of a ``config.yaml`` that are read here."""
+STARTED: Form = {"stages": [int], "command": str}
+CHECKPOINT: Form = {"stage": int, "step": int, "average": ({str: Tensor}, None)}
+"""What a checkpoint of the state of training held, beside what has the same name today."""
+
 
 def is_legacy(values: dict[str, Any]) -> bool:
     """Whether the values of a ``config.yaml`` are of ltvr 0.1."""
@@ -42,6 +53,7 @@ def config(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     Options that were absolute are relative now: t to the epochs, and the gain of the mask to the
     positions (or channels) that it is over, which the network tells.
     """
+    check(values, CONFIG, folder / "config.yaml")
     values = dict(values)
     method = values.pop("method")
     gain, start = values.pop("mask_gain"), values.pop("lay_back_epoch")
@@ -98,7 +110,10 @@ def started(folder: Path) -> tuple[list[str], str]:
             f"{folder} was written by ltvr 0.1 and has no stages.json; restore it, or start a new "
             "run"
         )
-    values = json.loads(path.read_text())
+    values = read_json(path, STARTED)
+    unknown = [number for number in values["stages"] if number not in STAGES]
+    if unknown or not values["stages"]:
+        raise UserError(f"{path}: stages = {values['stages']}: expected 1, 2 or both; restore it")
     return [STAGES[number] for number in values["stages"]], values["command"]
 
 
@@ -110,13 +125,19 @@ def checkpoint(state: dict[str, Any], path: Path) -> dict[str, Any]:
             return None
         return {_renamed(name): value for name, value in weights.items()}
 
+    check(state, {"model": {str: Tensor}}, path)
     state = {**state, "model": renamed(state["model"])}
     if "optimizer" not in state:  # weights alone
         stages, _ = started(path.parent)
         return {**state, "stage": "features" if path.stem == "stage1" else stages[-1]}
     from ltvr.settings import read_values
 
-    accumulate = read_values(path.parent / "config.yaml")["accumulate"]
+    check(state, CHECKPOINT, path)
+    if state["stage"] not in STAGES:
+        raise UserError(f"{path}: stage = {state['stage']}: expected 1 or 2; restore it")
+    values = read_values(path.parent / "config.yaml")
+    check(values, CONFIG, path.parent / "config.yaml")
+    accumulate = max(1, values["accumulate"])
     return {
         **state,
         "average": renamed(state["average"]),

@@ -350,9 +350,9 @@ def test_a_run_outlives_images_that_are_damaged_while_it_trains(
         image = tmp_path / spoilt
         content = image.read_bytes()
 
-        def spoil(*given, image=image):  # all were read and found good by now
+        def spoil(*given, image=image, **others):  # all were read and found good by now
             spoil_image(image)
-            return trainer(*given)
+            return trainer(*given, **others)
 
         monkeypatch.setattr(ltvr.train, "Trainer", spoil)
         words = [f"{spoilt} is corrupt", "replace it", f"--resume {folder}"]

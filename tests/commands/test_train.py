@@ -20,7 +20,7 @@ from ltvr.data.datasets import load_data
 from ltvr.data.options import DataOptions
 from ltvr.engine.totals import EpochTotals
 from ltvr.engine.trained import load_trained
-from ltvr.errors import UserError
+from ltvr.errors import Stopped, UserError
 from ltvr.runs.folder import Run
 from ltvr.settings import save_config
 from ltvr.stages.features import Features
@@ -155,7 +155,7 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(
     folder = tmp_path / "stopped"
     for number, (step, how) in enumerate(STOPS):
         stop_at(step, how, monkeypatch)
-        with pytest.raises((Killed, UserError)) as stopped:
+        with pytest.raises((Killed, Stopped)) as stopped:
             ltvr.train.resume(Run.open(folder)) if number else ltvr.train.train(
                 tiny_config(), folder
             )
@@ -199,7 +199,7 @@ def test_resuming_with_every_kind_of_state(changes, tmp_path, monkeypatch, no_re
     accumulate = config.of(TrainingOptions).accumulate
     for step in (4 * accumulate - 1, 5 * accumulate):  # after 4 updates, then 9
         stop_at(step, "interrupt", monkeypatch)
-        with pytest.raises(UserError, match="--resume"):
+        with pytest.raises(Stopped, match="--resume"):
             if folder.exists():
                 ltvr.train.resume(Run.open(folder))
             else:

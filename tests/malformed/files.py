@@ -244,21 +244,21 @@ JUNK = (b"", b"{", b"\0\xff", b"nothing", b"[" * 100_000, "{}".encode("utf-16"),
 FORMS = (b"null", b"3", b"[]", b'"x"', b"{}", b"true")
 
 
-@kind(RUNS)
+@kind()
 def manifest_that_is_none(random, place):
     run = place.run()
     (run / "manifest.json").write_bytes(pick(random, *JUNK))
     return reader(random, run)
 
 
-@kind(RUNS)
+@kind()
 def manifest_of_another_form(random, place):
     run = place.run()
     (run / "manifest.json").write_bytes(pick(random, *FORMS))
     return reader(random, run)
 
 
-@kind(RUNS)
+@kind()
 def manifest_field(random, place):
     run = place.run()
     field, value = pick(
@@ -269,7 +269,7 @@ def manifest_field(random, place):
     return Attempt(ltvr.evaluate, (run,))
 
 
-@kind(RUNS)
+@kind()
 def manifest_without(random, place):
     run = place.run()
     field = pick(random, "classes", "splits")
@@ -335,7 +335,7 @@ def config_that_is_missing(random, place):
     return reader(random, run)
 
 
-@kind(RUNS)
+@kind()
 def config_of_0_1_without_fields(random, place):
     run = place.run()
     values = {"crt_epochs": 1, "epochs": 2, "method": "ltvr", "mask_gain": 1.0}
@@ -344,7 +344,7 @@ def config_of_0_1_without_fields(random, place):
     return reader(random, run)
 
 
-@kind(RUNS)
+@kind()
 def stages_json(random, place):
     run = place.run()
     values = {
@@ -357,7 +357,7 @@ def stages_json(random, place):
     return reader(random, run)
 
 
-@kind(RUNS)
+@kind()
 def summary_that_is_none(random, place):
     run = place.run()
     (run / "summary.json").write_bytes(
@@ -373,7 +373,7 @@ def summary_that_is_missing(random, place):
     return Attempt(ltvr.report, (run,))
 
 
-@kind(RUNS)
+@kind()
 def records_that_are_none(random, place):
     run = place.run()
     lines = (run / "metrics.jsonl").read_bytes().splitlines()
@@ -414,7 +414,7 @@ def checkpoint_of_bytes(random, place):
     return Attempt(pick(random, ltvr.evaluate, ltvr.export), (run,))
 
 
-@kind(RUNS)
+@kind()
 def checkpoint_with_a_flipped_bit(random, place):
     run = place.run()
     content = bytearray((run / "final.pt").read_bytes())
@@ -440,7 +440,7 @@ def checkpoint_with_code(random, place):
     return Attempt(ltvr.evaluate, (run,))
 
 
-@kind(RUNS)
+@kind()
 def checkpoint_whose_model_is_none(random, place):
     model = pick(random, 3, None, True)
     run = checkpoint(place, "final.pt", lambda state: state.update(model=model))
@@ -473,21 +473,21 @@ def checkpoint_of_a_newer_format(random, place):
     return Attempt(pick(random, ltvr.evaluate, ltvr.export), (run,))
 
 
-@kind(RUNS)
+@kind()
 def checkpoint_of_an_unknown_stage(random, place):
     stage = pick(random, "rest", "", 3, None, ["crt"])
     run = checkpoint(place, "final.pt", lambda state: state.update(stage=stage))
     return Attempt(pick(random, ltvr.evaluate, ltvr.export), (run,))
 
 
-@kind(RUNS)
+@kind()
 def last_checkpoint_without(random, place):
     field = pick(random, "optimizer", "epoch", "step", "stage")
     run = checkpoint(place, "last.pt", lambda state: state.__delitem__(field))
     return Attempt(ltvr.train, ("--resume", run))
 
 
-@kind(RUNS)
+@kind()
 def last_checkpoint_field(random, place):
     field, value = pick(random, "optimizer", "epoch", "stage"), pick(random, "x", [1])
     run = checkpoint(place, "last.pt", lambda state: state.update({field: value}))

@@ -160,7 +160,7 @@ def preset_that_cannot_be_read(random, place):
     return train("--preset", pick(random, "/proc/self/mem", "/proc/kpageflags", "/bin/sh"))
 
 
-@kind(RUNS)
+@kind()
 def name_outside_of_out(random, place):
     name = pick(random, "../../x", "..", "/tmp/x", "a/../../b", "../x")
     return train("--name", name, "--stages", "features", "--epochs", "0", "--method", "baseline")
@@ -171,7 +171,7 @@ def name_that_is_too_long(random, place):
     return train("--name", pick(random, "x" * 300, "x/" * 3000), "--method", "baseline")
 
 
-@kind(RUNS)
+@kind()
 def name_that_no_folder_has(random, place):
     return train("--name", pick(random, "\0", "a\0b"), "--method", "baseline")
 
@@ -187,7 +187,7 @@ def resume_nothing(random, place):
     return train("--resume", pick(random, "", "gone/last.pt", "x" * 300))
 
 
-@kind(RUNS)
+@kind()
 def resume_a_checkpoint_that_is_not_there(random, place):
     return train("--resume", place.run() / pick(random, "nothing.pt", "stage3.pt"))
 

@@ -1,0 +1,90 @@
+"""The lock of a run folder: one process trains there, and the lock dies with it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from contextlib import suppress
+from multiprocessing import util
+from pathlib import Path
+from typing import IO
+
+from ltvr.errors import UserError
+from ltvr.runs.files import cannot_write
+
+__all__ = ["Lock"]
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems without locks answer."""
+
+
+class Lock:
+    """``flock`` on the file ``lock`` of a run folder, until ``release`` or the process's end.
+
+    The operating system drops it when the process ends, in whatever way. The file stays, and says
+    who holds the lock or held it last. It does not reach over network file systems that keep
+    locks to one machine; where there are none at all, a line on stderr says so.
+
+    Args:
+        folder: of the run.
+        command: for whoever is refused.
+
+    Raises:
+        UserError: another process holds it; says which.
+        CannotWrite: a folder that cannot be written to.
+    """
+
+    def __init__(self, folder: Path, command: str) -> None:
+        path = folder / "lock"
+        try:
+            self._file: IO[str] = path.open("a+", encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with self._file:
+                raise UserError(f"{folder} is in use by {_holder(self._file)}") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(
+                f"note: the file system of {folder} has no locks ({error.strerror}); see to it "
+                "that no other process trains there",
+                file=sys.stderr,
+            )
+        # A forked worker would hold on to the lock for as long as it outlives this process.
+        util.register_after_fork(self, Lock.release)
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "command": command,
+        }
+        try:
+            self._file.truncate(0)
+            self._file.write(json.dumps(holder) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self.release()
+            raise cannot_write(path, error) from None
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        with suppress(OSError):  # who held it could not be written down; it is gone all the same
+            self._file.close()
+
+
+def _holder(file: IO[str]) -> str:
+    """Who wrote ``file``, in words."""
+    file.seek(0)
+    try:
+        holder = json.loads(file.read())
+        return "process {pid} on {host} since {since} ({command})".format(**holder)
+    except (ValueError, KeyError, TypeError):  # it is just being written
+        return "another process"
