@@ -19,7 +19,7 @@ from ltvr.afa.checks import (
     check_flag,
     check_tensor,
 )
-from ltvr.afa.planning import SynthesisPlan, check_plan
+from ltvr.afa.planning import SynthesisPlan, check_fit
 
 __all__ = ["MaskAxis", "Projection", "check_arguments", "check_mask"]
 
@@ -38,6 +38,8 @@ def check_arguments(
     attention_addition: bool = True,
 ) -> None:
     """Refuse what ``ltvr.afa.reference.decompose`` and ``augment`` do not take, by name.
+
+    A plan has been through ``check_plan``.
 
     Raises:
         TypeError: an argument of another type or dtype.
@@ -59,7 +61,7 @@ def check_arguments(
     for name, weight, shape in zip(names, weights, shapes, strict=True):
         check_tensor(name, weight, shape, dtypes, x.device)
     if plan is not None:
-        check_plan(plan, batch, x.device)
+        check_fit(plan, batch, x.device)
 
 
 def check_mask(mask_axis: MaskAxis, mask_gain: float, attention_addition: bool) -> None:

@@ -135,17 +135,17 @@ def check_below(name: str, index: Tensor, end: int) -> None:
     if not readable(index):
         return
     numbers = index.numpy()
-    outside = (numbers < 0) | (numbers >= end)
-    if outside.any():
-        g = int(outside.argmax())
+    # As unsigned numbers, those below zero are the largest.
+    if len(numbers) and numbers.view(np.uint64).max() >= end:
+        g = int(np.argmax(numbers.view(np.uint64) >= end))
         raise ValueError(f"{name}[{g}] = {numbers[g]}: expected an index >= 0 and below {end}")
 
 
-def readable(tensor: Tensor) -> bool:
+def readable(*tensors: Tensor) -> bool:
     """Whether the numbers can be read at once: on the host, and not while a graph is traced."""
     # A subclass may stand for a tensor without having its numbers, as a FakeTensor does.
-    return (
-        not torch.compiler.is_compiling() and type(tensor) is Tensor and tensor.device.type == "cpu"
+    return not torch.compiler.is_compiling() and all(
+        type(tensor) is Tensor and tensor.device.type == "cpu" for tensor in tensors
     )
 
 

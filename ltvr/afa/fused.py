@@ -20,7 +20,7 @@ from torch.autograd import Function
 
 from ltvr.afa.arguments import MaskAxis, Projection, check_arguments
 from ltvr.afa.ops import Kernels
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.planning import SynthesisPlan, check_plan
 from ltvr.afa.reference import project
 
 __all__ = ["augment", "decompose", "enhance"]
@@ -287,6 +287,7 @@ def augment(
     projection: Projection = "linear",
 ) -> Tensor:
     """``ltvr.afa.reference.augment`` with the kernels of a backend."""
+    check_plan(plan)
     return _run(
         kernels,
         x,

@@ -31,6 +31,7 @@ from ltvr.transfer import to_device
 __all__ = [
     "IGNORED",
     "SynthesisPlan",
+    "check_fit",
     "check_plan",
     "most_generated",
     "plan_synthesis",
@@ -104,7 +105,9 @@ class SynthesisPlan(NamedTuple):
             ValueError: fewer rows than the plan has, rows of an empty batch, or a plan that has
                 left the host.
         """
-        check_plan(self, device=torch.device("cpu"))
+        check_plan(self)
+        if self.labels.device.type != "cpu":
+            raise ValueError(f"a plan on {self.labels.device}: pad it on the host")
         rows = check_integer("rows", rows, 0, "a whole number of generated rows")
         batch = len(self.class_offsets) - 1
         if rows > _MAX_GENERATED:
@@ -310,17 +313,15 @@ def _device(device: torch.device | str) -> torch.device:
     return found
 
 
-def check_plan(
-    plan: SynthesisPlan, batch: int | None = None, device: torch.device | None = None
-) -> None:
-    """Refuse a plan that is not of ``batch`` samples on ``device``, or does not fit itself.
+def check_plan(plan: SynthesisPlan) -> None:
+    """Refuse what is not a plan, and a plan whose parts contradict each other.
 
     On a GPU, and while a graph is traced, shapes, dtypes and devices alone: to read the numbers
     would make the host wait. ``SynthesisPlan.to`` has read them before they left the host.
 
     Raises:
         TypeError: not a plan, or a part that is not a tensor of int64.
-        ValueError: a plan of another batch or on another device, or parts that contradict.
+        ValueError: parts that do not fit each other.
     """
     if not isinstance(plan, SynthesisPlan):
         raise TypeError(
@@ -333,24 +334,37 @@ def check_plan(
     if not plan.class_offsets.shape[0]:
         raise ValueError("plan.class_offsets is empty: expected one offset more than samples")
     samples, rows = plan.class_offsets.shape[0] - 1, plan.labels.shape[0]
-    where = plan.labels.device if device is None else device
-    if batch is not None and samples != batch:
-        raise ValueError(
-            f"{batch} features and a plan for {samples}: expected the same number; plan this batch"
-        )
     for name, part in zip(SynthesisPlan._fields, plan, strict=True):
         size = samples + 1 if name.endswith("offsets") else rows
-        check_tensor(f"plan.{name}", part, (size,), torch.int64, where)
-    if not all(map(readable, plan)):
+        check_tensor(f"plan.{name}", part, (size,), torch.int64, plan.labels.device)
+    if not readable(*plan):
         return
     for kind in ("class", "variation"):
         index = getattr(plan, f"{kind}_index")
         check_below(f"plan.{kind}_index", index, samples)
         for part, right in zip(("offsets", "rows"), _invert(index.numpy(), samples), strict=True):
             found = getattr(plan, f"{kind}_{part}").numpy()
-            if not np.array_equal(found, right):
+            if found.tobytes() != right.tobytes():
                 g = int(np.argmax(found != right))
                 raise ValueError(
                     f"plan.{kind}_{part}[{g}] = {found[g]}: expected {right[g]}, as it is the "
                     f"inverse of {kind}_index; make plans with ltvr.plan_synthesis"
                 )
+
+
+def check_fit(plan: SynthesisPlan, batch: int, device: torch.device) -> None:
+    """Refuse a plan of another batch or on another device.
+
+    Raises:
+        ValueError: not a plan of ``batch`` samples on ``device``.
+    """
+    samples = plan.class_offsets.shape[0] - 1
+    if samples != batch:
+        raise ValueError(
+            f"{batch} features and a plan for {samples}: expected the same number; plan this batch"
+        )
+    if plan.labels.device != device:
+        raise ValueError(
+            f"a plan on {plan.labels.device} and features on {device}: expected both on one "
+            "device; plan.to(x.device) copies it"
+        )

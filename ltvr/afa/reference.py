@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ltvr.afa.arguments import MaskAxis, Projection, check_arguments, check_mask
 from ltvr.afa.checks import FLOATING, check_features, check_index, check_tensor
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.planning import SynthesisPlan, check_plan
 
 __all__ = [
     "augment",
@@ -227,6 +227,7 @@ def augment(
     Raises:
         TypeError, ValueError: see ``ltvr.afa.arguments.check_arguments``.
     """
+    check_plan(plan)
     check_arguments(
         x,
         (w_q, w_k, w_v, w_1, w_2),

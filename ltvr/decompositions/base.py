@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ltvr.afa.checks import check_features
-from ltvr.afa.planning import SynthesisPlan, check_plan, plan_synthesis
+from ltvr.afa.planning import SynthesisPlan, check_fit, check_plan, plan_synthesis
 from ltvr.config.options import Options
 from ltvr.config.slots import Component
 from ltvr.transfer import to_device
@@ -72,7 +72,8 @@ class Decomposition(Component, nn.Module):
             TypeError, ValueError: features, or a plan of another batch, that do not fit, by name.
         """
         check_features("features", x, "B, D, H, W")
-        check_plan(plan, x.shape[0], x.device)
+        check_plan(plan)
+        check_fit(plan, x.shape[0], x.device)
         class_related, variation_related = self.decompose(x)
         real = x + class_related if self.attention_addition else x
         # index_select, not indexing: the gradient of indexing races between threads of a CPU.
