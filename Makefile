@@ -1,11 +1,12 @@
 # make train: set up, then train on the embedded digits.   make test: set up, then the tests.
 # make lint, make docs, make bench: what they say; each sets up first, too.
+# make sanitize: fuzz the C++ under AddressSanitizer and UBSan.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 CXX_FILES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: train test lint docs bench clean
+.PHONY: train test lint docs bench sanitize clean
 train: $(READY)
 	$(BIN)/python -m ltvr.train --preset digits
 
@@ -26,6 +27,9 @@ bench: $(READY)
 	$(BIN)/python bench/plan_synthesis.py
 	$(BIN)/python bench/afa_throughput.py
 	$(BIN)/python bench/afa_throughput.py --train-step --dtype fp32
+
+sanitize: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python csrc/sanitize.py
 
 # torch first: the extension is compiled against the torch that will load it.
 $(READY): setup.py pyproject.toml $(CXX_FILES)

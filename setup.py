@@ -5,6 +5,7 @@ that runs it picks one (ltvr/afa/ops.py). It is optional: where it does not comp
 succeeds with a warning, and ltvr says what is missing when an operator needs it.
 """
 
+import os
 import platform
 import sys
 from pathlib import Path
@@ -15,6 +16,12 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension
 # Of at::vec's headers under g++, not of ours.
 QUIET = ["-Wno-unknown-pragmas", "-Wno-psabi"]
 OPENMP = ["-fopenmp"] if sys.platform.startswith("linux") else []
+# `make sanitize` builds with these: a report names its line and ends the process.
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+SANITIZED = os.environ.get("LTVR_SANITIZE") == "1"
+OPTIMISATION = (
+    ["-O1", "-g1", "-fno-omit-frame-pointer", *SANITIZERS] if SANITIZED else ["-O3", "-g0"]
+)
 # The flags that PyTorch compiles its own kernels with. No -march=native: a wheel runs on any
 # machine.
 INSTRUCTION_SETS = {"DEFAULT": []}
@@ -62,8 +69,8 @@ def extension(name: str, flags: list[str]) -> Extension:
         f"ltvr._C_{name.lower()}",
         sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
         depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
-        extra_compile_args=["-O3", "-g0", *QUIET, *OPENMP, *flags, *macros],
-        extra_link_args=OPENMP,
+        extra_compile_args=[*OPTIMISATION, *QUIET, *OPENMP, *flags, *macros],
+        extra_link_args=[*OPENMP, *(SANITIZERS if SANITIZED else [])],
         optional=True,  # setuptools: do not fail on a missing file
     )
 

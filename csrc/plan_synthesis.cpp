@@ -160,8 +160,9 @@ std::pair<Tensor, Tensor> invert(const Tensor& index, int64_t batch) {
 
 // ---- The op -------------------------------------------------------------------------------------
 
-// Checks the arguments and returns the largest label (-1 for an empty batch).
-int64_t check_arguments(const Tensor& labels, double gamma, double alpha, int64_t step) {
+constexpr int64_t kMostGenerated = int64_t{1} << 24;  // as in ltvr/afa/planning.py
+
+void check_arguments(const Tensor& labels, double gamma, double alpha, int64_t step) {
   TORCH_CHECK_TYPE(
       labels.scalar_type() == at::kLong, "labels: expected int64, got ", labels.scalar_type());
   TORCH_CHECK_VALUE(
@@ -180,12 +181,15 @@ int64_t check_arguments(const Tensor& labels, double gamma, double alpha, int64_
       batch <= std::numeric_limits<uint32_t>::max(), "labels: a batch of ", batch,
       " samples is more than an index of 32 bits can draw from");
   TORCH_CHECK_VALUE(
-      gamma * static_cast<double>(batch) <= 2147483648.0, "gamma = ", gamma, ": with a batch of ",
-      batch, " this asks for more than 2^31 generated rows; pass a smaller gamma");
+      gamma * static_cast<double>(batch) <= kMostGenerated, "gamma = ", gamma, ": with a batch of ",
+      batch, " this asks for more than 2^24 generated rows; pass a smaller gamma");
+}
 
+// Returns the largest label, -1 for an empty batch.
+int64_t check_labels(const Tensor& labels) {
   const int64_t* label = labels.const_data_ptr<int64_t>();
   int64_t max_label = -1;
-  for (int64_t b = 0; b < batch; ++b) {
+  for (int64_t b = 0; b < labels.numel(); ++b) {
     TORCH_CHECK_VALUE(
         label[b] >= 0, "labels[", b, "] = ", label[b],
         ": expected a class index >= 0; leave ignored samples out of the batch");
@@ -196,8 +200,9 @@ int64_t check_arguments(const Tensor& labels, double gamma, double alpha, int64_
 
 Plan plan_synthesis(
     const Tensor& given_labels, double gamma, double alpha, int64_t seed, int64_t step) {
+  check_arguments(given_labels, gamma, alpha, step);
   const Tensor labels = given_labels.contiguous();
-  const int64_t max_label = check_arguments(labels, gamma, alpha, step);
+  const int64_t max_label = check_labels(labels);
   const int64_t batch = labels.numel();
   const int64_t* label = labels.const_data_ptr<int64_t>();
 

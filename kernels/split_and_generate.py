@@ -298,6 +298,7 @@ def split_and_generate(
     check_dtype(v)
     x = None if x is None else x.contiguous()
     x_att, s, v = x_att.contiguous(), s.contiguous(), v.contiguous()
+    class_index, variation_index = class_index.contiguous(), variation_index.contiguous()
     batch, channels, positions = v.shape
     out = v.new_empty(batch + class_index.shape[0], channels, positions)
     grid, blocks = _rows(out.shape[0], channels, positions)
@@ -338,6 +339,8 @@ def split_and_generate_backward(
     """d_X_att, d_s and d_V, [B, D, N] and [B, D]."""
     check_dtype(v)
     d_features, x_att, s, v = (t.contiguous() for t in (d_features, x_att, s, v))
+    class_offsets, class_rows = class_offsets.contiguous(), class_rows.contiguous()
+    variation_offsets, variation_rows = variation_offsets.contiguous(), variation_rows.contiguous()
     batch, channels, positions = v.shape
     d_x_att, d_s, d_v = torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
     common = {

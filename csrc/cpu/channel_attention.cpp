@@ -10,6 +10,7 @@
 #include "bf16_units.h"
 #include "channel_attention_bf16.h"
 #include "channel_attention_tiles.h"
+#include "checks.h"
 #include "vec.h"
 
 #include <ATen/Dispatch.h>
@@ -58,12 +59,9 @@ void dispatch(at::ScalarType dtype, bool force_units, F&& f) {
 }
 
 Shape check(const Tensor& q, const Tensor& k, const std::optional<Tensor>& v) {
-  TORCH_CHECK_VALUE(q.dim() == 3, "q: expected [B, D, N], got shape ", q.sizes());
-  for (const Tensor& other : {k, v.value_or(k)}) {
-    TORCH_CHECK_VALUE(
-        other.sizes() == q.sizes() && other.scalar_type() == q.scalar_type(), "k and v: expected ",
-        q.sizes(), " ", q.scalar_type(), " as q, got ", other.sizes(), " ", other.scalar_type());
-  }
+  check_features("q", q);
+  check_tensor("k", k, q.sizes(), q.scalar_type());
+  if (v) check_tensor("v", *v, q.sizes(), q.scalar_type());
   return {q.size(0), q.size(1), q.size(2)};
 }
 
@@ -76,6 +74,7 @@ std::tuple<Tensor, Tensor> channel_attention(
   Tensor out = at::empty_like(k);
   Tensor lse = at::empty(
       {shape.batch, shape.channels}, q.options().dtype(at::toOpMathType(q.scalar_type())));
+  if (shape.batch == 0) return {out, lse};
   dispatch(q.scalar_type(), force_units, [&](auto implementation) {
     using Forward = typename decltype(implementation)::Forward;
     using S = typename decltype(implementation)::Storage;
@@ -108,13 +107,17 @@ std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
     const Tensor& given_d_out, const Tensor& given_q, const Tensor& given_k,
     const std::optional<Tensor>& given_v, const Tensor& given_out, const Tensor& given_lse) {
   const Shape shape = check(given_q, given_k, given_v);
-  check(given_q, given_d_out, given_out);
+  const at::ScalarType dtype = given_q.scalar_type();
+  check_tensor("d_out", given_d_out, given_q.sizes(), dtype);
+  check_tensor("out", given_out, given_q.sizes(), dtype);
+  check_tensor("lse", given_lse, {shape.batch, shape.channels}, at::toOpMathType(dtype));
   const Tensor d_out = given_d_out.contiguous(), q = given_q.contiguous(), k = given_k.contiguous();
   const Tensor out = given_out.contiguous(), lse = given_lse.contiguous();
   const Tensor v = given_v ? given_v->contiguous() : Tensor();
   Tensor d_q = at::empty_like(q), d_k = at::empty_like(k);
   Tensor d_v = v.defined() ? at::empty_like(v) : at::empty({0}, k.options());
-  dispatch(q.scalar_type(), force_units, [&](auto implementation) {
+  if (shape.batch == 0) return {d_q, d_k, d_v};
+  dispatch(dtype, force_units, [&](auto implementation) {
     using Backward = typename decltype(implementation)::Backward;
     using S = typename decltype(implementation)::Storage;
     const S* d_output = d_out.const_data_ptr<S>();
@@ -128,9 +131,9 @@ std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
     S* d_value = d_v.mutable_data_ptr<S>();
 
     const int64_t rows = Backward::rows_in_block(shape), blocks = divide_up(shape.channels, rows);
-    const int64_t most_parts = divide_up(kFewSamples, std::max<int64_t>(shape.batch, 1));
+    const int64_t most_parts = divide_up(kFewSamples, shape.batch);
     const int64_t rows_in_part = divide_up(blocks, most_parts) * rows;
-    const int64_t parts = divide_up(shape.channels, std::max<int64_t>(rows_in_part, 1));
+    const int64_t parts = divide_up(shape.channels, rows_in_part);
     const bool split = parts > 1;
     const auto sums_of_parts = [&](bool needed) {
       return at::empty(

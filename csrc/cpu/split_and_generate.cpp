@@ -6,6 +6,7 @@
 // cache until the real rows and the generated rows are both written. The backward adds gradients in
 // the order of the plan's inverse index, which is the same in every run.
 
+#include "checks.h"
 #include "vec.h"
 
 #include <ATen/Dispatch.h>
@@ -31,9 +32,7 @@ struct Shape {
   int64_t sample() const { return channels * positions; }
   // Channels of a slab. X_class and X_var of the whole batch take at most 128 KiB in float32, half
   // of a small second-level cache.
-  int64_t slab() const {
-    return std::clamp<int64_t>(16384 / std::max<int64_t>(batch * positions, 1), 1, channels);
-  }
+  int64_t slab() const { return std::clamp<int64_t>(16384 / (batch * positions), 1, channels); }
   int64_t slabs() const { return divide_up(channels, slab()); }
 };
 
@@ -359,30 +358,40 @@ void backward(const BackwardArguments<S>& arguments, const Shape& shape, const O
 
 // ---- The operators ------------------------------------------------------------------------------
 
-Shape check(const Tensor& x_att, const Tensor& s, const Tensor& v) {
-  TORCH_CHECK_VALUE(v.dim() == 3, "v: expected [B, D, N], got shape ", v.sizes());
-  TORCH_CHECK_VALUE(
-      x_att.sizes() == v.sizes() && x_att.scalar_type() == v.scalar_type(), "x_att: expected ",
-      v.sizes(), " ", v.scalar_type(), " as v, got ", x_att.sizes(), " ", x_att.scalar_type());
-  TORCH_CHECK_VALUE(
-      s.sizes() == v.sizes().slice(0, 2) && s.scalar_type() == at::toOpMathType(v.scalar_type()),
-      "s: expected [B, D] ", at::toOpMathType(v.scalar_type()), ", got ", s.sizes(), " ",
-      s.scalar_type());
+Shape check(const Tensor& x_att, const Tensor& s, const Tensor& v, double gain) {
+  check_features("v", v);
+  check_tensor("x_att", x_att, v.sizes(), v.scalar_type());
+  check_tensor("s", s, v.sizes().slice(0, 2), at::toOpMathType(v.scalar_type()));
+  check_gain(gain);
   return {v.size(0), v.size(1), v.size(2)};
+}
+
+// The number of generated rows: the length of `index`, whose entries are checked elsewhere.
+int64_t check_generated(const char* name, const Tensor& index) {
+  TORCH_CHECK_VALUE(
+      index.dim() == 1, name, ": expected one number a generated row, shape [G], got ",
+      index.sizes());
+  return index.size(0);
 }
 
 Tensor split_and_generate(
     const std::optional<Tensor>& given_x, const Tensor& given_x_att, const Tensor& given_s,
     const Tensor& given_v, const Tensor& given_class_index, const Tensor& given_variation_index,
     bool spatial, double gain, bool addition) {
-  const Shape shape = check(given_x_att, given_s, given_v);
+  const Shape shape = check(given_x_att, given_s, given_v, gain);
+  if (given_x) check_tensor("x", *given_x, given_v.sizes(), given_v.scalar_type());
+  const int64_t generated = check_generated("class_index", given_class_index);
+  check_tensor("class_index", given_class_index, {generated}, at::kLong);
+  check_tensor("variation_index", given_variation_index, {generated}, at::kLong);
   const Tensor x_att = given_x_att.contiguous(), s = given_s.contiguous(), v = given_v.contiguous();
-  const Tensor x = given_x ? given_x->to(v.scalar_type()).contiguous() : Tensor();
+  const Tensor x = given_x ? given_x->contiguous() : Tensor();
   const Tensor class_index = given_class_index.contiguous();
   const Tensor variation_index = given_variation_index.contiguous();
-  const int64_t generated = class_index.numel();
+  check_indices("class_index", class_index, shape.batch);
+  check_indices("variation_index", variation_index, shape.batch);
   Tensor features =
       at::empty({shape.batch + generated, shape.channels, shape.positions}, v.options());
+  if (shape.batch == 0) return features;
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kBFloat16, at::kHalf, v.scalar_type(), "split_and_generate", [&] {
         using S = scalar_t;
@@ -401,14 +410,27 @@ std::tuple<Tensor, Tensor, Tensor> split_and_generate_backward(
     const Tensor& given_v, const Tensor& given_class_offsets, const Tensor& given_class_rows,
     const Tensor& given_variation_offsets, const Tensor& given_variation_rows, bool spatial,
     double gain, bool addition) {
-  const Shape shape = check(given_x_att, given_s, given_v);
+  const Shape shape = check(given_x_att, given_s, given_v, gain);
+  const int64_t generated = check_generated("class_rows", given_class_rows);
+  check_tensor(
+      "d_features", given_d_features, {shape.batch + generated, shape.channels, shape.positions},
+      given_v.scalar_type());
+  check_tensor("class_offsets", given_class_offsets, {shape.batch + 1}, at::kLong);
+  check_tensor("class_rows", given_class_rows, {generated}, at::kLong);
+  check_tensor("variation_offsets", given_variation_offsets, {shape.batch + 1}, at::kLong);
+  check_tensor("variation_rows", given_variation_rows, {generated}, at::kLong);
   const Tensor d_features = given_d_features.contiguous();
   const Tensor x_att = given_x_att.contiguous(), s = given_s.contiguous(), v = given_v.contiguous();
   const Tensor class_offsets = given_class_offsets.contiguous();
   const Tensor class_rows = given_class_rows.contiguous();
   const Tensor variation_offsets = given_variation_offsets.contiguous();
   const Tensor variation_rows = given_variation_rows.contiguous();
+  check_offsets("class_offsets", class_offsets, generated);
+  check_indices("class_rows", class_rows, generated);
+  check_offsets("variation_offsets", variation_offsets, generated);
+  check_indices("variation_rows", variation_rows, generated);
   Tensor d_x_att = at::empty_like(x_att), d_s = at::empty_like(s), d_v = at::empty_like(v);
+  if (shape.batch == 0) return {d_x_att, d_s, d_v};
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kBFloat16, at::kHalf, v.scalar_type(), "split_and_generate_backward", [&] {
         using S = scalar_t;

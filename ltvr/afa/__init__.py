@@ -6,5 +6,8 @@ planning.py      eq. 9 and 10: how many rows are generated, of which class, from
 fused.py         eq. 1-6 and 11 regrouped, with the backward written out, over fast operators
 ops.py           those operators: schemas, and whether C++ (csrc/) or Triton (kernels/) runs them
 functional.py    the choice between reference and fused
+arguments.py     what the equations take, checked in one place for all backends
+operands.py      what the operators take
+checks.py        one argument at a time
 ===============  ==================================================================================
 """

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ltvr.afa import fused, ops, reference
+from ltvr.afa.checks import check_choice
 from ltvr.afa.planning import SynthesisPlan
+from ltvr.errors import brief
 
 __all__ = ["Backend", "augment", "decompose", "enhance", "resolve_backend"]
 
@@ -27,11 +29,13 @@ def resolve_backend(backend: str, device: torch.device) -> str:
     is not built or the device is another.
 
     Raises:
+        TypeError: a backend that is not a string, or a device that is not a ``torch.device``.
         ValueError: an unknown backend, or one that does not run on this device.
         RuntimeError: a backend that is not installed.
     """
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend = {backend!r}: expected one of {', '.join(get_args(Backend))}")
+    check_choice("backend", backend, Backend)
+    if not isinstance(device, torch.device):
+        raise TypeError(f"device = {brief(device)}: expected a torch.device")
     if backend == "auto":
         backend = "reference"
         if device.type == "cuda":
@@ -56,9 +60,15 @@ def _log_choice(backend: str, device: str) -> None:
     logging.getLogger(__name__).info("backend = 'auto' on %s: %s", device, backend)
 
 
+def _device_of(x: Tensor) -> torch.device:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+    return x.device
+
+
 def enhance(x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any) -> Tensor:
     """X + X_class alone (eq. 6), by ``backend``; arguments as ``ltvr.afa.reference.decompose``."""
-    backend = resolve_backend(backend, x.device)
+    backend = resolve_backend(backend, _device_of(x))
     if backend == "reference":
         return reference.decompose(x, *weights, **options)[0]
     return fused.enhance(ops.kernels(backend, x.device), x, *weights, **options)
@@ -68,7 +78,7 @@ def decompose(
     x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``ltvr.afa.reference.decompose`` by ``backend``; same arguments, same results."""
-    backend = resolve_backend(backend, x.device)
+    backend = resolve_backend(backend, _device_of(x))
     if backend == "reference":
         return reference.decompose(x, *weights, **options)
     return fused.decompose(ops.kernels(backend, x.device), x, *weights, **options)
@@ -87,7 +97,7 @@ def augment(
     **options: Any,
 ) -> Tensor:
     """``ltvr.afa.reference.augment`` by ``backend``; same arguments, same results."""
-    backend = resolve_backend(backend, x.device)
+    backend = resolve_backend(backend, _device_of(x))
     weights = (w_q, w_k, w_v, w_1, w_2)
     if backend == "reference":
         return reference.augment(x, *weights, plan, **options)

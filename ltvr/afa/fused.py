@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ltvr.afa.arguments import MaskAxis, Projection, check_arguments
 from ltvr.afa.ops import Kernels
-from ltvr.afa.planning import SynthesisPlan
-from ltvr.afa.reference import MaskAxis, Projection, project
+from ltvr.afa.planning import SynthesisPlan, check_plan
+from ltvr.afa.reference import project
 
 __all__ = ["augment", "decompose", "enhance"]
 
@@ -207,7 +208,16 @@ def _run(
     residual: bool = True,
     addition: bool = True,
 ) -> Tensor:
-    """Flatten, cast as autocast asks, apply; returns [B+G, D, H, W]."""
+    """Check, flatten, cast as autocast asks, apply; returns [B+G, D, H, W]."""
+    check_arguments(
+        x,
+        weights,
+        plan,
+        mask_axis=mask_axis,
+        mask_gain=mask_gain,
+        projection=projection,
+        attention_addition=addition,
+    )
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     if plan is None:
@@ -229,7 +239,7 @@ def _run(
         linear=linear,
         shared=linear and kernels.keys_are_values,
         spatial=mask_axis == "spatial",
-        gain=mask_gain,
+        gain=float(mask_gain),
         residual=residual,
         addition=addition,
     )
@@ -277,6 +287,7 @@ def augment(
     projection: Projection = "linear",
 ) -> Tensor:
     """``ltvr.afa.reference.augment`` with the kernels of a backend."""
+    check_plan(plan)
     return _run(
         kernels,
         x,

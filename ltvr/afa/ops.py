@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
+from ltvr.afa.operands import CHECKS, statistics_dtype
+
 __all__ = [
     "FUSED",
     "Kernels",
@@ -167,6 +169,7 @@ def kernels(backend: str, device: torch.device) -> Kernels:
 
 def _triton(name: str) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
+        CHECKS[name](*arguments)
         return getattr(importlib.import_module("ltvr.kernels"), name)(*arguments)
 
     return call
@@ -208,19 +211,17 @@ def plan_synthesis(
 
 @torch.library.register_fake("ltvr::channel_attention")
 def _channel_attention_fake(q: Tensor, k: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(k), q.new_empty(q.shape[:2], dtype=_statistics(q))
+    CHECKS["channel_attention"](q, k, v)
+    return torch.empty_like(k), q.new_empty(q.shape[:2], dtype=statistics_dtype(q))
 
 
 @torch.library.register_fake("ltvr::channel_attention_backward")
 def _channel_attention_backward_fake(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor | None, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
+    CHECKS["channel_attention_backward"](d_out, q, k, v, out, lse)
     d_v = k.new_empty(0) if v is None else torch.empty_like(v)
     return torch.empty_like(q), torch.empty_like(k), d_v
-
-
-def _statistics(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 # ---- split_and_generate ------------------------------------------------------------------------
@@ -232,22 +233,15 @@ def _statistics(x: Tensor) -> torch.dtype:
 
 
 @torch.library.register_fake("ltvr::split_and_generate")
-def _split_and_generate_fake(
-    x: Tensor | None,
-    x_att: Tensor,
-    s: Tensor,
-    v: Tensor,
-    class_index: Tensor,
-    variation_index: Tensor,
-    spatial: bool,
-    gain: float,
-    addition: bool,
-) -> Tensor:
-    return v.new_empty((v.shape[0] + class_index.shape[0], *v.shape[1:]))
+def _split_and_generate_fake(*arguments: Any) -> Tensor:
+    CHECKS["split_and_generate"](*arguments)
+    v: Tensor = arguments[3]
+    rows = arguments[4].shape[0]
+    return v.new_empty((v.shape[0] + rows, *v.shape[1:]))
 
 
 @torch.library.register_fake("ltvr::split_and_generate_backward")
-def _split_and_generate_backward_fake(
-    d_features: Tensor, x_att: Tensor, s: Tensor, v: Tensor, *_: object
-) -> tuple[Tensor, Tensor, Tensor]:
+def _split_and_generate_backward_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    CHECKS["split_and_generate_backward"](*arguments)
+    _, x_att, s, v, *_ = arguments
     return torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)

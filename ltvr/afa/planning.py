@@ -17,8 +17,7 @@ agree bit for bit.
 from __future__ import annotations
 
 import math
-import operator
-from typing import Any, NamedTuple, SupportsIndex
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +25,15 @@ import torch
 from torch import Tensor
 
 from ltvr.afa import ops
+from ltvr.afa.checks import check_below, check_factor, check_integer, check_tensor, readable
+from ltvr.errors import brief
 from ltvr.transfer import to_device
 
 __all__ = [
     "IGNORED",
     "SynthesisPlan",
+    "check_fit",
+    "check_plan",
     "most_generated",
     "plan_synthesis",
     "plan_synthesis_reference",
@@ -43,7 +46,8 @@ IGNORED = -100
 """Label of a row that counts in no loss: the default of ``torch.nn.functional.cross_entropy``."""
 
 _INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-_MAX_GENERATED = 2**31
+_MAX_BATCH = 2**32 - 1
+_MAX_GENERATED = 2**24
 _CEIL_SLACK = 1e-12
 
 
@@ -78,7 +82,13 @@ class SynthesisPlan(NamedTuple):
         return self.labels.shape[0]
 
     def to(self, device: torch.device | str) -> SynthesisPlan:
-        """Copy to ``device``, without a wait for it."""
+        """Copy to ``device``, without a wait for it.
+
+        Raises:
+            ValueError: a plan whose parts do not fit each other, or no such device.
+        """
+        check_plan(self)
+        device = _device(device)
         return SynthesisPlan(*(to_device(t, device) for t in self))
 
     def padded(self, rows: int) -> SynthesisPlan:
@@ -92,9 +102,17 @@ class SynthesisPlan(NamedTuple):
             rows: at least G; ``most_generated`` is enough for any batch.
 
         Raises:
-            ValueError: fewer rows than the plan has, or rows of an empty batch.
+            TypeError: rows that are not a whole number.
+            ValueError: fewer rows than the plan has, rows of an empty batch, or a plan that has
+                left the host.
         """
+        check_plan(self)
+        if self.labels.device.type != "cpu":
+            raise ValueError(f"a plan on {self.labels.device}: pad it on the host")
+        rows = check_integer("rows", rows, 0, "a whole number of generated rows")
         batch = len(self.class_offsets) - 1
+        if rows > _MAX_GENERATED:
+            raise ValueError(f"rows = {rows}: expected at most 2^24")
         if rows < self.generated or rows > self.generated and not batch:
             raise ValueError(
                 f"rows = {rows}: expected at least the {self.generated} of this plan, and 0 of an "
@@ -112,7 +130,14 @@ class SynthesisPlan(NamedTuple):
 
 
 def most_generated(batch: int, gamma: float, classes: int) -> int:
-    """Rows that no plan of ``batch`` samples of ``classes`` classes exceeds (eq. 10)."""
+    """Rows that no plan of ``batch`` samples of ``classes`` classes exceeds (eq. 10).
+
+    Raises:
+        TypeError, ValueError: an argument that is not a number in its range.
+    """
+    batch = check_integer("batch", batch, 0, "a number of samples")
+    classes = check_integer("classes", classes, 0, "a number of classes")
+    gamma = _check_gamma(gamma, batch)
     return math.floor(gamma * batch) + min(batch, classes)
 
 
@@ -248,41 +273,99 @@ def _check(
             f"labels: expected host labels, got labels on {labels.device}; pass the labels "
             "before they are copied to the device (fetching them back would make it wait)"
         )
+    if labels.is_nested or labels.layout != torch.strided:
+        raise TypeError(f"labels: expected a dense tensor, got layout {labels.layout}")
     if labels.dim() != 1:
         raise ValueError(
             f"labels: expected one label a sample, shape [B], got shape {list(labels.shape)}"
         )
-    gamma = _check_factor("gamma", gamma, "generated rows per real sample; 0 for none")
-    alpha = _check_factor("alpha", alpha, "0 treats all classes alike; the paper takes 4")
-    if gamma * labels.shape[0] > _MAX_GENERATED:
-        raise ValueError(
-            f"gamma = {gamma}: with a batch of {labels.shape[0]} this asks for more than 2^31 "
-            "generated rows; pass a smaller gamma"
-        )
-    seed = _check_integer("seed", seed, -(2**63), "a signed 64-bit integer")
-    step = _check_integer("step", step, 0, "an integer >= 0 below 2^63")
+    if labels.shape[0] > _MAX_BATCH:
+        raise ValueError(f"labels: a batch of {labels.shape[0]}: expected fewer than 2^32")
+    gamma = _check_gamma(gamma, labels.shape[0])
+    alpha = check_factor("alpha", alpha, "0 treats all classes alike; the paper takes 4")
+    seed = check_integer("seed", seed, -(2**63), "a signed 64-bit integer")
+    step = check_integer("step", step, 0, "an integer >= 0 below 2^63")
     return labels.to(torch.int64), gamma, alpha, seed, step
 
 
-def _check_factor(name: str, value: Any, meaning: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = None
-    except OverflowError:  # an integer beyond the largest double
-        number = math.inf
-    if number is None or isinstance(value, str):
-        raise TypeError(f"{name} = {value!r}: expected a number ({meaning})")
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name} = {number}: expected a finite number >= 0 ({meaning})")
-    return number
+def _check_gamma(gamma: float, batch: int) -> float:
+    gamma = check_factor("gamma", gamma, "generated rows per real sample; 0 for none")
+    if gamma * batch > _MAX_GENERATED:
+        raise ValueError(
+            f"gamma = {gamma}: with a batch of {batch} this asks for more than 2^24 generated "
+            "rows; pass a smaller gamma"
+        )
+    return gamma
 
 
-def _check_integer(name: str, value: SupportsIndex, low: int, expected: str) -> int:
+def _device(device: torch.device | str) -> torch.device:
+    """Parse ``device``, and refuse what this machine does not have."""
     try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} = {value!r}: expected {expected}") from None
-    if not low <= number < 2**63:
-        raise ValueError(f"{name} = {number}: expected {expected}")
-    return number
+        found = torch.device(device)
+        if found.type not in ("cpu", "cuda"):
+            torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device = {brief(device)}: no such device ({reason})") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device = {brief(device)}: torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return found
+
+
+def check_plan(plan: SynthesisPlan) -> None:
+    """Refuse what is not a plan, and a plan whose parts contradict each other.
+
+    On a GPU, and while a graph is traced, shapes, dtypes and devices alone: to read the numbers
+    would make the host wait. ``SynthesisPlan.to`` has read them before they left the host.
+
+    Raises:
+        TypeError: not a plan, or a part that is not a tensor of int64.
+        ValueError: parts that do not fit each other.
+    """
+    if not isinstance(plan, SynthesisPlan):
+        raise TypeError(
+            f"plan: expected a SynthesisPlan, got {type(plan).__name__}; call ltvr.plan_synthesis"
+        )
+    for name in ("labels", "class_offsets"):  # they tell G and B
+        part = getattr(plan, name)
+        if not isinstance(part, Tensor) or part.is_nested or part.dim() != 1:
+            raise TypeError(f"plan.{name} = {brief(part)}: expected a tensor of one dimension")
+    if not plan.class_offsets.shape[0]:
+        raise ValueError("plan.class_offsets is empty: expected one offset more than samples")
+    samples, rows = plan.class_offsets.shape[0] - 1, plan.labels.shape[0]
+    for name, part in zip(SynthesisPlan._fields, plan, strict=True):
+        size = samples + 1 if name.endswith("offsets") else rows
+        check_tensor(f"plan.{name}", part, (size,), torch.int64, plan.labels.device)
+    if not readable(*plan):
+        return
+    for kind in ("class", "variation"):
+        index = getattr(plan, f"{kind}_index")
+        check_below(f"plan.{kind}_index", index, samples)
+        for part, right in zip(("offsets", "rows"), _invert(index.numpy(), samples), strict=True):
+            found = getattr(plan, f"{kind}_{part}").numpy()
+            if found.tobytes() != right.tobytes():
+                g = int(np.argmax(found != right))
+                raise ValueError(
+                    f"plan.{kind}_{part}[{g}] = {found[g]}: expected {right[g]}, as it is the "
+                    f"inverse of {kind}_index; make plans with ltvr.plan_synthesis"
+                )
+
+
+def check_fit(plan: SynthesisPlan, batch: int, device: torch.device) -> None:
+    """Refuse a plan of another batch or on another device.
+
+    Raises:
+        ValueError: not a plan of ``batch`` samples on ``device``.
+    """
+    samples = plan.class_offsets.shape[0] - 1
+    if samples != batch:
+        raise ValueError(
+            f"{batch} features and a plan for {samples}: expected the same number; plan this batch"
+        )
+    if plan.labels.device != device:
+        raise ValueError(
+            f"a plan on {plan.labels.device} and features on {device}: expected both on one "
+            "device; plan.to(x.device) copies it"
+        )

@@ -7,25 +7,21 @@ a feature map, the embedding of a token is its flattened map of N = H W position
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.arguments import MaskAxis, Projection, check_arguments, check_mask
+from ltvr.afa.checks import FLOATING, check_features, check_index, check_tensor
+from ltvr.afa.planning import SynthesisPlan, check_plan
 
 __all__ = [
-    "MaskAxis",
-    "Projection",
     "augment",
     "channel_attention",
     "decompose",
     "decomposition_mask",
     "split_and_generate",
 ]
-
-Projection = Literal["linear", "conv1x1"]
-MaskAxis = Literal["spatial", "channel"]
 
 
 def project(x: Tensor, w: Tensor, projection: Projection = "linear") -> Tensor:
@@ -44,6 +40,9 @@ def project(x: Tensor, w: Tensor, projection: Projection = "linear") -> Tensor:
 
 def channel_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """X_att = softmax(Q K^T / sqrt(N)) V over the D keys (eq. 1). All [B, D, N]."""
+    check_features("q", q, "B, D, N")
+    check_tensor("k", k, q.shape, q.dtype, q.device)
+    check_tensor("v", v, q.shape, q.dtype, q.device)
     scores = (q / math.sqrt(q.shape[2])) @ k.transpose(1, 2)
     return torch.softmax(scores, dim=2) @ v
 
@@ -105,6 +104,15 @@ def split_and_generate(
     Returns:
         [B+G, D, N].
     """
+    check_mask(mask_axis, mask_gain, attention_addition)
+    check_features("v", v, "B, D, N")
+    if x is not None:
+        check_tensor("x", x, v.shape, FLOATING, v.device)
+    check_tensor("x_att", x_att, v.shape, FLOATING, v.device)
+    check_tensor("s", s, (*v.shape[:2], 1), FLOATING, v.device)
+    check_index("class_index", class_index, v.shape[0], v.device)
+    check_index("variation_index", variation_index, v.shape[0], v.device)
+    check_tensor("variation_index", variation_index, class_index.shape, torch.int64, v.device)
     class_related = mask_softmax(x_att, s, mask_axis, mask_gain) * v
     real = class_related
     if x is not None:
@@ -136,6 +144,13 @@ def decomposition_mask(
     projection: Projection = "linear",
 ) -> Tensor:
     """Return the mask M [B, D, H, W] of eq. 3 alone, to look at; arguments as ``decompose``."""
+    check_arguments(
+        x,
+        (w_q, w_k, w_v, w_1, w_2),
+        mask_axis=mask_axis,
+        mask_gain=mask_gain,
+        projection=projection,
+    )
     x_att, _ = _attention_and_value(x.flatten(2), w_q, w_k, w_v, projection)
     return mask_softmax(x_att, squeeze_excite(x_att, w_1, w_2), mask_axis, mask_gain).view(x.shape)
 
@@ -165,7 +180,17 @@ def decompose(
     Returns:
         ``enhanced`` X + X_class, ``class_related`` X_class = M V and ``variation_related``
         X_var = V - X_class, each [B, D, H, W] in the dtype the equations give.
+
+    Raises:
+        TypeError, ValueError: see ``ltvr.afa.arguments.check_arguments``.
     """
+    check_arguments(
+        x,
+        (w_q, w_k, w_v, w_1, w_2),
+        mask_axis=mask_axis,
+        mask_gain=mask_gain,
+        projection=projection,
+    )
     x_att, v = _attention_and_value(x.flatten(2), w_q, w_k, w_v, projection)
     mask = mask_softmax(x_att, squeeze_excite(x_att, w_1, w_2), mask_axis, mask_gain)
     class_related = (mask * v).view(x.shape)
@@ -198,7 +223,20 @@ def augment(
 
     Returns:
         [B+G, D, H, W], the (enhanced) real samples first, then the generated ones.
+
+    Raises:
+        TypeError, ValueError: see ``ltvr.afa.arguments.check_arguments``.
     """
+    check_plan(plan)
+    check_arguments(
+        x,
+        (w_q, w_k, w_v, w_1, w_2),
+        plan,
+        mask_axis=mask_axis,
+        mask_gain=mask_gain,
+        projection=projection,
+        attention_addition=attention_addition,
+    )
     flat = x.flatten(2)
     x_att, v = _attention_and_value(flat, w_q, w_k, w_v, projection)
     features = split_and_generate(

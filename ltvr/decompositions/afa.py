@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ltvr.afa import functional, reference
+from ltvr.afa.arguments import MaskAxis, Projection
+from ltvr.afa.checks import (
+    check_choice,
+    check_features,
+    check_flag,
+    check_integer,
+)
 from ltvr.afa.planning import SynthesisPlan
-from ltvr.afa.reference import MaskAxis, Projection
 from ltvr.config.options import Options, option
 from ltvr.decompositions.base import Decomposition
-from ltvr.errors import UserError
+from ltvr.errors import UserError, brief
 
 __all__ = ["AFA", "AFAOptions"]
+
+Initialisation = Literal["identity", "uniform"]
+
+_MOST_FACTOR = 1e4
+"""Of the weights at the start and of the mask: more than any use, and within float16."""
+_MOST_NUMBERS = 2**31
 
 
 @dataclass(frozen=True)
@@ -33,16 +45,23 @@ class AFAOptions(Options):
         None,
         "mean of the mask, whatever the axis is long; none: eq. 3 to the letter, which is 1 / N",
         above=0,
+        at_most=_MOST_FACTOR,
         architecture=True,
     )
-    initialisation: Literal["identity", "uniform"] = option(
+    initialisation: Initialisation = option(
         "identity", "of W_Q, W_K, W_V: features start in the space of X, or as a linear layer"
     )
     value_scale: float = option(
-        1.0, "factor on W_V at the start; 1 / (1 - mask_mean) starts real and generated rows alike"
+        1.0,
+        "factor on W_V at the start; 1 / (1 - mask_mean) starts real and generated rows alike",
+        at_least=0,
+        at_most=_MOST_FACTOR,
     )
     attention_scale: float = option(
-        1.0, "factor on W_Q and W_K at the start; near 0 all channels attend to all alike"
+        1.0,
+        "factor on W_Q and W_K at the start; near 0 all channels attend to all alike",
+        at_least=0,
+        at_most=_MOST_FACTOR,
     )
     reduction: int = option(
         16, "r of the squeeze-and-excitation bottleneck", at_least=1, architecture=True
@@ -60,6 +79,7 @@ class AFA(Decomposition):
         **options: the fields of ``AFAOptions``.
 
     Raises:
+        TypeError: an argument of another type, by name.
         ValueError: an argument out of its range, by name.
     """
 
@@ -76,21 +96,26 @@ class AFA(Decomposition):
     ) -> None:
         super().__init__()
         self.options = AFAOptions(**options)
-        if backend not in get_args(functional.Backend):
-            known = ", ".join(get_args(functional.Backend))
-            raise UserError(f"backend = {backend!r}: expected one of {known}")
+        check_choice("backend", backend, functional.Backend)
+        check_flag("attention_addition", attention_addition)
+        channels = check_integer("channels", channels, 1, "the number of channels, at least 1")
+        height, width = _check_spatial(spatial)
         reduction = self.options.reduction
         if reduction > channels:
             raise UserError(f"reduction = {reduction}: expected 1 to channels = {channels}")
         self.channels = channels
-        self.spatial = (int(spatial[0]), int(spatial[1]))
+        self.spatial = (height, width)
         self.attention_addition = attention_addition
         self.backend = backend
-        linear = self.options.projection == "linear"
-        width = self.spatial[0] * self.spatial[1] if linear else channels
-        self.w_q = nn.Parameter(torch.empty(width, width))
-        self.w_k = nn.Parameter(torch.empty(width, width))
-        self.w_v = nn.Parameter(torch.empty(width, width))
+        size = height * width if self.options.projection == "linear" else channels
+        if max(size**2, channels * (channels // reduction)) > _MOST_NUMBERS:
+            raise UserError(
+                f"channels = {channels}, spatial = {self.spatial}: a weight of more than 2^31 "
+                "numbers; insert AFA after a later stage"
+            )
+        self.w_q = nn.Parameter(torch.empty(size, size))
+        self.w_k = nn.Parameter(torch.empty(size, size))
+        self.w_v = nn.Parameter(torch.empty(size, size))
         self.w_1 = nn.Parameter(torch.empty(channels // reduction, channels))
         self.w_2 = nn.Parameter(torch.empty(channels, channels // reduction))
         self.reset_parameters()
@@ -150,7 +175,8 @@ class AFA(Decomposition):
         }
 
     def _check(self, x: Tensor) -> None:
-        if x.dim() != 4 or x.shape[1] != self.channels:
+        check_features("features", x, "B, D, H, W")
+        if x.shape[1] != self.channels:
             raise ValueError(
                 f"features of shape {list(x.shape)}: expected [B, {self.channels}, H, W]; "
                 "build AFA for the stage it is inserted after"
@@ -195,14 +221,9 @@ class AFA(Decomposition):
         """Real and generated rows in one pass (eq. 1-6 and 11); see ``Decomposition.generate``.
 
         Raises:
-            ValueError: features, or a plan of another batch, that do not fit, by name.
+            TypeError, ValueError: features, or a plan of another batch, that do not fit, by name.
         """
         self._check(x)
-        if plan.class_offsets.shape[0] != x.shape[0] + 1:
-            raise ValueError(
-                f"{x.shape[0]} features and a plan for {plan.class_offsets.shape[0] - 1}: "
-                "expected the same number; plan this batch"
-            )
         return functional.augment(
             x,
             *self._weights(),
@@ -211,3 +232,13 @@ class AFA(Decomposition):
             backend=self.backend,
             **self._equations(x),
         )
+
+
+def _check_spatial(spatial: Any) -> tuple[int, int]:
+    try:
+        height, width = spatial
+    except (TypeError, ValueError):
+        raise TypeError(f"spatial = {brief(spatial)}: expected (H, W)") from None
+    expected = "two whole numbers, H and W, of at least 1"
+    height = check_integer("spatial[0]", height, 1, expected)
+    return height, check_integer("spatial[1]", width, 1, expected)

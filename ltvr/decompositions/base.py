@@ -7,7 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ltvr.afa.planning import SynthesisPlan, plan_synthesis
+from ltvr.afa.checks import check_features
+from ltvr.afa.planning import SynthesisPlan, check_fit, check_plan, plan_synthesis
 from ltvr.config.options import Options
 from ltvr.config.slots import Component
 from ltvr.transfer import to_device
@@ -66,7 +67,13 @@ class Decomposition(Component, nn.Module):
 
         Returns:
             [B+G, D, H, W].
+
+        Raises:
+            TypeError, ValueError: features, or a plan of another batch, that do not fit, by name.
         """
+        check_features("features", x, "B, D, H, W")
+        check_plan(plan)
+        check_fit(plan, x.shape[0], x.device)
         class_related, variation_related = self.decompose(x)
         real = x + class_related if self.attention_addition else x
         # index_select, not indexing: the gradient of indexing races between threads of a CPU.
@@ -101,6 +108,7 @@ class Decomposition(Component, nn.Module):
         Raises:
             ValueError, TypeError: features or labels that do not fit, by name.
         """
+        check_features("features", x, "B, D, H, W")
         plan = plan_synthesis(labels, gamma=gamma, alpha=alpha, seed=seed, step=step)
         plan, labels = plan.to(x.device), to_device(labels, x.device)
         return self.generate(x, plan), torch.cat([labels, plan.labels])

@@ -251,7 +251,7 @@ def test_layout_and_dtype_of_the_labels_do_not_matter(plan_of):
         ({"labels": torch.tensor(1)}, ValueError, r"shape \[\]"),
         ({"gamma": math.nan}, ValueError, "gamma = nan"),
         ({"gamma": -0.5}, ValueError, "gamma = -0.5"),
-        ({"gamma": 1e12}, ValueError, "more than 2\\^31 generated rows"),
+        ({"gamma": 1e12}, ValueError, "more than 2\\^24 generated rows"),
         ({"gamma": "1"}, TypeError, "gamma = '1'"),
         ({"alpha": math.inf}, ValueError, "alpha = inf"),
         ({"alpha": -1}, ValueError, "alpha = -1"),

@@ -1,0 +1,96 @@
+"""The shapes and dtypes that the fused operators take, for Triton and for fake tensors.
+
+The C++ operators check the same and the numbers of the indices as well (``csrc/cpu/checks.h``). On
+a GPU the numbers are not read: the host would have to wait for them. A plan has been checked before
+it left the host (``SynthesisPlan.to``); operators that are called with other indices there read
+outside their tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ltvr.afa.checks import MOST_GAIN, check_factor, check_features, check_tensor
+
+__all__ = ["CHECKS", "statistics_dtype"]
+
+
+def statistics_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of sums and statistics of ``x``: float32, or float64 of float64."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _check_attention(q: Tensor, k: Tensor, v: Tensor | None) -> None:
+    check_features("q", q, "B, D, N")
+    for name, other in (("k", k), ("v", v)):
+        if other is not None:
+            check_tensor(name, other, q.shape, q.dtype, q.device)
+
+
+def _check_attention_backward(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor | None, out: Tensor, lse: Tensor
+) -> None:
+    _check_attention(q, k, v)
+    check_tensor("d_out", d_out, q.shape, q.dtype, q.device)
+    check_tensor("out", out, q.shape, q.dtype, q.device)
+    check_tensor("lse", lse, q.shape[:2], statistics_dtype(q), q.device)
+
+
+def _check_parts(x_att: Tensor, s: Tensor, v: Tensor, gain: float) -> None:
+    check_features("v", v, "B, D, N")
+    check_tensor("x_att", x_att, v.shape, v.dtype, v.device)
+    check_tensor("s", s, v.shape[:2], statistics_dtype(v), v.device)
+    check_factor("gain", gain, "on the mask", MOST_GAIN)
+
+
+def _check_split(
+    x: Tensor | None,
+    x_att: Tensor,
+    s: Tensor,
+    v: Tensor,
+    class_index: Tensor,
+    variation_index: Tensor,
+    spatial: bool,
+    gain: float,
+    addition: bool,
+) -> None:
+    _check_parts(x_att, s, v, gain)
+    if x is not None:
+        check_tensor("x", x, v.shape, v.dtype, v.device)
+    rows = class_index.numel()
+    check_tensor("class_index", class_index, (rows,), torch.int64, v.device)
+    check_tensor("variation_index", variation_index, (rows,), torch.int64, v.device)
+
+
+def _check_split_backward(
+    d_features: Tensor,
+    x_att: Tensor,
+    s: Tensor,
+    v: Tensor,
+    class_offsets: Tensor,
+    class_rows: Tensor,
+    variation_offsets: Tensor,
+    variation_rows: Tensor,
+    spatial: bool,
+    gain: float,
+    addition: bool,
+) -> None:
+    _check_parts(x_att, s, v, gain)
+    batch, rows = v.shape[0], class_rows.numel()
+    check_tensor("d_features", d_features, (batch + rows, *v.shape[1:]), v.dtype, v.device)
+    check_tensor("class_offsets", class_offsets, (batch + 1,), torch.int64, v.device)
+    check_tensor("class_rows", class_rows, (rows,), torch.int64, v.device)
+    check_tensor("variation_offsets", variation_offsets, (batch + 1,), torch.int64, v.device)
+    check_tensor("variation_rows", variation_rows, (rows,), torch.int64, v.device)
+
+
+CHECKS: dict[str, Callable[..., None]] = {
+    "channel_attention": _check_attention,
+    "channel_attention_backward": _check_attention_backward,
+    "split_and_generate": _check_split,
+    "split_and_generate_backward": _check_split_backward,
+}
+"""By the name of the operator; arguments as in its schema (``ltvr/afa/ops.py``)."""
