@@ -18,8 +18,9 @@ from ltvr.device import choose_device
 from ltvr.engine.metrics import table
 from ltvr.engine.trainer import Trainer
 from ltvr.errors import Diverged, UserError
-from ltvr.networks.build import choose_backend
+from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
+from ltvr.networks.weights import weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
 from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.environment import environment
@@ -67,6 +68,11 @@ def train(config: Config, folder: Path, *, source: Path | None = None) -> dict[s
         UserError: configuration, data or source that do not fit.
     """
     _check_source(config, source)
+    if source is not None:
+        config = without_initial_weights(config)
+    device = choose_device(config.of(RunOptions).device)
+    check_network(config, choose_backend(config, device))
+    record = weights_record(config)
     data = load_data(config)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
@@ -74,7 +80,7 @@ def train(config: Config, folder: Path, *, source: Path | None = None) -> dict[s
         f"{len(data.train)} training images of {len(counts)} classes, {counts.max()} to "
         f"{counts.min()} a class{left_out if data.left_out else ''}"
     )
-    run = Run.create(folder, config, manifest(data, config), _command())
+    run = Run.create(folder, config, manifest(data, config) | record, _command())
     trainer = Trainer(config, data, run)
     if source is not None:
         path = source if source.suffix == ".pt" else _trained_features(Run.open(source))
@@ -90,7 +96,7 @@ def resume(run: Run) -> dict[str, Any]:
     """
     if not run.last.is_file():
         raise UserError(f"{run.folder} stopped before its first checkpoint; start it again")
-    config = run.config().replaced(pretrained=False)  # the weights are the checkpoint's
+    config = without_initial_weights(run.config())
     data = load_data(config)
     run.check_manifest(manifest(data, config))
     trainer = Trainer(config, data, run)
@@ -177,6 +183,8 @@ def _resumed(arguments: Any) -> Run:
 def _configured(arguments: Any) -> Config:
     """The configuration that preset, method, source and options give."""
     options = given(arguments, SCHEMA)
+    if arguments.source is not None and (options.get("weights") or options.get("pretrained")):
+        raise UserError("--from RUN has the weights; drop --weights and --pretrained")
     method = options.pop("method", None)
     if arguments.source is not None and "preset" not in options:
         config = Run.open(Path(arguments.source)).config()

@@ -17,6 +17,9 @@ from ltvr.errors import UserError
 
 __all__ = ["AFA", "AFAOptions"]
 
+WIDEST = 2**14
+"""Positions (or channels) of the widest projections: 3 GB of weights in float32."""
+
 
 @dataclass(frozen=True)
 class AFAOptions(Options):
@@ -88,6 +91,13 @@ class AFA(Decomposition):
         self.backend = backend
         linear = self.options.projection == "linear"
         width = self.spatial[0] * self.spatial[1] if linear else channels
+        if width > WIDEST:
+            raise UserError(
+                f"features of {self.spatial[0]}x{self.spatial[1]} positions: AFA's linear "
+                f"projections would hold 3 x {width} x {width} weights, and at most {WIDEST} "
+                "positions are taken; lower --image-size, --insert-after a later stage, or say "
+                "--projection conv1x1"
+            )
         self.w_q = nn.Parameter(torch.empty(width, width))
         self.w_k = nn.Parameter(torch.empty(width, width))
         self.w_v = nn.Parameter(torch.empty(width, width))

@@ -30,6 +30,7 @@ from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
 from ltvr.errors import Diverged, UserError
 from ltvr.losses import LOSSES
+from ltvr.networks.batchnorm import check_rows
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -69,7 +70,11 @@ class Trainer:
         self.stages = stages_of(config)
         torch.manual_seed(self._run_options.seed)
         backend = choose_backend(config, self.device)
-        self.network = build_network(config, len(data.classes), backend)
+        self.network = build_network(config, len(data.classes), backend, say)
+        rows = self._training.batch_size // self._training.accumulate
+        for stage in (each for each in self.stages.values() if each.epochs):
+            stage.train_mode(self.network)
+            check_rows(self.network, rows)
         if self.network.decomposition is not None:
             try:
                 ops.require_extension()  # the plans are made there
