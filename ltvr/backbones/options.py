@@ -18,7 +18,9 @@ class BackboneOptions(Options):
     """Backbone."""
 
     backbone: str = option(
-        "resnext50_32x4d", "name in torchvision, a small ResNeXt, or timm:NAME", architecture=True
+        "resnext50_32x4d",
+        "name in torchvision, a small ResNeXt, resnet32_cifar, or timm:NAME",
+        architecture=True,
     )
     stem: Stem = option(
         "imagenet",

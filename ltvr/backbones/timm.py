@@ -37,13 +37,13 @@ class Timm(Family):
         config = self._config(name)
         import timm
 
-        options = {}
+        options: dict[str, Any] = {}
         if config and config.fixed_input_size and image_size not in (None, config.input_size[-1]):
             options["img_size"] = image_size
         model = name.removeprefix(PREFIX)
         try:
             return timm.create_model(model, pretrained=pretrained, **options)
-        except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
+        except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
             if not options:
                 raise
             raise UserError(
@@ -182,8 +182,8 @@ def _shape(output: Any) -> tuple[int, ...]:
 
 def _not_a_chain(kind: str, before: str, after: str) -> UserError:
     return UserError(
-        f"backbone {kind}: it cannot be cut in two, since between {before} and {after} it does more "
-        "than to hand on one tensor; name another backbone"
+        f"backbone {kind}: it cannot be cut in two, since between {before} and {after} it does "
+        "more than to hand on one tensor; name another backbone"
     )
 
 

@@ -39,10 +39,11 @@ def check_rows(network: Network, rows: int) -> None:
     try:
         dry_run(nn.Sequential(network.extractor, network.embedder), images)
     except ValueError as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"batch_size: with {rows} image{'s' * (rows > 1)} a micro-batch of {size}x{size} pixels "
-            f"the network cannot be trained ({' '.join(str(error).split())}); raise --batch-size, "
-            "lower --accumulate, or raise --image-size"
+            f"batch_size: with {rows} image{'s' * (rows > 1)} a micro-batch, of {size}x{size} "
+            f"pixels, the network cannot be trained ({reason}); raise --batch-size, lower "
+            "--accumulate, or raise --image-size"
         ) from None
 
 

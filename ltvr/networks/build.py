@@ -90,7 +90,9 @@ def build_network(
         ) from None
     whole = take_apart(backbone, size)
     if options.weights:
-        say(load_backbone(whole, options.backbone, Path(options.weights)))
+        data = config.of(DataOptions)
+        loaded = load_backbone(whole, options.backbone, Path(options.weights))
+        say(f"{loaded}; images have mean {data.mean} and std {data.std}: see that theirs had")
     parts = cut(whole, common.insert_after, size, decomposed)
     decomposition: Decomposition | None = None
     if decomposed:

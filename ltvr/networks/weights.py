@@ -41,8 +41,8 @@ def load_backbone(parts: Parts, name: str, path: Path) -> str:
     """Load the weights of a backbone, and of nothing else, from a file.
 
     The file is a state dict of torchvision or timm, a checkpoint of a training script that holds
-    one, a ``.pt`` of a run folder, or safetensors. Prefixes of wrappers (``module.``) are taken off.
-    What belongs to a classifier or a decomposition is left out, whatever its shape.
+    one, a ``.pt`` of a run folder, or safetensors. Prefixes of wrappers (``module.``) are taken
+    off. What belongs to a classifier or a decomposition is left out, whatever its shape.
 
     Args:
         name: of the backbone, for messages.
@@ -61,14 +61,13 @@ def load_backbone(parts: Parts, name: str, path: Path) -> str:
     found = _names_of_backbone(_read(path), own)
     for key, value in own.items():
         if key in found and found[key].shape != value.shape:
-            hint = (
-                "; say --stem imagenet, or --stem cifar or stride2 for a 3x3 one"
-                if key == "conv1.weight"
-                else f"; is it of another backbone than {name}?"
-            )
+            hint = f"name the backbone that they are of instead of {name}"
+            if key == "conv1.weight":
+                small = found[key].shape[-1] == 3
+                hint = f"say --stem {'cifar or stride2' if small else 'imagenet'}"
             raise UserError(
                 f"weights {path}: {key} is {list(found[key].shape)} there and "
-                f"{list(value.shape)} in {name}{hint}"
+                f"{list(value.shape)} in {name}; {hint}"
             )
     missing = [k for k in own if k not in found and not k.endswith("num_batches_tracked")]
     if missing:
@@ -116,8 +115,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except ModuleNotFoundError:
         raise UserError(f"weights {path} needs safetensors: pip install safetensors") from None
     except Exception as error:
@@ -127,14 +127,14 @@ def _read(path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         state = state[inner]
-    if isinstance(state, dict):
-        state = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
-    if not state:
+    named = state.items() if isinstance(state, dict) else ()
+    tensors = {str(name): value for name, value in named if isinstance(value, Tensor)}
+    if not tensors:
         raise UserError(
             f"weights {path}: expected names and tensors (a state dict), or a checkpoint with one "
             f"under {', '.join(CONTAINERS)}"
         )
-    return state
+    return tensors
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

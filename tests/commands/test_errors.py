@@ -260,6 +260,8 @@ def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_pat
     save_config(tiny_config(epochs=0, crt_epochs=1), tmp_path / "tiny.yaml")
     arguments = ["--preset", "tiny.yaml", "--name", "mine"]
     refused(ltvr.train, [*arguments, "--backbone", "resnet19"], "resnet19")
+    assert not (tmp_path / "runs").exists()  # the network is looked at before anything is written
+    refused(ltvr.train, [*arguments, "--batch-size", "5000"], "training images; lower it")
     refused(ltvr.train, ["--resume", "runs/mine"], "stopped before its first checkpoint")
     assert command(ltvr.train, *arguments)[0] == 0
     refused(ltvr.train, arguments, "already holds a run", "--name", "--resume runs/mine")
