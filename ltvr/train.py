@@ -21,10 +21,11 @@ from ltvr.data.options import DataOptions
 from ltvr.device import choose_device
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.metrics import table
-from ltvr.engine.trainer import Trainer
+from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, Stopped, UserError, shown
-from ltvr.networks.build import choose_backend
+from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
+from ltvr.networks.weights import weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
 from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.environment import environment
@@ -139,6 +140,11 @@ def _train(
 ) -> Run:
     """``train``; where the folder is taken and it may be ``numbered``, in one beside it."""
     _check_source(config, source)
+    if source is not None:
+        config = without_initial_weights(config)
+    device = choose_device(config.of(RunOptions).device)
+    check_network(config, choose_backend(config, device))
+    record = weights_record(config)
     data = load_data(config)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
@@ -148,7 +154,9 @@ def _train(
     )
     for note in data.notes:
         print(shown(note))
-    with Run.create(folder, config, manifest(data, config), _command(), numbered=numbered) as run:
+    steps_an_epoch(config, data)  # refuses too few images, before a folder is made
+    described = manifest(data, config) | record
+    with Run.create(folder, config, described, _command(), numbered=numbered) as run:
         print(f"run folder {run.folder}", flush=True)
         say_when_stopped(lambda: _stopped("stopped", run))
         trainer = Trainer(config, data, run, requests=requests)
@@ -178,7 +186,7 @@ def resume(
     run.hold(_command())
     with run:
         say_when_stopped(lambda: _stopped("stopped", run))
-        config = run.config().replaced(pretrained=False)  # the weights are the checkpoint's
+        config = without_initial_weights(run.config())
         if workers is not None:
             config = config.replaced(workers=workers)
         run.command()  # what is wrong with it is better known now than after the training
@@ -300,6 +308,8 @@ def _named(name: str) -> str:
 def _configured(arguments: Any) -> Config:
     """The configuration that preset, method, source and options give."""
     options = given(arguments, SCHEMA)
+    if arguments.source is not None and (options.get("weights") or options.get("pretrained")):
+        raise UserError("--from RUN has the weights; drop --weights and --pretrained")
     method = options.pop("method", None)
     if arguments.source is not None and "preset" not in options:
         config = Run.open(Path(arguments.source)).config()

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ltvr.backbones.base import Family
-from ltvr.errors import UserError
 
 __all__ = ["CIFARResNet"]
 
@@ -30,10 +29,8 @@ class CIFARResNet(Family):
         """The depths of the paper."""
         return [f"resnet{depth}_cifar" for depth in DEPTHS]
 
-    def build(self, name: str, pretrained: bool) -> nn.Module:
-        """Build one; there are no pretrained weights."""
-        if pretrained:
-            raise UserError(f"pretrained: there are no weights for {name!r}")
+    def build(self, name: str, pretrained: bool, image_size: int | None) -> nn.Module:
+        """Build one."""
         depth = int(name.removeprefix("resnet").removesuffix("_cifar"))
         return _ResNet((depth - 2) // 6)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ltvr.config.options import Options, option
+from ltvr.errors import UserError
 
 __all__ = ["BackboneOptions", "Stem"]
 
@@ -17,7 +18,9 @@ class BackboneOptions(Options):
     """Backbone."""
 
     backbone: str = option(
-        "resnext50_32x4d", "name in torchvision, a small ResNeXt, or timm:NAME", architecture=True
+        "resnext50_32x4d",
+        "name in torchvision, a small ResNeXt, resnet32_cifar, or timm:NAME",
+        architecture=True,
     )
     stem: Stem = option(
         "imagenet",
@@ -25,3 +28,14 @@ class BackboneOptions(Options):
         architecture=True,
     )
     pretrained: bool = option(False, "start from ImageNet weights (needs a network connection)")
+    weights: str = option(
+        "", "file of weights that the backbone starts from: of torchvision, timm, or a run's .pt"
+    )
+
+    def check(self, config: Any) -> None:
+        """Refuse two sources of the same weights."""
+        if self.pretrained and self.weights:
+            raise UserError(
+                f"weights = {self.weights!r}: the backbone starts from a file or is --pretrained, "
+                "not both; add --no-pretrained"
+            )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from ltvr.backbones.base import Family
-from ltvr.errors import UserError
 
 __all__ = ["SmallResNeXt"]
 
@@ -21,12 +20,9 @@ class SmallResNeXt(Family):
         """Both."""
         return ["resnext14_8x4d", "resnext14_8x4d_slim"]
 
-    def build(self, name: str, pretrained: bool) -> nn.Module:
-        """Build one; there are no pretrained weights."""
+    def build(self, name: str, pretrained: bool, image_size: int | None) -> nn.Module:
+        """Build one."""
         from torchvision.models.resnet import Bottleneck, ResNet
-
-        if pretrained:
-            raise UserError(f"pretrained: there are no weights for {name!r}")
 
         class SlimBottleneck(Bottleneck):
             expansion: int = 1

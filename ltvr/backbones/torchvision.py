@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ltvr.backbones.base import Family
+from ltvr.backbones.base import Family, Normalisation
 
 __all__ = ["Torchvision"]
 
@@ -20,10 +20,17 @@ class Torchvision(Family):
 
         return [n for n in torchvision.models.list_models() if n.startswith(FAMILIES)]
 
-    def build(self, name: str, pretrained: bool) -> nn.Module:
+    def build(self, name: str, pretrained: bool, image_size: int | None) -> nn.Module:
         """Build a model of torchvision."""
         import torchvision
 
         weights = "DEFAULT" if pretrained else None
         backbone: nn.Module = torchvision.models.get_model(name, weights=weights)
         return backbone
+
+    def normalisation(self, name: str) -> Normalisation:
+        """Of torchvision's default weights."""
+        import torchvision
+
+        transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        return Normalisation(tuple(transforms.mean), tuple(transforms.std))

@@ -27,7 +27,8 @@ Initialisation = Literal["identity", "uniform"]
 
 _MOST_FACTOR = 1e4
 """Of the weights at the start and of the mask: more than any use, and within float16."""
-_MOST_NUMBERS = 2**31
+WIDEST = 2**14
+"""Positions (or channels) of the widest projections: 3 GB of weights in float32."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,11 @@ class AFA(Decomposition):
         self.attention_addition = attention_addition
         self.backend = backend
         size = height * width if self.options.projection == "linear" else channels
-        if max(size**2, channels * (channels // reduction)) > _MOST_NUMBERS:
+        if max(size, channels) > WIDEST:
             raise UserError(
-                f"channels = {channels}, spatial = {self.spatial}: a weight of more than 2^31 "
-                "numbers; insert AFA after a later stage"
+                f"features of {channels} channels, {height}x{width} positions: AFA takes at most "
+                f"{WIDEST} channels, and with linear projections as many positions; lower "
+                "--image-size, --insert-after a later stage, or say --projection conv1x1"
             )
         self.w_q = nn.Parameter(torch.empty(size, size))
         self.w_k = nn.Parameter(torch.empty(size, size))

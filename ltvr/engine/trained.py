@@ -15,6 +15,7 @@ from ltvr.device import choose_device, memory_format
 from ltvr.errors import UserError
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
+from ltvr.networks.weights import without_initial_weights
 from ltvr.runs.checkpoint import load_checkpoint, load_weights
 from ltvr.runs.folder import Run
 from ltvr.stages.build import prepare_through, stages_of
@@ -68,7 +69,7 @@ def load_trained(path: Path, device: str = "auto", fused: bool | None = None) ->
         config = config.replaced(fused=fused)
     place = choose_device(device)
     network = build_network(
-        config.replaced(pretrained=False), len(classes), choose_backend(config, place)
+        without_initial_weights(config), len(classes), choose_backend(config, place)
     )
     state = load_checkpoint(weights)
     with torch.random.fork_rng(devices=[]):

@@ -33,6 +33,7 @@ from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
 from ltvr.errors import CannotWrite, Diverged, UserError
 from ltvr.losses import LOSSES
+from ltvr.networks.batchnorm import check_rows
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -42,13 +43,27 @@ from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "steps_an_epoch"]
 
 SAY = partial(print, flush=True)
 DECIDE_THE_BITS = ("device", "threads", "cpu_capability", "torch")
 """What of the environment decides how sums are rounded."""
 MOST_CLASSES_OF_CONFUSION = 200
 """With more classes the confusion matrix is left out of the summary."""
+
+
+def steps_an_epoch(config: Config, data: Data) -> int:
+    """Steps in which an epoch passes over the training images; an incomplete one is left out.
+
+    Raises:
+        UserError: too few images for a step.
+    """
+    size = config.of(TrainingOptions).batch_size
+    if size > len(data.train):
+        raise UserError(
+            f"batch_size = {size}: there are only {len(data.train)} training images; lower it"
+        )
+    return len(data.train) // size
 
 
 class Trainer:
@@ -83,7 +98,11 @@ class Trainer:
         self.stages = stages_of(config)
         torch.manual_seed(self._run_options.seed)
         backend = choose_backend(config, self.device)
-        self.network = build_network(config, len(data.classes), backend)
+        self.network = build_network(config, len(data.classes), backend, say)
+        rows = self._training.batch_size // self._training.accumulate
+        for stage in (each for each in self.stages.values() if each.epochs):
+            stage.train_mode(self.network)
+            check_rows(self.network, rows)
         if self.network.decomposition is not None:
             try:
                 ops.require_extension()  # the plans are made there
@@ -162,12 +181,7 @@ class Trainer:
     def _start(self, name: str, stage: Stage) -> StageState:
         """Prepare the network for a stage; take the checkpoint's state, if there is one."""
         training, classes = self._training, len(self.data.classes)
-        steps = len(self.data.train) // training.batch_size
-        if stage.epochs and not steps:
-            raise UserError(
-                f"batch_size = {training.batch_size}: there are only {len(self.data.train)} "
-                "training images; lower it"
-            )
+        steps = steps_an_epoch(self.config, self.data)
         seed = self._run_options.seed
         if self._resumed is None:
             stage.prepare(self.network, stream(seed, name))

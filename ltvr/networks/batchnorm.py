@@ -1,23 +1,50 @@
-"""BatchNorm statistics of what inference sees."""
+"""BatchNorm: what it needs of a batch, and statistics of what inference sees."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from ltvr.backbones.base import dry_run
 from ltvr.clock import stream
 from ltvr.config.config import Config
 from ltvr.config.options import NoOptions
 from ltvr.config.run import RunOptions
 from ltvr.device import autocast
+from ltvr.errors import UserError
+from ltvr.networks.network import Network
 from ltvr.samplers.instance import Instance
 
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["measure_real_statistics"]
+__all__ = ["check_rows", "measure_real_statistics"]
+
+
+def check_rows(network: Network, rows: int) -> None:
+    """Refuse micro-batches that are too small for the normalisations of ``network``.
+
+    Args:
+        network: its parts in the modes that they train in.
+        rows: images of a micro-batch.
+
+    Raises:
+        UserError: a normalisation that would be over one value.
+    """
+    size = network.image_size
+    images = torch.empty(min(rows, 2), 3, size, size, device="meta")
+    try:
+        dry_run(nn.Sequential(network.extractor, network.embedder), images)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"batch_size: with {rows} image{'s' * (rows > 1)} a micro-batch, of {size}x{size} "
+            f"pixels, the network cannot be trained ({reason}); raise --batch-size, lower "
+            "--accumulate, or raise --image-size"
+        ) from None
 
 
 def measure_real_statistics(network: nn.Module, batches: Batches, config: Config) -> None:
@@ -33,6 +60,6 @@ def measure_real_statistics(network: nn.Module, batches: Batches, config: Config
     run = config.of(RunOptions)
     seed = stream(run.seed, "statistics")
     order = Instance(NoOptions()).epoch(batches.split.labels, seed=seed, epoch=0, epochs=1)
-    size = min(run.eval_batch_size, len(order))
+    size = min(max(run.eval_batch_size, 2), len(order))  # one image has no statistics
     with autocast(run.amp, batches.device):
         update_bn(batches.train(order, size, seed=seed, epoch=0), network)

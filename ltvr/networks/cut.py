@@ -1,15 +1,16 @@
-"""A residual backbone cut in two where the decomposition goes."""
+"""A backbone cut in two where the decomposition goes."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ltvr.backbones.base import Parts
+from ltvr.backbones.build import take_apart
 from ltvr.errors import UserError
 
-__all__ = ["BackboneParts", "cut_backbone", "feature_shape"]
+__all__ = ["BackboneParts", "cut", "cut_backbone"]
 
 
 class BackboneParts(NamedTuple):
@@ -20,40 +21,75 @@ class BackboneParts(NamedTuple):
     embedder: nn.Sequential
     """Features [B, D, H, W] to embeddings [B, E]."""
     embedding_dim: int
+    features: tuple[int, int, int]
+    """(D, H, W) at the image size that it was cut for."""
 
 
-def cut_backbone(backbone: nn.Module, insert_after: str) -> BackboneParts:
-    """Cut a residual backbone after stage ``insert_after`` (``layer1``, ``layer2``, ...).
+def cut_backbone(
+    backbone: nn.Module, insert_after: str, image_size: int = 224, decomposed: bool = True
+) -> BackboneParts:
+    """Take a backbone apart and cut it; see ``cut``."""
+    return cut(take_apart(backbone, image_size), insert_after, image_size, decomposed)
+
+
+def cut(parts: Parts, insert_after: str, image_size: int, decomposed: bool) -> BackboneParts:
+    """Cut a backbone after stage ``insert_after``, ``layer3`` or ``stages.2`` say.
+
+    The weights have the backbone's own names behind ``extractor.`` and ``embedder.``.
+
+    Args:
+        image_size: that it was taken apart for.
+        decomposed: whether a decomposition goes there. Where none does, the cut decides the names
+            of the weights alone, and is at the last stage if there is none called ``insert_after``.
 
     Raises:
-        UserError: not such a backbone, or no such stage.
+        UserError: no such stage, or maps there that are too small.
     """
-    parts = [name for name, _ in backbone.named_children()]
-    stages = [name for name in parts if name.startswith("layer")]
-    classifier = getattr(backbone, "fc", None)
-    if not stages or not isinstance(classifier, nn.Linear):
+    if not decomposed and insert_after not in parts.stages:
+        insert_after = list(parts.stages)[-1]
+    if insert_after not in parts.stages:
         raise UserError(
-            f"backbone {type(backbone).__name__}: expected a residual network of torchvision or "
-            f"timm with the parts layer1, layer2, ... and fc, got {', '.join(parts)}"
+            f"insert_after = {insert_after!r}: expected one of {_listed(parts)}, at "
+            f"--image-size {image_size}"
         )
-    if insert_after not in stages:
-        raise UserError(f"insert_after = {insert_after!r}: expected one of {', '.join(stages)}")
+    channels, height, width = parts.stages[insert_after]
+    if decomposed and height * width < 2:
+        raise UserError(
+            f"image_size = {image_size}: the features of {insert_after} would be {height}x{width}, "
+            f"and one position is not decomposed; raise --image-size, or --insert-after an earlier "
+            f"stage: {_listed(parts)}"
+        )
     extractor, embedder = nn.Sequential(), nn.Sequential()
-    part = extractor
-    for name, child in backbone.named_children():
-        if name == "fc":
-            break
-        part.add_module(name, child)
+    if parts.channels_last:
+        embedder.add_module("channels_last", _Permute(0, 2, 3, 1))
+    half = extractor
+    for name, module in parts.modules.items():
+        _add(half, name, module)
         if name == insert_after:
-            part = embedder
-    embedder.add_module("flatten", nn.Flatten(1))
-    return BackboneParts(extractor, embedder, classifier.in_features)
+            half = embedder
+    if parts.channels_last:
+        extractor.add_module("channels_first", _Permute(0, 3, 1, 2))
+    return BackboneParts(extractor, embedder, parts.embedding_dim, (channels, height, width))
 
 
-@torch.no_grad()
-def feature_shape(extractor: nn.Module, image_size: int) -> tuple[int, int, int]:
-    """(D, H, W) of the features the extractor gives for square images of ``image_size``."""
-    training = extractor.training
-    shape = extractor.eval()(torch.zeros(1, 3, image_size, image_size)).shape
-    extractor.train(training)
-    return int(shape[1]), int(shape[2]), int(shape[3])
+def _add(half: nn.Sequential, name: str, module: nn.Module) -> None:
+    """Append a module by its name, ``stages.2`` as part ``2`` of a sequence ``stages``."""
+    outer, _, inner = name.rpartition(".")
+    if outer and outer not in dict(half.named_children()):
+        half.add_module(outer, nn.Sequential())
+    half.get_submodule(outer).add_module(inner, module)
+
+
+class _Permute(nn.Module):
+    """Reorders the dimensions of a tensor."""
+
+    def __init__(self, *dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(self.dims)
+
+
+def _listed(parts: Parts) -> str:
+    return ", ".join(f"{n} ({d} channels, {h}x{w})" for n, (d, h, w) in parts.stages.items())

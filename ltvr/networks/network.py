@@ -14,7 +14,7 @@ from ltvr.config.options import NoOptions
 from ltvr.decompositions.afa import AFA
 from ltvr.decompositions.base import Decomposition
 from ltvr.losses.base import Outputs
-from ltvr.networks.cut import cut_backbone, feature_shape
+from ltvr.networks.cut import cut_backbone
 
 __all__ = ["LTVR", "Network"]
 
@@ -133,14 +133,14 @@ class Network(nn.Module):
 
 
 class LTVR(Network):
-    """The network of the paper: a residual backbone with AFA in it and a linear classifier.
+    """The network of the paper: a backbone with AFA in it and a linear classifier.
 
     Args:
-        backbone: a torchvision or timm ResNet or ResNeXt, from
-            ``ltvr.backbones.build.build_backbone`` say; its own classifier is dropped.
+        backbone: a residual network of torchvision, or a network of timm whose stages give maps,
+            from ``ltvr.backbones.build.build_backbone`` say; its own classifier is left out.
         num_classes: C, the number of classes.
-        insert_after: the stage AFA follows, ``layer3`` in the paper; None for no AFA: the plain
-            backbone, the paper's baseline.
+        insert_after: the stage AFA follows, ``layer3`` in the paper, ``stages.2`` of a ConvNeXt
+            say; None for no AFA: the plain backbone, the paper's baseline.
         image_size: side of the square images, in pixels.
         **afa_options: of ``ltvr.AFA``.
 
@@ -159,10 +159,13 @@ class LTVR(Network):
     ) -> None:
         if num_classes < 2:
             raise ValueError(f"num_classes = {num_classes}: expected at least 2")
-        parts = cut_backbone(backbone, insert_after or "layer3")
+        decomposed = insert_after is not None
+        parts = cut_backbone(
+            backbone, "layer3" if insert_after is None else insert_after, image_size, decomposed
+        )
         afa: AFA | None = None
-        if insert_after is not None:
-            channels, height, width = feature_shape(parts.extractor, image_size)
+        if decomposed:
+            channels, height, width = parts.features
             afa = AFA(channels, (height, width), **afa_options)
         classifier = Linear(NoOptions(), parts.embedding_dim, num_classes)
         super().__init__(parts.extractor, afa, parts.embedder, classifier, image_size)

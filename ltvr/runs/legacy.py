@@ -94,12 +94,11 @@ def same_images(own: dict[str, Any], record: dict[str, Any]) -> bool:
 
 def _feature_shape(values: dict[str, Any]) -> tuple[int, int, int]:
     from ltvr.backbones.build import build_backbone
-    from ltvr.networks.cut import cut_backbone, feature_shape
+    from ltvr.networks.cut import cut_backbone
 
     with torch.device("meta"):
         backbone = build_backbone(values["backbone"], values["stem"])
-        parts = cut_backbone(backbone, values["insert_after"])
-        return feature_shape(parts.extractor, values["image_size"])
+        return cut_backbone(backbone, values["insert_after"], values["image_size"]).features
 
 
 def started(folder: Path) -> tuple[list[str], str]:

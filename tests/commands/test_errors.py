@@ -61,7 +61,50 @@ def refused(command, tmp_path, monkeypatch):
         ("--augmentation imagenet", ["for images on disk", "crop-flip"]),
         ("--backbone resnet19", ["'resnet19'", "expected one of", "resnext50_32x4d", "timm:NAME"]),
         ("--backbone timm:resnet19", ["timm", "'resnet19'"]),
-        ("--insert-after layer9", ["'layer9'", "layer3"]),
+        ("--insert-after layer9", ["'layer9'", "layer3 (256 channels, 4x4)", "--image-size 16"]),
+        ("--insert-after=", ["insert_after = ''", "layer3 (256 channels, 4x4)"]),
+        ("--backbone vgg16", ["'vgg16'", "expected one of", "timm:NAME"]),
+        ("--backbone timm:", ["timm has no ''"]),
+        ("--backbone timm:../x --stem imagenet", ["timm has no '../x'"]),
+        ("--backbone timm:resnet10t.none --stem imagenet", ["Invalid pretrained tag (none)"]),
+        ("--backbone timm:test_convnext", ["stem = 'cifar'", "no single conv1", "--stem imagenet"]),
+        (
+            "--backbone timm:test_convnext --stem imagenet --image-size 64",
+            ["'layer3'", "stages.0 (24 channels"],
+        ),
+        (
+            "--backbone timm:test_vit --stem imagenet --image-size 64",
+            ["no maps", "tokens: [17, 64] after"],
+        ),
+        (
+            "--backbone timm:hrnet_w18_small --stem imagenet --image-size 64",
+            ["no maps", "several tensors"],
+        ),
+        (
+            "--backbone timm:pvt_v2_b0 --stem imagenet --image-size 64",
+            ["cannot be cut in two", "and head_drop"],
+        ),
+        ("--image-size 4", ["the features of layer3 would be 1x1", "raise --image-size", "layer2"]),
+        ("--image-size 10000", ["2500x2500 positions", "lower --image-size", "conv1x1"]),
+        ("--image-size 99999999999999999999", ["image_size = 9", "up to 2147483647"]),
+        ("--batch-size 1 --image-size 2 --method baseline", ["1 image a micro-batch", "1 value"]),
+        (
+            "--pretrained --backbone resnet18",
+            ["pretrained: --stem cifar replaces the first layer", "--stem imagenet"],
+        ),
+        (
+            "--pretrained --backbone resnet18 --stem imagenet --image-size 64",
+            ["another normalisation", "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225"],
+        ),
+        (
+            "--pretrained --backbone timm:test_convnext --stem imagenet --insert-after stages.2 "
+            "--image-size 64",
+            ["another normalisation", "--mean 0.5 0.5 0.5 --std 0.5 0.5 0.5"],
+        ),
+        ("--pretrained --stem imagenet --image-size 32", ["no weights for 'resnext14_8x4d_slim'"]),
+        ("--pretrained --weights x.pt", ["weights = 'x.pt'", "not both", "--no-pretrained"]),
+        ("--weights x.pt", ["weights x.pt", "No such file", "name a file"]),
+        ("--weights .", ["that is a folder", "final.pt"]),
         ("--reduction 1000", ["reduction = 1000", "1 to channels = 256"]),
         ("--stages crt", ["--stages crt starts from trained features", "add --from RUN"]),
         ("--preset digits --from there", ["--from is for stages", "add --stages crt"]),
@@ -149,7 +192,8 @@ def test_weights_that_cannot_be_downloaded(refused, monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr("torchvision.models.get_model", offline)
-    arguments = ["--backbone", "resnet18", "--pretrained"]
+    normalised = "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225"
+    arguments = f"--backbone resnet18 --pretrained --stem imagenet {normalised}".split()
     refused(ltvr.train, arguments, "resnet18", "no network", "--no-pretrained")
     monkeypatch.setattr("torchvision.datasets.cifar.CIFAR10.download", offline)
     refused(ltvr.train, ["--dataset", "cifar10"], "cifar10 is not in data", "--dataset folder")
@@ -238,10 +282,21 @@ def test_a_corrupt_image_of_any_type_is_named(tmp_path):
 # ---- runs and checkpoints ----
 
 
-def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_path):
+def raise_(error):
+    raise error
+
+
+def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_path, monkeypatch):
     save_config(tiny_config(epochs=0, crt_epochs=1), tmp_path / "tiny.yaml")
     arguments = ["--preset", "tiny.yaml", "--name", "mine"]
     refused(ltvr.train, [*arguments, "--backbone", "resnet19"], "resnet19")
+    refused(ltvr.train, [*arguments, "--batch-size", "5000"], "training images; lower it")
+    assert not (
+        tmp_path / "runs"
+    ).exists()  # all that can be checked is, before anything is written
+    with monkeypatch.context() as patched:
+        patched.setattr(ltvr.train.Trainer, "fit", lambda _: raise_(UserError("no")))
+        refused(ltvr.train, arguments, "error: no")
     refused(ltvr.train, ["--resume", "runs/mine"], "stopped before its first checkpoint")
     assert command(ltvr.train, *arguments)[0] == 0
     refused(ltvr.train, arguments, "already holds a run", "--name", "--resume runs/mine")
