@@ -100,6 +100,7 @@ def refused(command, tmp_path, monkeypatch):
         ("--pretrained --stem imagenet --image-size 32", ["no weights for 'resnext14_8x4d_slim'"]),
         ("--pretrained --weights x.pt", ["weights = 'x.pt'", "not both", "--no-pretrained"]),
         ("--weights x.pt", ["weights x.pt", "No such file", "name a file"]),
+        ("--stages crt --from runs --weights x.pt", ["--from RUN has the weights", "drop"]),
         ("--weights .", ["that is a folder", "final.pt"]),
         ("--reduction 1000", ["reduction = 1000", "1 to channels = 256"]),
         ("--stages crt", ["--stages crt starts from trained features", "add --from RUN"]),
@@ -261,7 +262,8 @@ def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_pat
     arguments = ["--preset", "tiny.yaml", "--name", "mine"]
     refused(ltvr.train, [*arguments, "--backbone", "resnet19"], "resnet19")
     assert not (tmp_path / "runs").exists()  # the network is looked at before anything is written
-    refused(ltvr.train, [*arguments, "--batch-size", "5000"], "training images; lower it")
+    one = ["--batch-size", "1", "--image-size", "2", "--method", "baseline"]
+    refused(ltvr.train, [*arguments, *one], "1 image a micro-batch")
     refused(ltvr.train, ["--resume", "runs/mine"], "stopped before its first checkpoint")
     assert command(ltvr.train, *arguments)[0] == 0
     refused(ltvr.train, arguments, "already holds a run", "--name", "--resume runs/mine")
