@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -114,6 +115,9 @@ class Timm(Family):
             before = call.output
         if output is not before or len(_shape(output)) != 2:
             raise _not_a_chain(kind, calls[-1].name, "its output")
+        outer = [name for name, _ in groupby(call.name.partition(".")[0] for call in calls)]
+        if len(set(outer)) < len(outer):  # the halves could not keep both its names and its order
+            raise _not_a_chain(kind, outer[0], outer[-1])
         parts = {call.name: modules[call.name] for call in calls}
         return Parts(parts, stages, output.shape[1], channels_last)
 

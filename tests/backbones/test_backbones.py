@@ -55,6 +55,16 @@ def test_resnet32_is_the_papers():
     assert not block(features)[:, :8].any() and not block(features)[:, 24:].any()
 
 
+def test_pretrained_weights_are_what_was_downloaded(monkeypatch):
+    torch.manual_seed(1)
+    downloaded = build_backbone("resnet18").state_dict()
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda *_, **__: downloaded
+    )
+    loaded = build_backbone("resnet18", pretrained=True).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in downloaded.items())
+
+
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match="backbone = 'resnet19': expected one of .* timm:NAME"):
         build_backbone("resnet19")

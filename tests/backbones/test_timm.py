@@ -116,12 +116,13 @@ def test_a_size_that_a_network_is_not_made_for_is_built_or_refused():
 
 def test_what_is_no_chain_of_modules_is_refused():
     class Twice(torch.nn.Module):
-        feature_info = ({"module": "stage", "num_chs": 3},)
+        feature_info = ({"module": "stage", "num_chs": 3}, {"module": "more.0", "num_chs": 3})
 
         def __init__(self, change):
             super().__init__()
             self.stage, self.pool = torch.nn.Identity(), torch.nn.AdaptiveAvgPool2d(1)
             self.flat, self.change = torch.nn.Flatten(), change
+            self.more = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.ReLU())
 
         def reset_classifier(self, number):
             pass
@@ -135,6 +136,7 @@ def test_what_is_no_chain_of_modules_is_refused():
         lambda m, x: m.flat(m.pool(m.stage(x))) * 2,
         lambda m, x: m.flat(m.pool(m.stage(m.stage(x)))),
         lambda m, x: m.pool(m.stage(x)),
+        lambda m, x: m.flat(m.more[1](m.pool(m.more[0](x)))),
     ):
         with pytest.raises(UserError, match="cannot be cut in two"):
             take_apart(Twice(change), 8)

@@ -104,6 +104,7 @@ def refused(command, tmp_path, monkeypatch):
         ("--pretrained --stem imagenet --image-size 32", ["no weights for 'resnext14_8x4d_slim'"]),
         ("--pretrained --weights x.pt", ["weights = 'x.pt'", "not both", "--no-pretrained"]),
         ("--weights x.pt", ["weights x.pt", "No such file", "name a file"]),
+        ("--stages crt --from runs --weights x.pt", ["--from RUN has the weights", "drop"]),
         ("--weights .", ["that is a folder", "final.pt"]),
         ("--reduction 1000", ["reduction = 1000", "1 to channels = 256"]),
         ("--stages crt", ["--stages crt starts from trained features", "add --from RUN"]),
@@ -291,9 +292,7 @@ def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_pat
     arguments = ["--preset", "tiny.yaml", "--name", "mine"]
     refused(ltvr.train, [*arguments, "--backbone", "resnet19"], "resnet19")
     refused(ltvr.train, [*arguments, "--batch-size", "5000"], "training images; lower it")
-    assert not (
-        tmp_path / "runs"
-    ).exists()  # all that can be checked is, before anything is written
+    assert not (tmp_path / "runs").exists()  # what can be checked is, before a folder is made
     with monkeypatch.context() as patched:
         patched.setattr(ltvr.train.Trainer, "fit", lambda _: raise_(UserError("no")))
         refused(ltvr.train, arguments, "error: no")
