@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Batches:
 
     def train(
         self, order: Int64Array, batch_size: int, *, seed: int, epoch: int, start: int = 0
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Yield full batches (images [B, 3, S, S] on the device, labels [B] on the host).
 
         Args:
@@ -135,12 +136,13 @@ class Batches:
         files = _Files(self.split.images, self._options, training=seed is not None)
         pinned = self.device.type == "cuda"
         read = read_in_workers(files, keyed, self._options.workers, pinned=pinned, look=self._look)
-        for rows, images in zip(chosen, read, strict=True):
-            self._look()
-            yield (
-                self._normalise(images.to(self.device, non_blocking=True)),
-                self.labels[rows],
-            )
+        with closing(read):  # its workers end with it, whatever ends this
+            for rows, images in zip(chosen, read, strict=True):
+                self._look()
+                yield (
+                    self._normalise(images.to(self.device, non_blocking=True)),
+                    self.labels[rows],
+                )
 
 
 class _Files(Dataset[Tensor]):
