@@ -34,49 +34,17 @@ from ltvr.runs.folder import Run
 
 RESULT = Path(__file__).parent / "results" / "kill_campaign.json"
 FORK = multiprocessing.get_context("fork")
-TINY = [
-    "--preset",
-    "digits",
-    "--device",
-    "cpu",
-    "--backbone",
-    "resnext14_8x4d_slim",
-    "--image-size",
-    "8",
-    "--epochs",
-    "3",
-    "--crt-epochs",
-    "2",
-    "--lay-back-start",
-    "0.34",
-    "--batch-size",
-    "64",
-    "--warmup-epochs",
-    "0",
-    "--select",
-    "best",
-]
+TINY = """
+preset digits, device cpu, backbone resnext14_8x4d_slim, image-size 8, epochs 3, crt-epochs 2,
+lay-back-start 0.34, batch-size 64, warmup-epochs 0, select best
+"""
 SETTINGS = {
-    "reference": [],
-    "fused": ["--fused"],
-    "ema": ["--ema", "0.9"],
-    "accumulate": ["--accumulate", "2"],
-    "folder": [
-        "--dataset",
-        "folder",
-        "--image-size",
-        "72",
-        "--imbalance",
-        "1",
-        "--augmentation",
-        "imagenet",
-        "--workers",
-        "2",
-        "--stem",
-        "imagenet",
-        "--batch-size",
-        "8",
-    ],
+    "reference": "fused false",
+    "fused": "fused true",
+    "ema": "ema 0.9",
+    "accumulate": "accumulate 2",
+    "folder": """dataset folder, image-size 72, imbalance 1, augmentation imagenet, workers 2,
+    stem imagenet, batch-size 8""",
 }
 KILLS_A_RUN = 7
 CLOCK = ("seconds", "eval_seconds", "images_per_second")
@@ -90,21 +58,20 @@ class Process:
 
     def __init__(self, arguments: list[str], save_every: float | None = None) -> None:
         often = [] if save_every is None else ["--save-every", str(save_every)]
-        self._files = [tempfile.TemporaryFile("w+b") for _ in range(2)]
+        self._files = [os.memfd_create(name) for name in ("stdout", "stderr")]
         self._process = FORK.Process(target=self._run, args=([*arguments, *often],))
         self._process.start()
 
     def _run(self, arguments: list[str]) -> None:
         for descriptor, file in enumerate(self._files, 1):
-            os.dup2(file.fileno(), descriptor)
+            os.dup2(file, descriptor)
         sys.argv = ["ltvr.train", *arguments]
         sys.stdout = os.fdopen(1, "w")
         sys.stderr = os.fdopen(2, "w")
         errors.run(ltvr.train.main)
 
     def _text(self, descriptor: int) -> str:
-        file = self._files[descriptor - 1]
-        return os.pread(file.fileno(), 1 << 20, 0).decode()
+        return os.pread(self._files[descriptor - 1], 1 << 20, 0).decode()
 
     def wait_for(self, text: str) -> None:
         """Wait until it has printed ``text``, or has ended."""
@@ -124,7 +91,19 @@ class Process:
     def end(self) -> tuple[int, str]:
         """Wait for its end: exit status and stderr."""
         self._process.join()
-        return self._process.exitcode or 0, self._text(2)
+        err = self._text(2)
+        for file in self._files:
+            os.close(file)
+        return self._process.exitcode or 0, err
+
+
+def options(setting: str) -> list[str]:
+    """The command line of the tiny run with a setting."""
+    words = [each.split() for each in f"{TINY},{SETTINGS[setting]}".split(",")]
+    values = dict(words)
+    fused = values.pop("fused", "false")
+    flags = [word for name, value in values.items() for word in (f"--{name}", value)]
+    return [*flags, "--fused" if fused == "true" else "--no-fused"]
 
 
 def left(folder: Path) -> dict[str, Any]:
@@ -168,6 +147,7 @@ def kills(arguments: list[str], out: Path, number: int, draw: random.Random) -> 
             last = killed == KILLS_A_RUN or done == number
             if not last and not process.ended_within(draw.uniform(0, lasts)):
                 process.kill()
+                process.end()
                 killed, done = killed + 1, done + 1
                 continue
             status, err = process.end()
@@ -258,12 +238,11 @@ def main() -> None:
         images(out / "images")
         for name in given.settings:
             root = ["--root", str(out / "images")] if name == "folder" else []
-            arguments = [*TINY, *SETTINGS[name], *root]
-            result["kills"][name] = kills(arguments, out / name, given.kills, draw)
+            result["kills"][name] = kills([*options(name), *root], out / name, given.kills, draw)
         first = given.settings[0]
-        result["races"] = races([*TINY, *SETTINGS[first]], out / first)
+        result["races"] = races(options(first), out / first)
         print(f"races: {result['races']}", flush=True)
-        result["full disks"] = full_disks([*TINY, *SETTINGS[first]], out / first, given.disks, draw)
+        result["full disks"] = full_disks(options(first), out / first, given.disks, draw)
     result["seconds"] = round(time.monotonic() - began)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Batches:
 
     def train(
         self, order: Int64Array, batch_size: int, *, seed: int, epoch: int, start: int = 0
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Yield full batches (images [B, 3, S, S] on the device, labels [B] on the host).
 
         Args:
@@ -127,12 +128,13 @@ class Batches:
         pictures = _Pictures(self.split.images, self._options, training=seed is not None)
         pinned, workers = self.device.type == "cuda", self._options.workers
         read = read_in_workers(pictures, keyed, workers, pinned=pinned, look=self._look)
-        for rows, images in zip(chosen, read, strict=True):
-            self._look()
-            yield (
-                self._normalise(images.to(self.device, non_blocking=True)),
-                self.labels[rows],
-            )
+        with closing(read):  # its workers end with it, whatever ends this
+            for rows, images in zip(chosen, read, strict=True):
+                self._look()
+                yield (
+                    self._normalise(images.to(self.device, non_blocking=True)),
+                    self.labels[rows],
+                )
 
 
 class _Pictures(Dataset[Tensor]):

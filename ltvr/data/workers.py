@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing import resource_tracker, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def read_in_workers(
     *,
     pinned: bool,
     look: Callable[[], None] = lambda: None,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """Read batches of images, in order, whatever the number of workers.
 
     Args:
@@ -57,7 +57,7 @@ def read_in_workers(
     workers = min(workers, cores())
     if workers and batches:
         bytes_of_image = images[batches[0][0]].nbytes
-        require_shared_memory(workers, max(map(len, batches)) * bytes_of_image)
+        require_shared_memory(workers, max(map(len, batches)) * bytes_of_image, len(batches))
     loader: DataLoader[Any] = DataLoader(
         _Caught(images),
         batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of batches will do
@@ -72,6 +72,8 @@ def read_in_workers(
         worker_init_fn=_ignore_signals,
     )
     iterator, started = _start(loader)
+    # They hear no SIGTERM, which multiprocessing would wait for at the end of this process.
+    end = util.Finalize(None, _kill, (started,), exitpriority=1)
     try:
         while True:
             batch = _next(iterator, started, look)
@@ -82,8 +84,7 @@ def read_in_workers(
                 raise UserError(batch)
             yield batch
     finally:
-        for process in started:  # one that hangs in a read would hold up the end of this process
-            process.kill()
+        end()
 
 
 def cores() -> int:
@@ -91,12 +92,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def require_shared_memory(workers: int, batch: int) -> None:
+def require_shared_memory(workers: int, batch: int, number: int) -> None:
     """Refuse workers whose batches do not fit the shared memory: they would wait for ever.
 
     Args:
         workers: processes that read, before the limit of one a core.
         batch: bytes of the largest batch.
+        number: of batches.
 
     Raises:
         UserError: says how much there is, and how much is needed.
@@ -104,7 +106,7 @@ def require_shared_memory(workers: int, batch: int) -> None:
     workers = min(workers, cores())
     if not workers or not SHARED.is_dir():
         return
-    needed, disk = (AHEAD * workers + 1) * batch, os.statvfs(SHARED)
+    needed, disk = min(AHEAD * workers + 1, number) * batch, os.statvfs(SHARED)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
         fit = max(0, (free // batch - 1) // AHEAD)
@@ -120,7 +122,8 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Any], list[BaseProcess]]:
     if not loader.num_workers:
         return iter(loader), []
     before, handler = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
-    resource_tracker.ensure_running()  # to start it later would let the signals through again
+    if multiprocessing.get_start_method() != "fork":
+        resource_tracker.ensure_running()  # to start it later would let the signals through again
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # inherited from the first moment on
     try:
         iterator = iter(loader)
@@ -130,6 +133,11 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Any], list[BaseProcess]]:
         # torch's would raise the death of a worker in the middle of whatever runs then.
         signal.signal(signal.SIGCHLD, handler)
     return iterator, [p for p in multiprocessing.active_children() if p not in before]
+
+
+def _kill(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        process.kill()
 
 
 def _next(

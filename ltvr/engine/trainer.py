@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -277,12 +279,13 @@ class Trainer:
         )[: total * size]
         batches = self.train_batches.train(order, size, seed=seed, epoch=clock.epoch, start=start)
         what = f"{clock.stage} epoch {clock.epoch + 1}/{clock.epochs}"
-        for images, labels in progress(batches, what, start * size, total * size):
-            loss = self._loss(stage, state, step, images, labels)
-            state.scaler.scale(loss / accumulate).backward()
-            state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
-            if state.clock.micro_batch == accumulate:
-                state.update(learning_rate(stage, state.clock))
+        with closing(batches):
+            for images, labels in progress(batches, what, start * size, total * size):
+                loss = self._loss(stage, state, step, images, labels)
+                state.scaler.scale(loss / accumulate).backward()
+                state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
+                if state.clock.micro_batch == accumulate:
+                    state.update(learning_rate(stage, state.clock))
         means = state.totals.means()
         if not np.isfinite(means["real_loss"] or 0.0):
             raise Diverged(
@@ -348,8 +351,10 @@ class Trainer:
 
     def _require_shared_memory(self) -> None:
         """Refuse now what would else be refused at the first evaluation, an epoch later."""
-        if not isinstance(self.data.train.images, Tensor):
-            data = self.config.of(DataOptions)
-            train = self._training.batch_size // self._training.accumulate
-            images = max(train, self._run_options.eval_batch_size)
-            require_shared_memory(data.workers, images * 3 * data.image_size**2)
+        data, evaluated = self.config.of(DataOptions), self._run_options.eval_batch_size
+        sizes = [(self.data.train, self._training.batch_size // self._training.accumulate)]
+        sizes += [(split, evaluated) for split in (self.data.val, self.data.test) if split]
+        for split, size in sizes:
+            if not isinstance(split.images, Tensor):
+                batch = min(size, len(split)) * 3 * data.image_size**2
+                require_shared_memory(data.workers, batch, math.ceil(len(split) / size))

@@ -118,6 +118,13 @@ def refused(command, tmp_path, monkeypatch):
         ("--stages crt --from there.pt", ["there.pt is no run", "name a run folder"]),
         ("--resume there", ["there is no run", "name a run folder"]),
         ("--resume auto", ["no unfinished run in runs"]),
+        ("--resume=", ["--resume ''", "name a run folder"]),
+        ("--name ../../x", ["--name '../../x'", "one folder"]),
+        ("--name=", ["--name ''", "one folder"]),
+        (f"--name {300 * 'a'}", ["File name too long", "--name"]),
+        ("--out /dev/null", ["/dev/null is in the way", "--out"]),
+        ("--time-limit soon", ["'soon'", "3:50:00"]),
+        ("--save-every -1", ["'-1'", "minutes"]),
         ("--resume auto --lr 1", ["drop the other options"]),
         ("--resume auto --stages crt", ["drop the other options"]),
         ("--dataset folder", ["needs --root FOLDER"]),
@@ -430,3 +437,22 @@ def test_fused_without_its_kernels_says_why(monkeypatch):
     monkeypatch.setattr(ops, "_why_missing", "not built; install g++")
     with pytest.raises(UserError, match=r"--fused: .* install g.* with --no-fused"):
         choose_backend(config_of(fused=True), cpu)
+
+
+def test_a_run_goes_on_from_its_last_checkpoint_alone(finished, refused):
+    refused(ltvr.train, ["--resume", finished / "nothing.pt"], "nothing.pt is missing")
+    refused(ltvr.train, ["--resume", finished / "best.pt"], "goes on from its last.pt")
+    refused(ltvr.evaluate, [finished / "nothing.pt"], "nothing.pt is missing")
+
+
+def test_parts_of_another_run_in_a_checkpoint(finished, refused, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    state = torch.load(copy / "last.pt", weights_only=True)
+    changes = {
+        "stage": "other", "epoch": 7, "step": -1, "rng": torch.zeros(3), "optimizer": {
+            "state": {}, "param_groups": []}, "totals": {
+            "sums": torch.zeros(2), "synthetic_counts": torch.zeros(10)},
+    }  # fmt: skip
+    for name, value in changes.items():
+        torch.save({**state, name: value}, copy / "last.pt")
+        refused(ltvr.train, ["--resume", copy], "last.pt", name)

@@ -1,7 +1,9 @@
 """A run from end to end: its folder, its resumption to the bit, and the commands that read it."""
 
 import json
+import shutil
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import onnxruntime
@@ -165,6 +167,63 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(
     ltvr.train.resume(Run.open(folder))
     assert summary(folder)["metrics"] == summary(finished)["metrics"]
     assert records(folder) == records(finished)
+
+
+def test_a_run_stopped_while_it_evaluates_ends_as_if_it_had_not_been(
+    finished, tmp_path, monkeypatch, no_report
+):
+    """Within the evaluation of each epoch, and within the tests that end the stages."""
+    folder, evaluate = tmp_path / "stopped", Batches.evaluate
+    for number in range(1, 6):  # three epochs and two tests
+
+        def stopped(batches, size):
+            signal.raise_signal(signal.SIGTERM)
+            yield from evaluate(batches, 100)
+
+        monkeypatch.setattr(Batches, "evaluate", stopped)
+        with pytest.raises(Stopped, match=f"--resume {folder}") as asked:
+            ltvr.train.resume(Run.open(folder)) if number > 1 else ltvr.train.train(
+                tiny_config(), folder
+            )
+        assert asked.value.status == 143
+        calls = 0
+
+        def once(batches, size):
+            nonlocal calls
+            calls += 1
+            return evaluate(batches, size) if calls == 1 else stopped(batches, size)
+
+        monkeypatch.setattr(Batches, "evaluate", once)
+        with pytest.raises(Stopped) if number < 5 else nullcontext():
+            ltvr.train.resume(Run.open(folder))
+    monkeypatch.undo()
+    assert summary(folder)["metrics"] == summary(finished)["metrics"]
+    assert records(folder) == records(finished)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, tmp_path, command, no_report):
+    folder = shutil.copytree(finished, tmp_path / "runs" / "damaged")
+    for damage in (lambda p: p.write_bytes(p.read_bytes()[:-9000]), lambda p: p.unlink()):
+        damage(folder / "last.pt")
+        (folder / "summary.json").unlink()
+        shutil.copy(finished / "previous.pt", folder)
+        code, out, err = command(ltvr.train, "--resume", "auto", "--out", tmp_path / "runs")
+        assert code == 0 and "going on from the checkpoint before it" in out, err
+        assert summary(folder)["metrics"] == summary(finished)["metrics"]
+        assert records(folder) == records(finished)
+    for name in ("last.pt", "previous.pt"):
+        (folder / name).write_bytes(b"PK")
+    code, _, err = command(ltvr.train, "--resume", folder)
+    assert code == 2 and err.count("\n") == 1 and "last.pt" in err and "previous.pt" in err
+
+
+def test_other_threads_than_before_are_said(finished, tmp_path, command, no_report):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    state = torch.load(folder / "last.pt", weights_only=True)
+    state["environment"]["threads"] += 1
+    torch.save(state, folder / "last.pt")
+    out = command(ltvr.train, "--resume", folder)[1]
+    assert f"saved with threads {state['environment']['threads']} (now" in out
 
 
 VARIANTS = {

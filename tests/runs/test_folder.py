@@ -1,23 +1,23 @@
-"""The run folder: nothing of it is lost when a run is killed."""
+"""The run folder: nothing of it is lost when a run is killed, and what is spoilt is named."""
 
-import copy
+import json
 import os
 import shutil
 
 import pytest
-from conftest import config_of
+from conftest import tiny_config
 
-from ltvr.data.datasets import load_data
-from ltvr.data.manifest import manifest
-from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
-from ltvr.settings import save_config
 
 
-def test_a_kill_while_records_are_dropped_loses_none(finished, tmp_path, monkeypatch):
-    run = Run(shutil.copytree(finished, tmp_path / "run"))
-    before = run.records()
+@pytest.fixture
+def copy(finished, tmp_path):
+    return Run(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_a_kill_while_records_are_dropped_loses_none(copy, monkeypatch):
+    before = copy.records()
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -25,77 +25,72 @@ def test_a_kill_while_records_are_dropped_loses_none(finished, tmp_path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            run.truncate("features", 2, ["features", "crt"])
-    assert run.records() == before
-    run.truncate("features", 2, ["features", "crt"])
-    assert run.records() == before[:1]
+            copy.truncate("features", 2, ["features", "crt"])
+    assert copy.records() == before
+    copy.truncate("features", 2, ["features", "crt"])
+    assert copy.records() == before[:1]
 
 
-def test_other_images_classes_and_splits_are_noticed(tmp_path, write_images):
-    for split in ("train", "test"):
-        write_images(tmp_path / split, ["a/1.png", "a/2.png", "b/1.png"], size=72)
-    config = config_of(dataset="folder", root=str(tmp_path), image_size=72)
-
-    def found():
-        return manifest(load_data(config), config)
-
-    run = Run.create(tmp_path / "run", config, found(), "train")
-    run.check_manifest(found())
-    image = tmp_path / "test/a/1.png"
-    content = image.read_bytes()
-    write_images(tmp_path / "test", ["a/1.png"], size=72, seed=1)
-    with pytest.raises(UserError, match="the test images differ"):
-        run.check_manifest(found())
-    image.write_bytes(content)  # as it was, written later
-    run.check_manifest(found())
-    for split in ("train", "test"):
-        (tmp_path / split / "b").rename(tmp_path / split / "c")
-    with pytest.raises(UserError, match=r"the classes differ .* \(b, c\)"):
-        run.check_manifest(found())
-    for split in ("train", "test"):
-        (tmp_path / split / "c").rename(tmp_path / split / "b")
-    shutil.copytree(tmp_path / "test", tmp_path / "val")
-    with pytest.raises(UserError, match="there are val images, which .* began without"):
-        run.check_manifest(found())
-    shutil.rmtree(tmp_path / "val")
-    shutil.move(tmp_path / "train", tmp_path / "elsewhere/train")
-    shutil.move(tmp_path / "test", tmp_path / "elsewhere/test")
-    config = config.replaced(root=str(tmp_path / "elsewhere"))
-    run.check_manifest(found())  # the same images in another place
+@pytest.mark.parametrize("tail", ['{"stage": "crt", "ep', "\0" * 40, "\0" * 40 + "\n", "\xff"])
+def test_half_a_line_at_the_end_is_no_record(tail, copy):
+    before = copy.records()
+    with (copy.folder / "metrics.jsonl").open("ab") as file:
+        file.write(tail.encode("latin-1"))
+    assert copy.records() == before
 
 
-def test_manifests_of_images_on_disk_by_name_alone_still_fit(tmp_path, write_images):
-    for split in ("train", "test"):
-        write_images(tmp_path / split, ["a/1.png", "b/1.png"], size=72)
-    config = config_of(dataset="folder", root=str(tmp_path), image_size=72)
-    now = manifest(load_data(config), config)
-    older = copy.deepcopy(now)
-    for split in older["splits"].values():
-        split["sha256"] = split.pop("names_sha256")
-    del older["ranges"]
-    run = Run.create(tmp_path / "run", config, older, "train")
-    run.check_manifest(now)
-    assert run.ranges() == {}
-    now["splits"]["test"]["names_sha256"] = "another"
-    with pytest.raises(UserError, match="the test images differ"):
-        run.check_manifest(now)
+def spoil(**changes):
+    return lambda text: json.dumps({**json.loads(text), **changes})
 
 
 @pytest.mark.parametrize(
-    ("size", "augmentation", "resize"),
+    ("name", "change", "words"),
     [
-        (64, "crop-flip", "squash"),
-        (65, "crop-flip", "squash"),
-        (224, "imagenet", "short-side-crop"),
-        (224, "none", "short-side-crop"),
+        ("metrics.jsonl", lambda t: "{\n" + t, "metrics.jsonl line 1 is no record"),
+        ("metrics.jsonl", lambda t: "{}\n" + t, "metrics.jsonl line 1 lacks stage"),
+        ("manifest.json", lambda t: t[:50], "manifest.json is not JSON"),
+        ("manifest.json", lambda t: "", "manifest.json is not JSON"),
+        ("manifest.json", lambda t: "[" * 100_000, "manifest.json is not JSON"),
+        ("manifest.json", lambda t: "[]", "manifest.json: the whole is a list, expected fields"),
+        ("manifest.json", spoil(splits={"train": {}}), "manifest.json lacks splits.train.images"),
+        ("manifest.json", spoil(classes=[1]), r"classes\[0\] is a whole number, expected text"),
+        ("summary.json", spoil(metrics={"crt": {"all": "high"}}), "metrics.crt.all is text"),
+        ("summary.json", spoil(seed=None), "summary.json: seed is nothing"),
+        ("command.txt", lambda t: "", "command.txt is empty"),
+        ("config.yaml", lambda t: "", "config.yaml lacks method"),
+        ("config.yaml", lambda t: t.replace("\nseed:", "\nsed:"), "config.yaml lacks seed"),
+        ("config.yaml", lambda t: "\xff", "config.yaml is not text"),
     ],
 )
-def test_runs_from_before_there_was_a_rule_keep_that_of_their_training(
-    tmp_path, size, augmentation, resize
-):
-    run = Run(tmp_path)
-    save_config(config_of(image_size=size, augmentation=augmentation), tmp_path / "config.yaml")
-    lines = (tmp_path / "config.yaml").read_text().splitlines()
-    older = [line for line in lines if not line.startswith("resize:")]
-    (tmp_path / "config.yaml").write_text("\n".join(older))
-    assert run.config().of(DataOptions).resize == resize
+def test_what_is_spoilt_is_named_in_a_line(name, change, words, copy):
+    path = copy.folder / name
+    path.write_bytes(change(path.read_text()).encode("latin-1"))
+    with pytest.raises(UserError, match=words) as error:
+        [copy.config(), copy.manifest(), copy.command(), copy.records(), copy.read_summary()]
+    assert "\n" not in str(error.value)
+
+
+def test_two_runs_never_share_a_folder(tmp_path):
+    made = [Run.create(tmp_path / "a", tiny_config(), {}, "c", numbered=True) for _ in range(3)]
+    assert [run.folder.name for run in made] == ["a", "a-2", "a-3"]
+    with pytest.raises(UserError, match="is in use by process"):
+        Run.create(tmp_path / "a", tiny_config(), {}, "c")
+    made[0].release()
+    Run.create(tmp_path / "a", tiny_config(), {}, "c").release()  # nothing was trained there
+    (tmp_path / "a" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r"a already holds thesis.tex, which is not of a run"):
+        Run.create(tmp_path / "a", tiny_config(), {}, "c")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is in the way"):
+        Run.create(tmp_path / "file", tiny_config(), {}, "c")
+
+
+def test_the_newest_that_is_not_finished_passes_over_what_is_in_use(copy):
+    out = copy.folder.parent
+    assert Run.hold_newest_unfinished(out, "c") == (None, [])
+    copy.report.unlink()  # killed while it wrote it
+    found, passed = Run.hold_newest_unfinished(out, "c")
+    assert found.folder == copy.folder and passed == []
+    none, passed = Run.hold_newest_unfinished(out, "c")
+    assert none is None and "in use by process" in passed[0]
+    found.release()

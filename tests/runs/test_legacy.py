@@ -108,3 +108,11 @@ def test_what_cannot_be_read_says_so(older):
     (older / "stages.json").unlink()
     with pytest.raises(UserError, match="written by ltvr 0.1 and has no stages.json"):
         Run.open(older).config()
+
+
+@pytest.mark.parametrize("name", ["stage", "step", "average", "optimizer", "totals", "rng", "best"])
+def test_a_field_that_its_checkpoint_lacks_is_named(name, older):
+    state = torch.load(older / "last.pt", weights_only=True)
+    torch.save({k: v for k, v in state.items() if k != name}, older / "last.pt")
+    with pytest.raises(UserError, match=f"lacks (loss|{name})"):
+        Run(older).load()

@@ -1,0 +1,80 @@
+"""Workers: as one process reads, and when they fail, a line in seconds."""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from ltvr.data import workers
+from ltvr.data.workers import read_in_workers, require_shared_memory
+from ltvr.errors import UserError
+
+
+class Images(Dataset):
+    """Images that are their own index; some do to their reader what ``fate`` says."""
+
+    def __init__(self, fate=None):
+        self.fate, self.reader = fate or {}, os.getpid()
+
+    def __getitem__(self, index):
+        if os.getpid() != self.reader:
+            self.fate.get(index, lambda: None)()
+        return torch.full((3, 2, 2), index, dtype=torch.uint8)
+
+
+BATCHES = [[0, 1], [2, 3], [4, 5], [6]]
+
+
+@pytest.fixture(autouse=True)
+def many_cores(monkeypatch):
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_number_of_workers_changes_nothing(number):
+    read = list(read_in_workers(Images(), BATCHES, number, pinned=False))
+    assert [batch[:, 0, 0, 0].tolist() for batch in read] == BATCHES
+
+
+def test_a_worker_that_dies_is_a_line():
+    images = Images({4: lambda: os.kill(os.getpid(), signal.SIGKILL)})
+    began = time.monotonic()
+    with pytest.raises(UserError, match="ended by SIGKILL; memory may be short: say fewer --work"):
+        list(read_in_workers(images, BATCHES, 2, pinned=False))
+    assert time.monotonic() - began < 8
+
+
+def test_what_is_sent_to_all_processes_does_not_reach_a_worker():
+    sent = Images({2: lambda: [os.kill(os.getpid(), s) for s in workers.IGNORED]})
+    assert len(list(read_in_workers(sent, BATCHES, 1, pinned=False))) == 4
+
+
+def test_a_batch_that_does_not_come_can_be_stopped_and_is_given_up(monkeypatch):
+    images = Images({0: lambda: time.sleep(60)})
+    monkeypatch.setattr(workers, "LOOK", 0.1)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(read_in_workers(images, BATCHES, 1, pinned=False, look=stop))
+    monkeypatch.setattr(workers, "LONGEST", 0.3)
+    with pytest.raises(UserError, match="no batch of images has come"):
+        next(read_in_workers(images, BATCHES, 1, pinned=False))
+
+
+def test_shared_memory_that_is_too_small_is_said_before(monkeypatch):
+    disk = SimpleNamespace(f_bavail=64_000, f_frsize=1000)
+    monkeypatch.setattr(workers.os, "statvfs", lambda _: disk)
+    with pytest.raises(
+        UserError, match=r"4 workers need 677 MB .*64 MB free; say --workers 0.*741m"
+    ):
+        require_shared_memory(4, 500 * 3 * 224**2, 100)
+    require_shared_memory(0, 500 * 3 * 224**2, 100)
+    require_shared_memory(4, 30_000_000, 2)
+    with pytest.raises(UserError, match="say --workers 2,"):
+        require_shared_memory(4, 12_000_000, 100)
