@@ -86,7 +86,21 @@ def factors(_: float) -> list[Any]:
 
 
 def integers(_: int) -> list[Any]:
-    wrong = [-1, 2**63, 10**30, -(10**30), 1.5, 2.0, math.nan, math.inf, True, "one", "", b"1", None]
+    wrong = [
+        -1,
+        2**63,
+        10**30,
+        -(10**30),
+        1.5,
+        2.0,
+        math.nan,
+        math.inf,
+        True,
+        "one",
+        "",
+        b"1",
+        None,
+    ]
     return [*wrong, [], [1], {}, object(), np.ones(2, np.int64), torch.ones(2, dtype=torch.int64)]
 
 

@@ -83,7 +83,10 @@ def test_every_option_has_a_range_that_holds_its_default():
         ({"gama": 1}, "unknown field 'gama'; did you mean gamma"),
         ({"std": (0.1, float("nan"), 0.1)}, "std = nan: expected above 0, finite"),
         ({"std": (0.1, 1e-300, 0.1)}, "std = 1e-300: expected above 0"),
-        ({"value_scale": float("nan")}, "value_scale = nan: expected at least 0, at most 10000, finite"),
+        (
+            {"value_scale": float("nan")},
+            "value_scale = nan: expected at least 0, at most 10000, finite",
+        ),
         ({"lr": 1e300}, r"lr = 1e\+300: expected at least 0, finite .up to 1e\+18 in size"),
         ({"lr": 10**400}, "lr = inf"),
         ({"epochs": 2**31}, "epochs = 2147483648: expected at least 0, up to 2147483647"),
