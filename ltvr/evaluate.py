@@ -1,44 +1,121 @@
-"""``python -m ltvr.evaluate RUN``: the test metrics of a trained model."""
+"""``python -m ltvr.evaluate RUN...``: the metrics of trained models, on one table."""
 
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
 
 from ltvr import errors
+from ltvr.config.command_line import Parser, flag
 from ltvr.data.batches import Batches
-from ltvr.data.datasets import load_data
-from ltvr.data.manifest import manifest
+from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
-from ltvr.engine.evaluation import evaluate_split
+from ltvr.engine.evaluation import Source, add_source, evaluate_split, load_source, source_of
 from ltvr.engine.metrics import table
-from ltvr.engine.trained import load_trained, trained_parser
-from ltvr.errors import UserError
+from ltvr.engine.trained import add_device, load_trained, trained_parser, weights_of
+from ltvr.errors import UserError, shown
+from ltvr.reports.tables import write_confusion, write_per_class
+from ltvr.runs.output import output
 
 __all__ = ["main"]
 
 
+def parser() -> Parser:
+    """Build the command line."""
+    p = trained_parser("evaluate", "Evaluate trained models.", several=True)
+    p.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="other images: a folder of <class>/<image>, or a list of `path label` lines",
+    )
+    add_source(p)
+    add_device(p)
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
+    p.add_argument(
+        "--per-class", type=Path, metavar="FILE", help="CSV of each class: images, accuracy, shot"
+    )
+    p.add_argument(
+        "--confusion", type=Path, metavar="FILE", help="CSV of the confusion matrix, true by row"
+    )
+    return p
+
+
+class Measured(NamedTuple):
+    """One run on one set of images."""
+
+    metrics: dict[str, Any]
+    classes: list[str]
+    train: Int64Array
+    """[C] training images of each class."""
+    images: Int64Array
+    """[C] images of each class that were evaluated."""
+    options: DataOptions
+
+
+def measure(path: Path, source: Source, arguments: Any) -> Measured:
+    """Evaluate one run."""
+    trained = load_trained(path, arguments.device, arguments.fused)
+    split = load_source(source, trained.run, trained.config)
+    for note in split.notes:
+        print(shown(note), file=sys.stderr)
+    train = np.asarray(trained.run.manifest()["train_counts"], np.int64)
+    batches = Batches(split, trained.config, trained.device)
+    confusion = arguments.confusion is not None
+    metrics = evaluate_split(trained.network, batches, train, confusion=confusion)
+    images = np.bincount(split.labels, minlength=len(train)).astype(np.int64)
+    return Measured(metrics, trained.classes, train, images, trained.config.of(DataOptions))
+
+
+def write(files: dict[str, IO[str]], found: dict[str, Measured]) -> None:
+    """Write the files that were asked for, by the name of the option."""
+    one = next(iter(found.values()))
+    if "confusion" in files:
+        write_confusion(files["confusion"], one.classes, one.metrics["confusion"])
+    if "per_class" in files:
+        write_per_class(
+            files["per_class"], one.classes, one.train, one.images, one.metrics, one.options
+        )
+    if "json" in files:
+        values = {
+            run: {**{k: v for k, v in m.metrics.items() if k != "confusion"}, "classes": m.classes}
+            for run, m in found.items()
+        }
+        value = values if len(values) > 1 else next(iter(values.values()))
+        files["json"].write(json.dumps(value, indent=1) + "\n")
+
+
 def main() -> None:
     """Run the command line."""
-    p = trained_parser("evaluate", "Evaluate a trained model.")
-    p.add_argument("--split", choices=("test", "val", "train"), default="test", help="(test)")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
-    arguments = p.parse_args()
-    if arguments.json and not arguments.json.parent.is_dir():
-        raise UserError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
-    network, config, run, _, device = load_trained(arguments.run, arguments.device, arguments.fused)
-    data = load_data(config)
-    run.check_manifest(manifest(data, config))
-    split = getattr(data, arguments.split)
-    if split is None:
-        raise UserError(
-            f"{config.of(DataOptions).dataset} has no {arguments.split} split; use --split test"
-        )
-    metrics = evaluate_split(network, Batches(split, config, device), data.counts)
-    print(table({arguments.split: metrics}))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(metrics, indent=1) + "\n")
+    arguments = parser().parse_args()
+    paths: list[Path] = list(dict.fromkeys(arguments.run))
+    source = source_of(arguments, arguments.data)
+    for path in paths:
+        weights_of(path)
+    name = "data" if source.data is not None else source.split
+    names = {str(path): name if len(paths) == 1 else shown(path) for path in paths}
+    with ExitStack() as stack:
+        files = {}
+        for option in ("json", "per_class", "confusion"):
+            wanted = getattr(arguments, option)
+            if wanted is None:
+                continue
+            if option != "json" and len(paths) > 1:
+                raise UserError(f"{flag(option)} is for one run, and there are {len(paths)}")
+            files[option] = stack.enter_context(output(wanted, flag(option)))
+        found: dict[str, Measured] = {}
+        try:
+            for path in paths:
+                found[str(path)] = measure(path, source, arguments)
+        finally:  # what was measured is not lost with what comes after
+            if found:
+                print(table({names[path]: each.metrics for path, each in found.items()}))
+        write(files, found)
 
 
 if __name__ == "__main__":

@@ -39,26 +39,18 @@ class Kind:
 
     name: str
     make: Callable[[Random, Place], Attempt]
-    known: str
-    """Whose fault it is that it does not end as it should; empty where it does."""
-    hangs: bool
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def kind(known: str = "", *, hangs: bool = False, name: str = "") -> Callable[[Any], Any]:
-    """Declare a kind by the function that makes a case of it.
-
-    Args:
-        known: who is to mend it, for a kind that is known to fail.
-        hangs: whether it is known not to come back.
-    """
+def kind(name: str = "") -> Callable[[Any], Any]:
+    """Declare a kind by the function that makes a case of it."""
 
     def declare(make: Callable[[Random, Place], Attempt]) -> Any:
         called = name or make.__name__
         assert called not in KINDS, called
-        KINDS[called] = Kind(called, make, known, hangs)
+        KINDS[called] = Kind(called, make)
         return make
 
     return declare

@@ -16,9 +16,6 @@ import ltvr.report
 import ltvr.train
 from malformed.cases import Attempt, kind, pick
 
-DATA = "data: lists and images"
-RUNS = "runs: files of a run"
-
 TRICK_NAMES = ("a\nerror: b", "\x1b[2J", "\u202egnp", "\udcff", "$\\frac$", "x y")
 
 
@@ -76,7 +73,7 @@ def list_that_is_empty(random, place):
     return lists(place, random, lambda good: pick(random, "", "\n\n", "   \n", "\r\n"))
 
 
-@kind(DATA)
+@kind()
 def list_of_bytes(random, place):
     noise = random.integers(128, 256, 300, np.uint8).tobytes()
     content = pick(random, noise, "Zürich.png 1\n".encode("latin-1"), b"\xff\xfe\x00")
@@ -170,7 +167,7 @@ def image_that_is_no_file(random, place):
     return images(place, spoil=spoil)
 
 
-@kind(DATA, hangs=True)
+@kind()
 def image_fifo(random, place):
     def spoil(path):
         path.unlink()

@@ -25,10 +25,7 @@ def pytest_generate_tests(metafunc):
     every = 25 if metafunc.function is test_in_a_process_of_its_own else 1
     for index in range(0, number, every):
         kind, _ = drawn(seed, index)
-        marks = ()
-        if kind.known:
-            marks = pytest.mark.xfail(reason=kind.known, strict=True, run=not kind.hangs)
-        cases.append(pytest.param(seed, index, id=f"{seed}-{index}-{kind.name}", marks=marks))
+        cases.append(pytest.param(seed, index, id=f"{seed}-{index}-{kind.name}"))
     metafunc.parametrize(("seed", "index"), cases)
 
 

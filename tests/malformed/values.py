@@ -18,8 +18,6 @@ from ltvr.config.options import options_of
 from ltvr.settings import SCHEMA, load_config
 from malformed.cases import Attempt, kind, pick
 
-RUNS = "runs: names and folders of a run"
-
 TRICKS = ("a\nerror: b", "\x1b[2J", "\u202egnp", "\udcff", "", "x" * 5000, "$\\frac$", "\0")
 NOT_INTS = ("1.5", "nan", "", "ten", "1e3", "0x10", str(2**64), str(-(2**64)), "1" * 5000, "\udcff")
 NOT_FLOATS = ("nan", "inf", "-inf", "1e300", "-1e300", "", "much", "1,5", "0x10", "9" * 5000)
@@ -135,7 +133,7 @@ def option_insert_after(random, place):
     return train("--insert-after", pick(random, *names))
 
 
-@kind(f"{RUNS} (command.txt)")
+@kind()
 def option_that_is_not_utf_8(random, place):
     return train("--insert-after", "layer\udcff")
 
@@ -242,7 +240,7 @@ def json_that_cannot_be_written(random, place):
     return Attempt(ltvr.evaluate, (place.finished, "--json", pick(random, "x.json", ".", "/")))
 
 
-@kind("commands: predict --top")
+@kind()
 def top_of_no_class(random, place):
     image = place.folder / "a.png"
     Image.new("RGB", (16, 16)).save(image)
