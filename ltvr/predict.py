@@ -1,45 +1,120 @@
-"""``python -m ltvr.predict RUN IMAGE...``: the likeliest classes of images."""
+"""``python -m ltvr.predict RUN PATH...``: the likeliest classes of images."""
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from ltvr import errors
-from ltvr.config.run import RunOptions
-from ltvr.data.batches import Batches
-from ltvr.data.images import Decoder
-from ltvr.data.options import DataOptions
-from ltvr.data.splits import Split, load_picture
-from ltvr.engine.trained import load_trained, trained_parser
+from ltvr.config.command_line import Parser
+from ltvr.engine.inputs import Problems, find_inputs, read_batches
+from ltvr.engine.prior import adjustment
+from ltvr.engine.trained import add_device, load_trained, trained_parser, weights_of
+from ltvr.errors import UserError, shown
+from ltvr.runs.checkpoint import load_checkpoint
 
 __all__ = ["main"]
 
+Writer = Callable[[Path, list[tuple[str, float]]], None]
 
-@torch.no_grad()
-def main() -> None:
-    """Run the command line."""
+
+def parser() -> Parser:
+    """Build the command line."""
     p = trained_parser("predict", "Classify images with a trained model.")
-    p.add_argument("images", type=Path, nargs="+", help="image files of any type Pillow reads")
-    p.add_argument("--top", type=int, default=3, metavar="K", help="classes to show (3)")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
-    arguments = p.parse_args()
-    network, config, run, classes, device = load_trained(
-        arguments.run, arguments.device, arguments.fused
+    p.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="images; folders, with the folders in them; patterns such as 'photos/**/*.jpg'; lists "
+        "(.txt, .csv) of `path` or `path label` lines, whose labels are passed over; - for a list "
+        "on stdin",
     )
-    zeros, options = np.zeros(len(arguments.images), np.int64), config.of(DataOptions)
-    decoder = Decoder(options.colour, run.ranges())
-    pictures = [load_picture(path, decoder, options) for path in arguments.images]
-    split = Split(torch.stack(pictures), zeros, zeros)
-    batches = Batches(split, config, device)
-    paths = iter(arguments.images)
-    for images, _ in batches.evaluate(config.of(RunOptions).eval_batch_size):
-        top = network(images).float().softmax(1).topk(min(arguments.top, len(classes)))
-        for values, indices in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-            shown = (f"{classes[k]} {v:.1%}" for v, k in zip(values, indices, strict=True))
-            print(f"{next(paths)}: {', '.join(shown)}")
+    p.add_argument(
+        "--root",
+        type=Path,
+        metavar="FOLDER",
+        help="folder that relative paths of lists are below (that of the list)",
+    )
+    p.add_argument("--top", type=int, metavar="K", help="classes to show (3)")
+    p.add_argument(
+        "--format",
+        choices=("table", "csv", "json"),
+        default="table",
+        help="a line an image for people, CSV with a heading, or a JSON object a line (table)",
+    )
+    p.add_argument(
+        "--prior",
+        metavar="uniform|train|FILE",
+        help="class frequencies that the probabilities are for; FILE has lines `class,weight`, or "
+        "is a JSON object of them (those that the last stage was trained with)",
+    )
+    add_device(p)
+    return p
+
+
+def table(_: int) -> Writer:
+    """Lines for people: ``path: class 98.1%, class 1.2%``."""
+
+    def write(path: Path, top: list[tuple[str, float]]) -> None:
+        print(f"{shown(path)}: {', '.join(f'{shown(name)} {p:.1%}' for name, p in top)}")
+
+    return write
+
+
+def as_csv(number: int) -> Writer:
+    """CSV: path, and class and probability of the likeliest, the next, ..."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    ranks = range(1, number + 1)
+    writer.writerow(["path", *(f"{name}{k}" for k in ranks for name in ("class", "probability"))])
+
+    def write(path: Path, top: list[tuple[str, float]]) -> None:
+        writer.writerow([path, *(value for name, p in top for value in (name, f"{p:.6g}"))])
+
+    return write
+
+
+def as_json(_: int) -> Writer:
+    """A JSON object a line."""
+
+    def write(path: Path, top: list[tuple[str, float]]) -> None:
+        classes = [{"class": name, "probability": p} for name, p in top]
+        print(json.dumps({"path": str(path), "classes": classes}))
+
+    return write
+
+
+FORMATS = {"table": table, "csv": as_csv, "json": as_json}
+
+
+def main() -> int:
+    """Run the command line."""
+    arguments = parser().parse_args()
+    run, weights = weights_of(arguments.run)
+    classes, top = run.manifest()["classes"], arguments.top
+    if top is not None and not 1 <= top <= len(classes):
+        raise UserError(f"--top {top}: expected 1 to {len(classes)}, the classes of {run.folder}")
+    shift = None
+    if arguments.prior is not None:
+        shift = adjustment(run, load_checkpoint(weights)["stage"], arguments.prior)
+    trained = load_trained(arguments.run, arguments.device, arguments.fused)
+
+    number = top or min(3, len(classes))
+    write, problems, done = FORMATS[arguments.format](number), Problems(), 0
+    inputs = find_inputs(arguments.paths, arguments.root, classes, problems)
+    for batch in read_batches(inputs, trained, problems):
+        logits = trained.outputs(batch.images).logits
+        likeliest = (logits if shift is None else logits + shift).softmax(1).topk(number)
+        rows = zip(batch.inputs, likeliest.values.tolist(), likeliest.indices.tolist(), strict=True)
+        for image, values, indices in rows:
+            write(image.path, [(classes[k], p) for k, p in zip(indices, values, strict=True)])
+        sys.stdout.flush()
+        done += len(batch.inputs)
+    if problems.number:
+        print(f"classified: {done}, failed: {problems.number} (see above)", file=sys.stderr)
+    return 1 if problems.number else 0
 
 
 if __name__ == "__main__":

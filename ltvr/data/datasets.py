@@ -9,11 +9,12 @@ import numpy as np
 
 from ltvr.config.config import Config
 from ltvr.data import built_in
+from ltvr.data.files import Found
 from ltvr.data.images import Decoder
 from ltvr.data.layouts import find_data, find_labelled, find_split
 from ltvr.data.longtail import Int64Array, longtail_counts, longtail_indices
 from ltvr.data.options import DataOptions
-from ltvr.data.readable import IN_MEMORY_PIXELS, notes, readable
+from ltvr.data.readable import IN_MEMORY_PIXELS, left_out, notes, readable
 from ltvr.data.splits import Data, Ranges, Split
 from ltvr.data.survey import ranges_of
 from ltvr.errors import UserError
@@ -56,9 +57,7 @@ def load_split(config: Config, name: str, classes: list[str], ranges: Ranges) ->
     if options.dataset in BUILT_IN:
         return None if name == "val" else _built_in(options).test
     found = find_split(options, name, classes)
-    if found is None:
-        return None
-    return readable(found, options, ranges).load_all(Decoder(options.colour, ranges), options)
+    return None if found is None else _of_found(name, found, options, ranges)
 
 
 def load_labelled(
@@ -77,7 +76,13 @@ def load_labelled(
     """
     options = config.of(DataOptions)
     found = find_labelled(path, root or path.parent, classes)
-    return readable(found, options, ranges).load_all(Decoder(options.colour, ranges), options)
+    return _of_found(str(path), found, options, ranges)
+
+
+def _of_found(name: str, found: Found, options: DataOptions, ranges: Ranges) -> Split:
+    read = readable(found, options, ranges)
+    split = read.load_all(Decoder(options.colour, ranges), options)
+    return replace(split, notes=left_out(name, found, read))
 
 
 def _built_in(options: DataOptions) -> Data:

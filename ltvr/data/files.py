@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import glob
 import os
 import re
 from collections import Counter
@@ -13,7 +14,15 @@ from pathlib import Path
 from ltvr.data.images import endings, is_image
 from ltvr.errors import UserError
 
-__all__ = ["Found", "class_folders", "find_images", "read_list"]
+__all__ = [
+    "Found",
+    "class_folders",
+    "find_images",
+    "match_images",
+    "read_lines",
+    "read_list",
+    "split_line",
+]
 
 SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")
 """What other systems put beside the user's files; hidden files and folders begin with a dot."""
@@ -60,15 +69,32 @@ def find_images(folder: Path, found: Found, label: int | None = None) -> int:
     """
     before = len(found.images)
     for path in _walk(folder, found, {_identity(folder)}):
-        ending = path.suffix.lower()
-        if ending in endings() or (not ending and is_image(path)):
-            found.images.append(path)
-        else:
-            found.skipped[path] = f"of type {ending}" if ending else "without an ending, no image"
+        _take(path, found)
     number = len(found.images) - before
     if label is not None:
         found.labels += [label] * number
     return number
+
+
+def match_images(pattern: str, found: Found) -> None:
+    """Add the images that a pattern such as ``photos/*.jpg`` matches, and those in folders.
+
+    ``**`` stands for any number of folders; what is hidden is not matched by ``*``.
+    """
+    for name in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(name)
+        if not path.is_dir():
+            _take(path, found)
+        elif "**" not in pattern:  # which matches what is in the folder by itself
+            find_images(path, found)
+
+
+def _take(path: Path, found: Found) -> None:
+    ending = path.suffix.lower()
+    if ending in endings() or (not ending and is_image(path)):
+        found.images.append(path)
+    else:
+        found.skipped[path] = f"of type {ending}" if ending else "without an ending, no image"
 
 
 def _walk(folder: Path, found: Found, above: set[tuple[int, int]]) -> Iterator[Path]:
@@ -116,13 +142,30 @@ def read_list(path: Path) -> Iterator[tuple[int, str, str]]:
     Raises:
         UserError: a file that is missing or no text, or another line.
     """
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        parts = LINE.fullmatch(line.strip())
-        if parts is None:
+    for number, line in read_lines(path):
+        image, label = split_line(line)
+        if not label:
             raise UserError(f"{path.name} line {number}: {line!r}: expected `path label`")
-        yield number, parts["image"].strip('"'), parts["label"].strip('"')
+        yield number, image, label
+
+
+def split_line(line: str) -> tuple[str, str]:
+    """Image and label of a line ``path label``; the label is empty where there is but one word."""
+    parts = LINE.fullmatch(line)
+    if parts is None:
+        return line.strip('"'), ""
+    return parts["image"].strip('"'), parts["label"].strip('"')
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of every line of a list file that is not empty, without space around it.
+
+    Raises:
+        UserError: a file that is missing or no text.
+    """
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()
 
 
 def _text(path: Path) -> str:

@@ -19,7 +19,7 @@ from ltvr.data.splits import Files, Ranges, Split, load_picture
 from ltvr.data.survey import Facts, survey
 from ltvr.errors import UserError
 
-__all__ = ["IN_MEMORY_PIXELS", "Readable", "notes", "readable"]
+__all__ = ["IN_MEMORY_PIXELS", "Readable", "left_out", "notes", "readable"]
 
 IN_MEMORY_PIXELS = 64
 """Images of files are kept in memory up to this side; larger ones are read by workers."""
@@ -46,7 +46,7 @@ class Readable:
             with ThreadPoolExecutor() as pool:
                 read = pool.map(lambda path: load_picture(path, decoder, options), files.paths)
                 images = torch.stack(list(read))
-        return Split(images, self.labels[chosen], chosen)
+        return Split(images, self.labels[chosen], chosen, files.paths)
 
     def load_all(self, decoder: Decoder, options: DataOptions) -> Split:
         """All samples."""
@@ -88,16 +88,21 @@ def readable(found: Found, options: DataOptions, ranges: Ranges | None = None) -
 
 def notes(found: dict[str, Found], splits: dict[str, Readable], options: DataOptions) -> list[str]:
     """What a person should know before training: what was passed over, and how images change."""
-    lines = []
-    for name, each in splits.items():
-        if found[name].skipped:
-            lines.append(f"{name}: passed over {found[name].summary()}")
-        if each.unreadable:
-            first = next(iter(each.unreadable.values()))
-            lines.append(f"{name}: skipped {len(each.unreadable)} unreadable, first: {first}")
-        if frames := sum(facts.frames > 1 for facts in each.facts):
-            lines.append(f"{name}: {frames} images have several frames; the first is used")
+    lines = [line for name, each in splits.items() for line in left_out(name, found[name], each)]
     return [*lines, *_resizing(splits["train"].facts, options)]
+
+
+def left_out(name: str, found: Found, read: Readable) -> list[str]:
+    """What was passed over of the images called ``name``, cannot be read, or is used in part."""
+    lines = []
+    if found.skipped:
+        lines.append(f"{name}: passed over {found.summary()}")
+    if read.unreadable:
+        first = next(iter(read.unreadable.values()))
+        lines.append(f"{name}: skipped {len(read.unreadable)} unreadable, first: {first}")
+    if frames := sum(facts.frames > 1 for facts in read.facts):
+        lines.append(f"{name}: {frames} images have several frames; the first is used")
+    return lines
 
 
 def _resizing(facts: list[Facts], options: DataOptions) -> list[str]:

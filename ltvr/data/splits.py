@@ -44,11 +44,15 @@ class Split:
         images: uint8 [n, 3, S, S], or n files.
         labels: [n] int64.
         indices: [n] position of each image in the data set it was chosen from.
+        paths: the file of each image; empty if they are not from files of their own.
+        notes: what a person should know of them, a line each.
     """
 
     images: Tensor | Files
     labels: Int64Array
     indices: Int64Array
+    paths: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,7 +64,8 @@ class Split:
             images = self.images[torch.from_numpy(chosen)]
         else:
             images = self.images.take(chosen)
-        return Split(images, self.labels[chosen], self.indices[chosen])
+        paths = [self.paths[i] for i in chosen] if self.paths else []
+        return Split(images, self.labels[chosen], self.indices[chosen], paths, self.notes)
 
 
 @dataclass(frozen=True)

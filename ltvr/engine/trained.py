@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ltvr.config.command_line import Parser
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
-from ltvr.device import choose_device, memory_format
+from ltvr.device import autocast, choose_device, memory_format
 from ltvr.errors import UserError
+from ltvr.losses.base import Outputs
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.networks.weights import without_initial_weights
@@ -20,7 +22,7 @@ from ltvr.runs.checkpoint import load_checkpoint, load_weights
 from ltvr.runs.folder import Run
 from ltvr.stages.build import prepare_through, stages_of
 
-__all__ = ["Trained", "load_trained", "trained_parser"]
+__all__ = ["Trained", "add_device", "load_trained", "trained_parser", "weights_of"]
 
 
 class Trained(NamedTuple):
@@ -33,17 +35,62 @@ class Trained(NamedTuple):
     """The names of the classes."""
     device: torch.device
 
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> Outputs:
+        """Logits and embeddings of images, float32 on the CPU, in the precision of the run.
 
-def trained_parser(command: str, description: str) -> Parser:
-    """Return the parser of a command that reads a run, with the arguments that all of them have."""
+        Args:
+            images: [B, 3, S, S], normalised, on the device.
+        """
+        with autocast(self.config.of(RunOptions).amp, self.device):
+            logits, embeddings = self.network.outputs(images)
+        return Outputs(logits.float().cpu(), embeddings.float().cpu())
+
+
+def trained_parser(command: str, description: str, *, several: bool = False) -> Parser:
+    """Return the parser of a command that reads a run, with the arguments that all of them have.
+
+    Args:
+        several: whether it takes more than one run; ``run`` is a list then.
+    """
     p = Parser(prog=f"python -m ltvr.{command}", description=description)
-    p.add_argument("run", type=Path, help="run folder, or a checkpoint in it")
+    p.add_argument(
+        "run",
+        metavar="RUN",
+        type=Path,
+        nargs="+" if several else None,
+        help="run folder, or a checkpoint in it",
+    )
     p.add_argument(
         "--fused",
         action=argparse.BooleanOptionalAction,
         help="AFA by the fused kernels of the device, or by the reference (as it was trained)",
     )
     return p
+
+
+def add_device(p: Parser) -> None:
+    """Add the argument ``--device``."""
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+
+
+def weights_of(path: Path) -> tuple[Run, Path]:
+    """The run of a path, and the file of the weights that the path stands for.
+
+    Args:
+        path: a run folder (its ``final.pt``) or one of its checkpoints.
+
+    Raises:
+        UserError: no run, an unfinished one, or a checkpoint that it does not have.
+    """
+    run = Run.open(path)
+    weights = path if path.suffix == ".pt" else run.final
+    if weights.is_file():
+        return run, weights
+    if weights == path:
+        there = ", ".join(sorted(p.name for p in run.folder.glob("*.pt"))) or "none"
+        raise UserError(f"checkpoint {path} is missing; in {run.folder} there is {there}")
+    raise UserError(f"{run.folder} is not finished; go on with --resume, or name one of its .pt")
 
 
 def load_trained(path: Path, device: str = "auto", fused: bool | None = None) -> Trained:
@@ -58,12 +105,7 @@ def load_trained(path: Path, device: str = "auto", fused: bool | None = None) ->
         UserError: no run, an unfinished one, weights that do not fit its configuration, or fused
             kernels that do not run here.
     """
-    run = Run.open(path)
-    weights = path if path.suffix == ".pt" else run.final
-    if not weights.is_file():
-        raise UserError(
-            f"{run.folder} is not finished; go on with --resume, or name one of its .pt"
-        )
+    run, weights = weights_of(path)
     config, classes = run.config(), run.manifest()["classes"]
     if fused is not None:
         config = config.replaced(fused=fused)

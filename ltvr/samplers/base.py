@@ -11,13 +11,16 @@ from ltvr.config.options import Options
 from ltvr.config.slots import Component
 from ltvr.data.longtail import Int64Array
 
-__all__ = ["ByClass", "Sampler", "draw_classes"]
+__all__ = ["ByClass", "Sampler", "Shares", "draw_classes"]
+
+Shares = npt.NDArray[np.float64]
 
 
 class Sampler(Component):
     """Chooses the samples of an epoch, as many as there are samples.
 
-    A subclass states ``order``. Resuming is exact, since nothing is remembered between epochs.
+    A subclass states ``order`` and ``shares``. Resuming is exact, since nothing is remembered
+    between epochs.
 
     Args:
         options: of the class's own ``options_type``.
@@ -34,6 +37,15 @@ class Sampler(Component):
         Args:
             labels: [n] class of each sample; a class may have none.
             random: the only source of random numbers.
+            epoch, epochs: e, from 0, and E.
+        """
+        raise NotImplementedError
+
+    def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
+        """p_k, how much of epoch e each class is: [C], of sum 1.
+
+        Args:
+            counts: [C] samples of each class; one without any has the share 0.
             epoch, epochs: e, from 0, and E.
         """
         raise NotImplementedError
@@ -74,9 +86,7 @@ class ByClass(NamedTuple):
         return np.cumsum(self.counts) - self.counts
 
 
-def draw_classes(
-    by_class: ByClass, p: npt.NDArray[np.float64], random: np.random.Generator
-) -> Int64Array:
+def draw_classes(by_class: ByClass, p: Shares, random: np.random.Generator) -> Int64Array:
     """As many samples as there are, with replacement: a class by ``p``, then one of its samples."""
     drawn = random.choice(len(by_class.counts), size=len(by_class.samples), p=p)
     within = (random.random(len(drawn)) * by_class.counts[drawn]).astype(np.int64)

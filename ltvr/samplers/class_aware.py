@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ltvr.data.longtail import Int64Array
-from ltvr.samplers.base import ByClass, Sampler
+from ltvr.samplers.base import ByClass, Sampler, Shares
 
 __all__ = ["ClassAware"]
 
@@ -36,3 +36,9 @@ class ClassAware(Sampler):
                 shuffled = np.concatenate([random.permutation(own) for _ in range(laps)])
                 order[rows] = shuffled[: len(rows) * PER_CLASS].reshape(-1, PER_CLASS)
         return order.reshape(-1)[: len(labels)]
+
+    def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
+        """1 / C for every class that has samples."""
+        present = counts > 0
+        shares: Shares = present / present.sum()
+        return shares

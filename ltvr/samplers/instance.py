@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ltvr.data.longtail import Int64Array
-from ltvr.samplers.base import Sampler
+from ltvr.samplers.base import Sampler, Shares
 
 __all__ = ["Instance"]
 
@@ -18,3 +18,8 @@ class Instance(Sampler):
     ) -> Int64Array:
         """A permutation of all samples."""
         return random.permutation(len(labels))
+
+    def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
+        """n_k / N."""
+        shares: Shares = counts / counts.sum()
+        return shares

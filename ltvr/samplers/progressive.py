@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ltvr.data.longtail import Int64Array
-from ltvr.samplers.base import ByClass, Sampler, draw_classes
+from ltvr.samplers.base import ByClass, Sampler, Shares, draw_classes
 
 __all__ = ["Progressive"]
 
@@ -21,6 +21,10 @@ class Progressive(Sampler):
     ) -> Int64Array:
         """As many draws as there are samples."""
         by_class = ByClass.of(labels)
-        share = epoch / epochs
-        p = (1 - share) * by_class.counts / len(labels) + share / len(by_class.counts)
-        return draw_classes(by_class, p, random)
+        return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
+
+    def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
+        """The mixture of epoch e."""
+        share, present = epoch / epochs, counts > 0
+        p: Shares = (1 - share) * counts / counts.sum() + share / present.sum() * present
+        return p

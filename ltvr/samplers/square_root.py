@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ltvr.data.longtail import Int64Array
-from ltvr.samplers.base import ByClass, Sampler, draw_classes
+from ltvr.samplers.base import ByClass, Sampler, Shares, draw_classes
 
 __all__ = ["SquareRoot"]
 
@@ -18,5 +18,10 @@ class SquareRoot(Sampler):
     ) -> Int64Array:
         """As many draws as there are samples."""
         by_class = ByClass.of(labels)
-        weights = np.sqrt(by_class.counts)
-        return draw_classes(by_class, weights / weights.sum(), random)
+        return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
+
+    def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
+        """sqrt(n_k), of sum 1."""
+        weights = np.sqrt(counts)
+        shares: Shares = weights / weights.sum()
+        return shares

@@ -13,7 +13,7 @@ from ltvr.config.slots import Component
 from ltvr.losses.base import Loss, weighted_mean
 from ltvr.mixing.base import Mixing
 from ltvr.networks.network import Network
-from ltvr.samplers.base import Sampler
+from ltvr.samplers.base import Sampler, Shares
 
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
@@ -87,6 +87,15 @@ class Stage(Component):
         """
         mean = weighted_mean(values, weights)
         return StageLoss(mean, mean.detach(), None)
+
+    def class_shares(self, real: Shares, generated: Shares) -> Shares:
+        """How much of ``total`` each class is, summed over an epoch: [C], of sum 1.
+
+        Args:
+            real, generated: [C] the weights of the rows of each class.
+        """
+        shares: Shares = real / real.sum()
+        return shares
 
     def settle(self, network: Network, batches: Batches) -> None:
         """What is done to the weights that are evaluated, before they are; a pure function.

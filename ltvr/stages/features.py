@@ -20,6 +20,7 @@ from ltvr.networks.batchnorm import measure_real_statistics
 from ltvr.networks.network import Network
 from ltvr.networks.options import NetworkOptions
 from ltvr.samplers import SAMPLERS
+from ltvr.samplers.base import Shares
 from ltvr.stages.base import Stage, StageLoss
 from ltvr.stages.options import TrainingOptions
 
@@ -139,6 +140,15 @@ class Features(Stage):
     def total(self, values: Tensor, weights: Tensor, real: int) -> StageLoss:
         """The lay-back loss (eq. 12)."""
         return lay_back_loss(values, weights, real, self.generation.loss_weight)
+
+    def class_shares(self, real: Shares, generated: Shares) -> Shares:
+        """Those of L_ori + lambda L_all (eq. 12), where anything is generated."""
+        original = super().class_shares(real, generated)
+        if not generated.any():
+            return original
+        weight, everything = self.generation.loss_weight, real + generated
+        shares: Shares = (original + weight * everything / everything.sum()) / (1 + weight)
+        return shares
 
     def settle(self, network: Network, batches: Batches) -> None:
         """Measure the BatchNorm statistics of real images, if that is asked for."""

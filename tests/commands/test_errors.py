@@ -13,7 +13,6 @@ from PIL import Image
 
 import ltvr.evaluate
 import ltvr.export
-import ltvr.predict
 import ltvr.train
 from ltvr.afa import ops
 from ltvr.data.images import Decoder
@@ -339,15 +338,10 @@ def test_checkpoints_that_are_none(finished, refused, tmp_path):
 def test_other_data_than_the_run_began_with(finished, refused, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
     save_config(tiny_config(data_seed=1), copy / "config.yaml")
-    for module, arguments in ((ltvr.train, ["--resume", copy]), (ltvr.evaluate, [copy])):
+    others = ((ltvr.train, ["--resume", copy]), (ltvr.evaluate, [copy, "--split", "train"]))
+    for module, arguments in others:
         refused(module, arguments, "the train images differ", "start a new run")
     refused(ltvr.evaluate, [finished, "--split", "val"], "no val split", "--split test")
-
-
-def test_images_to_predict(finished, refused, tmp_path):
-    refused(ltvr.predict, [finished, "gone.png"], "image gone.png is missing")
-    (tmp_path / "text.png").write_text("no image")
-    refused(ltvr.predict, [finished, "text.png"], "image text.png is corrupt")
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,15 @@ def test_square_root_and_progressive_frequencies():
     np.testing.assert_allclose(frequencies("progressive", 7), later, atol=0.006)
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_every_sampler_gives_the_shares_that_it_states(sampler):
+    counts = np.bincount(LABELS, minlength=5)
+    for epoch in (0, 7):
+        stated = SAMPLERS.build(SCHEMA.config({}), sampler).shares(counts, epoch, 10)
+        assert stated.sum() == pytest.approx(1)
+        np.testing.assert_allclose(stated, frequencies(sampler, epoch), atol=0.006)
+
+
 def test_an_order_of_another_length_is_refused():
     class Half(Sampler):
         def order(self, labels, random, epoch, epochs):

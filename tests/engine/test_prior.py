@@ -1,0 +1,82 @@
+"""What class frequencies a stage was trained with, and those that a file asks for."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ltvr.clock import Clock, stream
+from ltvr.engine.prior import trained_prior, wanted_prior
+from ltvr.errors import UserError
+from ltvr.losses.cross_entropy import CrossEntropy
+from ltvr.runs.folder import Run
+from ltvr.stages.build import stages_of
+
+
+def test_the_shares_of_a_stage_that_generates(finished):
+    """Against the batches of its last epoch, counted one by one."""
+    run = Run.open(finished)
+    stage = stages_of(run.config())["features"]
+    labels = np.repeat(np.arange(10), run.manifest()["train_counts"])
+    order = stage.sampler.epoch(labels, seed=stream(0, "features"), epoch=1, epochs=2)
+    shares = []
+    for i in range(6):
+        batch = torch.from_numpy(labels[order[i * 64 : (i + 1) * 64]])
+        plan = stage.plan(batch, Clock(0, "features", 2, 6, epoch=1, step=i), 10)
+        original = torch.bincount(batch, minlength=10).double()
+        everything = original + torch.bincount(plan.labels, minlength=10)
+        shares.append((original / original.sum() + 2 * everything / everything.sum()) / 3)
+    found = trained_prior(run, "features")
+    assert found.sum() == pytest.approx(1)
+    np.testing.assert_allclose(found, torch.stack(shares).mean(0), atol=0.01)
+    assert found[9] > 0.1 > 0.02 > run.manifest()["train_counts"][9] / 404
+
+
+def test_the_weights_of_a_loss_count(finished, monkeypatch):
+    run = Run.open(finished)
+    np.testing.assert_allclose(trained_prior(run, "crt"), 0.1)
+    monkeypatch.setattr(CrossEntropy, "weights", lambda self, labels: labels + 1.0)
+    np.testing.assert_allclose(trained_prior(run, "crt"), np.arange(1, 11) / 55)
+
+
+def test_without_its_records_a_stage_is_unknown(finished, tmp_path):
+    for name in ("config.yaml", "manifest.json"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    with pytest.raises(UserError, match="no record of the stage crt in metrics.jsonl"):
+        trained_prior(Run.open(tmp_path), "crt")
+
+
+def test_frequencies_of_a_file(finished, tmp_path):
+    run, path = Run.open(finished), tmp_path / "prior.json"
+    weights = {str(k): k for k in range(10)}
+    path.write_text(json.dumps(weights))
+    np.testing.assert_allclose(wanted_prior(run, str(path)), np.arange(10) / 45)
+    np.testing.assert_allclose(wanted_prior(run, "uniform"), 0.1)
+    counts = np.array(run.manifest()["train_counts"])
+    np.testing.assert_allclose(wanted_prior(run, "train"), counts / counts.sum())
+
+    for text, words in {
+        json.dumps({**weights, "cow": 1}): "'cow' is no class",
+        json.dumps({"0": 1}): "9 of 10 classes have no weight, first '1'",
+        json.dumps({**weights, "3": -1}): "class '3' has weight -1",
+        json.dumps({**weights, "3": True}): "class '3' has weight True",
+        json.dumps(dict.fromkeys(weights, 0)): "add up to 0",
+        "[1]": "expected an object",
+        "{": "is not JSON",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(UserError, match=words):
+            wanted_prior(run, str(path))
+    lines = tmp_path / "prior.txt"
+    for text, words in {
+        "0,1,2": "line 1: '0,1,2': expected `class,weight`",
+        "class,weight": "class 'class' has weight 'weight'",
+        "0,1\n0,2": "line 2: class '0' has a weight already",
+        "0,nan": "class '0' has weight 'nan'",
+    }.items():
+        lines.write_text(text)
+        with pytest.raises(UserError, match=words):
+            wanted_prior(run, str(lines))
+    with pytest.raises(UserError, match="expected uniform, train, or a file"):
+        wanted_prior(run, "unifrom")
