@@ -10,7 +10,7 @@ from ltvr.data.files import Found, class_folders, find_images, read_list
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
 
-__all__ = ["find_data", "find_labelled", "find_split"]
+__all__ = ["LISTS", "SPLITS", "find_data", "find_labelled", "find_split"]
 
 LISTS = {
     "imagenet-lt": ("ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt"),

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from ltvr.config.command_line import Parser
+from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
+from ltvr.data.datasets import load_data, load_labelled, load_split
+from ltvr.data.layouts import LISTS
 from ltvr.data.longtail import Int64Array
+from ltvr.data.manifest import manifest, split_record
 from ltvr.data.options import DataOptions
+from ltvr.data.splits import Split
 from ltvr.device import autocast
 from ltvr.engine.metrics import evaluate
+from ltvr.errors import UserError
+from ltvr.runs.folder import Run
 
-__all__ = ["evaluate_split"]
+__all__ = ["Source", "add_source", "evaluate_split", "load_source", "source_of"]
 
 
 def evaluate_split(
@@ -35,3 +46,96 @@ def evaluate_split(
             few_below=data.few_below,
             confusion=confusion,
         )
+
+
+# ---- which images ----
+
+
+class Source(NamedTuple):
+    """Images of known classes: a split of a run's data set, or others."""
+
+    split: str = "test"
+    data: Path | None = None
+    """A folder of ``<class>/<image>`` or a list, in place of the split."""
+    changes: dict[str, Any] = {}
+    """Of the options of the run: where its images are, what is done with bad ones."""
+
+
+def add_source(p: Parser) -> None:
+    """Add the arguments that ``source_of`` reads, but for the images of its own."""
+    p.add_argument("--split", choices=("test", "val", "train"), help="of the run's data set (test)")
+    p.add_argument(
+        "--root", metavar="FOLDER", help="where the run's images are now, or those of a list"
+    )
+    p.add_argument("--lists", metavar="FOLDER", help="where the run's list files are now")
+    p.add_argument(
+        "--bad-images",
+        choices=("error", "skip"),
+        help="if there are images that cannot be read: stop, or leave them out (as the run)",
+    )
+
+
+def source_of(arguments: argparse.Namespace, data: Path | None) -> Source:
+    """The images that the arguments of a command ask for.
+
+    Args:
+        data: images that are asked for in place of the run's own.
+
+    Raises:
+        UserError: arguments that do not go together, or other images that are not there.
+    """
+    changes = {name: getattr(arguments, name) for name in ("root", "lists", "bad_images")}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if data is not None:
+        if arguments.split is not None or arguments.lists is not None:
+            other = "--split" if arguments.split is not None else "--lists"
+            raise UserError(f"{other} is of the run's own images; leave it or --data out")
+        if not data.exists():
+            raise UserError(f"--data {data} is missing; expected a folder of classes, or a list")
+        if data.is_dir() and arguments.root is not None:
+            raise UserError("--root is for lists, and --data is a folder; leave it out")
+    return Source(arguments.split or "test", data, changes)
+
+
+def load_source(source: Source, run: Run, config: Config) -> Split:
+    """Load the images that a run is to be evaluated on, and no others.
+
+    Raises:
+        UserError: images that are missing, that do not fit the run's classes, or that are others
+            than the run's split had.
+    """
+    config = _changed(config, source)
+    described = run.manifest()
+    classes, ranges, options = described["classes"], run.ranges(), config.of(DataOptions)
+    if source.data is not None:
+        root = source.changes.get("root")  # not that of the run
+        split = load_labelled(
+            source.data, config, classes, ranges, None if root is None else Path(root)
+        )
+        digest = split_record(split, options)["sha256"]
+        same = [name for name, own in described["splits"].items() if own["sha256"] == digest]
+        split.notes.append(
+            f"these are the {same[0]} images of {run.folder}"
+            if same
+            else f"{len(split)} images that are no split of {run.folder}"
+        )
+        return split
+    if source.split == "train":
+        data = load_data(config)
+        run.check_manifest(manifest(data, config))
+        return replace(data.train, notes=data.notes)
+    found = load_split(config, source.split, classes, ranges)
+    if found is None:
+        raise UserError(f"{options.dataset} has no {source.split} split; use --split test")
+    run.check_split(source.split, split_record(found, options))
+    return found
+
+
+def _changed(config: Config, source: Source) -> Config:
+    """The configuration with the places of images and lists that the source names."""
+    dataset = config.of(DataOptions).dataset
+    has = {"root": dataset != "digits", "lists": dataset in LISTS}
+    for name, usable in has.items():
+        if source.data is None and name in source.changes and not usable:
+            raise UserError(f"--{name} changes nothing for {dataset}; leave it out")
+    return config.replaced(**source.changes)

@@ -134,4 +134,5 @@ def cells(metrics: dict[str, Any]) -> list[str]:
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Format the accuracy table of named rows, as text."""
     lines = [("top-1, %", list(COLUMNS.values())), *((n, cells(m)) for n, m in rows.items())]
-    return "\n".join(f"{name:<16}" + "".join(f"{c:>10}" for c in row) for name, row in lines)
+    width = max(16, *(len(name) + 2 for name in rows))
+    return "\n".join(f"{name:<{width}}" + "".join(f"{c:>10}" for c in row) for name, row in lines)

@@ -10,16 +10,13 @@ import onnxruntime
 import pytest
 import torch
 from conftest import tiny_config
-from PIL import Image
 
 import ltvr.evaluate
 import ltvr.export
-import ltvr.predict
 import ltvr.train
 from ltvr.afa import ops
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
-from ltvr.data.options import DataOptions
 from ltvr.engine.totals import EpochTotals
 from ltvr.engine.trained import load_trained
 from ltvr.errors import Stopped, UserError
@@ -356,6 +353,7 @@ def assert_evaluate_agrees(folder, command, tmp_path):
         json.loads((tmp_path / "metrics.json").read_text()),
         summary(folder)["metrics"]["crt"],
     )
+    assert got.pop("classes") == Run.open(folder).manifest()["classes"]
     assert got == {k: expected[k] for k in got} and f"{got['all']:.2f}" in out
 
 
@@ -364,24 +362,6 @@ def test_evaluate_gives_the_summary(finished, tmp_path, command):
     code, out, _ = command(ltvr.evaluate, finished / "features.pt", "--fused")
     assert code == 0 and f"{summary(finished)['metrics']['features']['all']:.2f}" in out
     assert command(ltvr.evaluate, finished, "--split", "train")[0] == 0
-
-
-def test_predict_prints_the_names_of_the_likeliest_classes(finished, tmp_path, command):
-    test = load_data(tiny_config()).test
-    paths = [tmp_path / f"{i}.png" for i in range(0, 500, 100)]
-    for i, path in zip(range(0, 500, 100), paths, strict=True):
-        Image.fromarray(test.images[i].permute(1, 2, 0).numpy()).save(path)
-    code, out, err = command(ltvr.predict, finished, *paths, "--top", 2)
-    assert code == 0, err
-    model, config, _, classes, _ = load_trained(finished, "cpu")
-    data = config.of(DataOptions)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (data.mean, data.std))
-    with torch.no_grad():
-        logits = model((test.images[::100].float() / 255 - mean) / std)
-    top = logits.softmax(1).topk(2)
-    for path, line, ks, values in zip(paths, out.splitlines(), *reversed(top), strict=True):
-        expected = [f"{classes[k]} {v:.1%}" for k, v in zip(ks, values.tolist(), strict=True)]
-        assert line == f"{path}: {', '.join(expected)}"
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
