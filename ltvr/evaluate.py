@@ -6,13 +6,14 @@ import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from ltvr import errors
-from ltvr.config.command_line import Parser
+from ltvr.config.command_line import Parser, flag
 from ltvr.data.batches import Batches
+from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.engine.evaluation import Source, add_source, evaluate_split, load_source, source_of
 from ltvr.engine.metrics import table
@@ -45,49 +46,76 @@ def parser() -> Parser:
     return p
 
 
-def evaluate(path: Path, source: Source, arguments: Any, files: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of one run; its tables are written to ``files``."""
+class Measured(NamedTuple):
+    """One run on one set of images."""
+
+    metrics: dict[str, Any]
+    classes: list[str]
+    train: Int64Array
+    """[C] training images of each class."""
+    images: Int64Array
+    """[C] images of each class that were evaluated."""
+    options: DataOptions
+
+
+def measure(path: Path, source: Source, arguments: Any) -> Measured:
+    """Evaluate one run."""
     trained = load_trained(path, arguments.device, arguments.fused)
     split = load_source(source, trained.run, trained.config)
     for note in split.notes:
         print(shown(note), file=sys.stderr)
-    counts = np.asarray(trained.run.manifest()["train_counts"], np.int64)
-    metrics = evaluate_split(
-        trained.network,
-        Batches(split, trained.config, trained.device),
-        counts,
-        confusion="confusion" in files,
-    )
+    train = np.asarray(trained.run.manifest()["train_counts"], np.int64)
+    batches = Batches(split, trained.config, trained.device)
+    confusion = arguments.confusion is not None
+    metrics = evaluate_split(trained.network, batches, train, confusion=confusion)
+    images = np.bincount(split.labels, minlength=len(train)).astype(np.int64)
+    return Measured(metrics, trained.classes, train, images, trained.config.of(DataOptions))
+
+
+def write(files: dict[str, IO[str]], found: dict[str, Measured]) -> None:
+    """Write the files that were asked for, by the name of the option."""
+    one = next(iter(found.values()))
     if "confusion" in files:
-        write_confusion(files["confusion"], trained.classes, metrics.pop("confusion"))
+        write_confusion(files["confusion"], one.classes, one.metrics["confusion"])
     if "per_class" in files:
-        evaluated = np.bincount(split.labels, minlength=len(counts))
-        options = trained.config.of(DataOptions)
-        write_per_class(files["per_class"], trained.classes, counts, evaluated, metrics, options)
-    return {**metrics, "classes": trained.classes}
+        write_per_class(
+            files["per_class"], one.classes, one.train, one.images, one.metrics, one.options
+        )
+    if "json" in files:
+        values = {
+            run: {**{k: v for k, v in m.metrics.items() if k != "confusion"}, "classes": m.classes}
+            for run, m in found.items()
+        }
+        value = values if len(values) > 1 else next(iter(values.values()))
+        files["json"].write(json.dumps(value, indent=1) + "\n")
 
 
 def main() -> None:
     """Run the command line."""
     arguments = parser().parse_args()
     paths: list[Path] = list(dict.fromkeys(arguments.run))
-    source, one = source_of(arguments, arguments.data), len(paths) == 1
+    source = source_of(arguments, arguments.data)
     for path in paths:
         weights_of(path)
+    name = "data" if source.data is not None else source.split
+    names = {str(path): name if len(paths) == 1 else shown(path) for path in paths}
     with ExitStack() as stack:
         files = {}
-        for name in ("json", "per_class", "confusion"):
-            wanted, option = getattr(arguments, name), f"--{name.replace('_', '-')}"
-            if wanted is not None and name != "json" and not one:
-                raise UserError(f"{option} is for one run, and there are {len(paths)}")
-            if wanted is not None:
-                files[name] = stack.enter_context(output(wanted, option))
-        found = {str(path): evaluate(path, source, arguments, files) for path in paths}
-        if "json" in files:
-            value = next(iter(found.values())) if one else found
-            files["json"].write(json.dumps(value, indent=1) + "\n")
-    single = "data" if source.data is not None else source.split
-    print(table({single if one else shown(path): m for path, m in found.items()}))
+        for option in ("json", "per_class", "confusion"):
+            wanted = getattr(arguments, option)
+            if wanted is None:
+                continue
+            if option != "json" and len(paths) > 1:
+                raise UserError(f"{flag(option)} is for one run, and there are {len(paths)}")
+            files[option] = stack.enter_context(output(wanted, flag(option)))
+        found: dict[str, Measured] = {}
+        try:
+            for path in paths:
+                found[str(path)] = measure(path, source, arguments)
+        finally:  # what was measured is not lost with what comes after
+            if found:
+                print(table({names[path]: each.metrics for path, each in found.items()}))
+        write(files, found)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import IO, Any
 from ltvr.errors import UserError
 
 __all__ = ["output"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -49,7 +52,11 @@ def output(path: Path, option: str, *, binary: bool = False) -> Iterator[IO[Any]
         os.umask(umask)
         partial.chmod(0o666 & ~umask)  # as any file of the user; mkstemp's are private
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise UserError(
+                f"{option} {path} cannot be written ({error.strerror}); make room, or name another"
+            ) from None
         raise

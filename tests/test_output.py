@@ -1,5 +1,7 @@
 """A file that a command writes is whole or not there, and refused before the work."""
 
+import errno
+
 import pytest
 
 from ltvr.errors import UserError
@@ -13,6 +15,12 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         file.write("half")
         file.flush()
         raise KeyboardInterrupt
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+    with (
+        pytest.raises(UserError, match="--out .*a.csv cannot be written .No space"),
+        output(path, "--out"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
     with output(path, "--out") as file:
         file.write("after \udcff\n")

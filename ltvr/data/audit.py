@@ -111,8 +111,8 @@ def audit(config: Config) -> Audit:
     """
     options = config.of(DataOptions)
     root = Path(options.root)
-    if not root.is_dir():
-        raise UserError(f"{root} is no folder; name the folder of the images")
+    if not options.root or not root.is_dir():
+        raise UserError(f"{options.root!r} is no folder; name the folder of the images")
     seen = _Splits()
     if options.dataset == "folder":
         _folders(root, seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,8 +91,9 @@ def source_of(arguments: argparse.Namespace, data: Path | None) -> Source:
         if arguments.split is not None or arguments.lists is not None:
             other = "--split" if arguments.split is not None else "--lists"
             raise UserError(f"{other} is of the run's own images; leave it or --data out")
-        if not data.exists():
-            raise UserError(f"--data {data} is missing; expected a folder of classes, or a list")
+        if not os.path.isdir(data) and not os.path.isfile(data):
+            what = "is missing" if not os.path.lexists(data) else "is no folder and no file"
+            raise UserError(f"--data {data} {what}; expected a folder of classes, or a list")
         if data.is_dir() and arguments.root is not None:
             raise UserError("--root is for lists, and --data is a folder; leave it out")
     return Source(arguments.split or "test", data, changes)

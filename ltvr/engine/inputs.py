@@ -78,7 +78,7 @@ def find_inputs(
         try:
             if name == "-":
                 lines = (os.fsdecode(line).strip() for line in sys.stdin.buffer)
-                yield from (_listed(line, root or Path(), numbers) for line in lines if line)
+                yield from _listed(filter(None, lines), "stdin", root or Path(), numbers)
             elif os.path.isdir(name):
                 found = Found()
                 find_images(path, found)
@@ -91,9 +91,9 @@ def find_inputs(
                 match_images(name, found)
                 _note(name, found)
                 yield from map(Input, found.images)
-            elif path.suffix.lower() in LISTS:
+            elif path.suffix.lower() in LISTS and os.path.isfile(name):
                 lines = (line for _, line in read_lines(path))
-                yield from (_listed(line, root or path.parent, numbers) for line in lines)
+                yield from _listed(lines, name, root or path.parent, numbers)
             else:
                 yield Input(path)
         except UserError as error:
@@ -145,16 +145,24 @@ def _and_then_none(inputs: Iterable[Input]) -> Iterator[Input | None]:
     yield None
 
 
-def _listed(line: str, root: Path, numbers: dict[str, int]) -> Input:
-    """The image of a line: the whole line if that is a file or ends like an image."""
-    whole = root / line.strip('"')
-    if os.path.isfile(whole) or whole.suffix.lower() in endings():
-        return Input(whole)
-    image, label = split_line(line)
-    number = numbers.get(label, -1)
-    if number < 0 and label.isdecimal() and len(label) <= 18 and int(label) < len(numbers):
-        number = int(label)
-    return Input(root / image, number)
+def _listed(
+    lines: Iterable[str], name: str, root: Path, numbers: dict[str, int]
+) -> Iterator[Input]:
+    """The images of lines: a whole line if that is a file or ends like an image."""
+    empty = True
+    for line in lines:
+        empty = False
+        whole = root / line.strip('"')
+        if os.path.isfile(whole) or whole.suffix.lower() in endings():
+            yield Input(whole)
+            continue
+        image, label = split_line(line)
+        number = numbers.get(label, -1)
+        if number < 0 and label.isdecimal() and len(label) <= 18 and int(label) < len(numbers):
+            number = int(label)
+        yield Input(root / image, number)
+    if empty:
+        raise UserError(f"{name} has no lines; expected `path` or `path label`")
 
 
 def _note(name: str, found: Found) -> None:

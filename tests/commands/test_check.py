@@ -163,6 +163,6 @@ def test_lists(name, line, words, command, tmp_path, write_images):
 
 def test_mistakes(command, tmp_path):
     code, _, err = command(ltvr.check, tmp_path / "gone")
-    assert code == 2 and "gone is no folder" in err
+    assert code == 2 and "gone' is no folder" in err
     code, _, err = command(ltvr.check, tmp_path, "--json", tmp_path)
     assert code == 2 and "is a folder; name a file in it" in err

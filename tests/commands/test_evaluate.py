@@ -118,6 +118,9 @@ def test_several_runs_are_rows_of_one_table(files, finished, command, tmp_path):
         assert len(row) == len(heading)  # the columns are below each other
     written = json.loads((tmp_path / "m.json").read_text())
     assert list(written) == [str(run) for run in runs]
+    code, out, err = command(ltvr.evaluate, runs[1], finished, "--data", files / "data" / "test")
+    assert code == 2 and "is a class that" in err  # not of the other run
+    assert out.splitlines()[1].split()[:2] == [str(runs[1]), f"{metrics['features']['all']:.2f}"]
     code, _, err = command(ltvr.evaluate, *runs, "--confusion", tmp_path / "c.csv")
     assert code == 2 and "--confusion is for one run" in err
 

@@ -86,13 +86,13 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_done(pictures, finished, co
     bad = tmp_path / "pictures" / "0" / "a\n\x1b[31merror: forged.png"
     bad.write_text("no image")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "list.txt").write_bytes(b"\0\1")
+    (tmp_path / "list.txt").write_bytes(b"\n\n")
     given = [
         tmp_path / "gone.png",
         bad.parent,
         tmp_path / "empty",
         "no*.png",
-        "list.txt",
+        tmp_path / "list.txt",
         pictures[1],
     ]
     code, out, err = command(ltvr.predict, finished, *given)
@@ -100,7 +100,12 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_done(pictures, finished, co
     assert [line.split(": ")[0] for line in out.splitlines()] == [str(p) for p in pictures[:2]]
     *errors, last = err.splitlines()
     assert last == "classified: 2, failed: 5 (see above)"
-    words = ["empty has no images", "no*.png has no images", "list.txt is missing", "is missing"]
+    words = [
+        "empty has no images",
+        "no*.png has no images",
+        "list.txt has no lines",
+        "gone.png is missing",
+    ]
     for word in (*words, "0/a\\n\\x1b[31merror: forged.png is corrupt"):
         assert sum(word in line and line.startswith("error: ") for line in errors) >= 1, word
     assert len(errors) == 5 and "\x1b" not in err + out
