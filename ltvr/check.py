@@ -13,8 +13,8 @@ from ltvr.data.layouts import LISTS
 from ltvr.data.options import DataOptions
 from ltvr.data.readable import IN_MEMORY_PIXELS
 from ltvr.errors import shown
-from ltvr.output import output
 from ltvr.reports.audit import as_json, lines
+from ltvr.runs.output import output
 from ltvr.settings import SCHEMA
 
 __all__ = ["main"]

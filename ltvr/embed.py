@@ -20,7 +20,7 @@ from ltvr.engine.inputs import Problems, find_inputs, read_batches
 from ltvr.engine.trained import Trained, add_device, load_trained, trained_parser
 from ltvr.errors import UserError, shown
 from ltvr.losses.base import Outputs
-from ltvr.output import output
+from ltvr.runs.output import output
 
 __all__ = ["main"]
 

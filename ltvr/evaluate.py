@@ -19,8 +19,8 @@ from ltvr.engine.evaluation import Source, add_source, evaluate_split, load_sour
 from ltvr.engine.metrics import table
 from ltvr.engine.trained import add_device, load_trained, trained_parser, weights_of
 from ltvr.errors import UserError, shown
-from ltvr.output import output
 from ltvr.reports.tables import write_confusion, write_per_class
+from ltvr.runs.output import output
 
 __all__ = ["main"]
 

@@ -85,12 +85,11 @@ def weights_of(path: Path) -> tuple[Run, Path]:
     """
     run = Run.open(path)
     weights = path if path.suffix == ".pt" else run.final
-    if weights.is_file():
-        return run, weights
-    if weights == path:
-        there = ", ".join(sorted(p.name for p in run.folder.glob("*.pt"))) or "none"
-        raise UserError(f"checkpoint {path} is missing; in {run.folder} there is {there}")
-    raise UserError(f"{run.folder} is not finished; go on with --resume, or name one of its .pt")
+    if not weights.is_file():
+        raise UserError(
+            f"{run.folder} is not finished; go on with --resume, or name one of its .pt"
+        )
+    return run, weights
 
 
 def load_trained(path: Path, device: str = "auto", fused: bool | None = None) -> Trained:

@@ -128,7 +128,7 @@ def test_several_runs_are_rows_of_one_table(files, finished, command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("{run}/stage.pt", "stage.pt is missing; in {run} there is best.pt"),
+        ("{run}/stage.pt", "stage.pt is missing; name a run folder"),
         ("{run} --json {tmp}", "is a folder; name a file in it"),
         ("{run} --per-class {tmp}/gone/a.csv", "there is no folder {tmp}/gone"),
         ("{run} --confusion /dev/full", "is no regular file"),

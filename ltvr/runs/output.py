@@ -1,0 +1,43 @@
+"""Files that a command was asked for: refused before the work is done, or written whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ltvr.errors import UserError
+from ltvr.runs.files import replacing
+
+__all__ = ["output"]
+
+
+@contextmanager
+def output(path: Path, option: str, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Open a file that takes the place of ``path`` when the block ends, if that ends well.
+
+    It is opened beside ``path`` at once: what cannot be written is an error before the block. Text
+    is UTF-8; what is not UTF-8 in a name is written as ``\\\\udcff``.
+
+    Args:
+        option: that named the file, for the error.
+
+    Raises:
+        UserError: a folder that is missing or not writable, something there that is no file, or a
+            full disk.
+    """
+    if not os.path.isdir(path.parent):
+        raise UserError(f"{option} {path}: there is no folder {path.parent}")
+    if os.path.lexists(path) and not os.path.isfile(path):
+        what = "a folder; name a file in it" if os.path.isdir(path) else "no regular file"
+        raise UserError(f"{option} {path} is {what}")
+    text = {} if binary else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with replacing(path) as partial:
+        try:
+            with open(partial, "wb" if binary else "w", **text) as file:  # type: ignore[call-overload]
+                yield file
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
