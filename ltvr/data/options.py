@@ -42,19 +42,27 @@ class DataOptions(Options):
         "error", "if there are images that cannot be read: stop, or leave them out"
     )
     imbalance: float = option(1.0, "largest class : smallest class; 1 keeps all images", at_least=1)
-    imbalance_type: Literal["exp", "step", "none"] = option("exp", "shape of the tail")
+    imbalance_type: Literal["exp", "step", "none"] = option(
+        "exp", "shape of the tail", idle={"imbalance": 1.0}
+    )
     data_seed: int = option(
-        0, "of the long-tailed subset; apart from --seed", at_least=0, below=2**32
+        0,
+        "of the long-tailed subset; apart from --seed",
+        at_least=0,
+        below=2**32,
+        idle={"imbalance": 1.0},
     )
     augmentation: Literal["crop-flip", "crop", "imagenet", "none"] = option(
         "crop-flip", "of the training images"
     )
-    crop_padding: int = option(4, "zero padding of the random crop, in pixels", at_least=0)
+    crop_padding: int = option(
+        4, "zero padding of the random crop, in pixels", at_least=0, idle={"augmentation": "none"}
+    )
     mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "normalisation, per channel")
     std: tuple[float, ...] = option((0.2023, 0.1994, 0.2010), "normalisation, per channel", above=0)
-    many_above: int = option(100, "many-shot: more training images than this")
-    few_below: int = option(20, "few-shot: fewer training images than this")
-    workers: int = option(4, "processes that read large images", at_least=0)
+    many_above: int = option(100, "many-shot: more training images than this", at_least=0)
+    few_below: int = option(20, "few-shot: fewer training images than this", at_least=0)
+    workers: int = option(4, "processes that read large images", at_least=0, at_most=1024)
 
     def __post_init__(self) -> None:
         super().__post_init__()

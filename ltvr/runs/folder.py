@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ltvr.config.command_line import flag
 from ltvr.config.config import Config
 from ltvr.errors import UserError
 from ltvr.runs import files, legacy
@@ -308,7 +309,7 @@ class Run:
             if there != here:
                 raise UserError(
                     f"{self.folder} is of another architecture: {name} is {there} there and {here} "
-                    "here; leave out --preset to take its configuration"
+                    f"here; leave out {flag(name)}, or the --preset or --method that sets it"
                 )
 
     def manifest(self) -> dict[str, Any]:
