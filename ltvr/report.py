@@ -27,11 +27,14 @@ def main() -> None:
         default=True,
         help="with the masks, which need the run's images (yes)",
     )
+    p.add_argument("--root", metavar="FOLDER", help="where the run's images are now")
+    p.add_argument("--lists", metavar="FOLDER", help="where the run's list files are now")
     arguments = p.parse_args()
     run = Run.open(arguments.run)
     data = None
     if arguments.masks:
-        config = run.config()
+        moved = {name: getattr(arguments, name) for name in ("root", "lists")}
+        config = run.config().replaced(**{k: v for k, v in moved.items() if v is not None})
         data = load_data(config)
         run.check_manifest(manifest(data, config))
     write_report(run, data)

@@ -36,8 +36,10 @@ from ltvr.stages.build import stages_of
 
 __all__ = ["main", "resume", "train"]
 
-BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", "workers"}
-"""What may be said beside ``--resume``: it decides no result."""
+READING = ("workers", "root", "lists")
+"""Options of where images are and of how they are read: they decide nothing."""
+BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", *READING}
+"""What may be said beside ``--resume``."""
 
 
 def parser() -> Parser:
@@ -168,12 +170,12 @@ def _train(
 
 
 def resume(
-    run: Run, *, workers: int | None = None, requests: Requests | None = None
+    run: Run, *, reading: dict[str, Any] | None = None, requests: Requests | None = None
 ) -> dict[str, Any]:
     """Go on with a run from its ``last.pt``; return its summary.
 
     Args:
-        workers: processes that read images; None: as the run has it.
+        reading: options of ``READING`` that differ from the run's.
         requests: as for ``train``.
 
     Raises:
@@ -186,9 +188,7 @@ def resume(
     run.hold(_command())
     with run:
         say_when_stopped(lambda: _stopped("stopped", run))
-        config = without_initial_weights(run.config())
-        if workers is not None:
-            config = config.replaced(workers=workers)
+        config = without_initial_weights(run.config()).replaced(**(reading or {}))
         run.command()  # what is wrong with it is better known now than after the training
         data = load_data(config)
         run.check_manifest(manifest(data, config))
@@ -331,21 +331,21 @@ def main() -> None:
     if arguments.resume is not None:
         run = _resumed(arguments)
         print(f"resuming {run.folder}", flush=True)
-        workers = getattr(arguments, "workers", None)
-        resume(run, workers=workers, requests=requests)
+        options = given(arguments, SCHEMA)
+        resume(run, reading={k: v for k, v in options.items() if k in READING}, requests=requests)
     else:
         config = _configured(arguments)
-        options = config.of(RunOptions)
+        run_options = config.of(RunOptions)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        named = f"{options.preset}-{options.method}-seed{options.seed}-{stamp}"
+        named = f"{run_options.preset}-{run_options.method}-seed{run_options.seed}-{stamp}"
         name = (
             re.sub(r"[^\w.,=+-]", "-", named) if arguments.name is None else _named(arguments.name)
         )
         folder = Path(arguments.out) / name
-        device = choose_device(options.device)
+        device = choose_device(run_options.device)
         backend = choose_backend(config, device)
         decomposed = config.of(NetworkOptions).decomposition != "none"
-        method = f"{options.method} ({backend})" if decomposed else options.method
+        method = run_options.method + (f" ({backend})" if decomposed else "")
         print(f"{method} on {config.of(DataOptions).dataset}, {device.type}", flush=True)
         source = Path(arguments.source) if arguments.source is not None else None
         numbered = arguments.name is None

@@ -378,3 +378,21 @@ def test_export_gives_the_modules_logits(kind, finished, tmp_path, command):
     with torch.no_grad():
         expected = load_trained(finished, "cpu")[0](images)
     torch.testing.assert_close(got.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_goes_on_where_its_images_have_moved(command, write_images, tmp_path, no_report):
+    for split, number in (("train", 16), ("test", 3)):
+        names = [f"{k}/{i}.png" for k in "ab" for i in range(number)]
+        write_images(tmp_path / "here" / split, names, size=16)
+    config = tiny_config(
+        dataset="folder", root=str(tmp_path / "here"), imbalance=1.0, batch_size=8, epochs=1,
+        stages="features", lay_back_start=0.0, image_size=16,
+    )  # fmt: skip
+    before = ltvr.train.train(config, tmp_path / "run")["metrics"]
+    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "here").rename(tmp_path / "there")
+    code, _, err = command(ltvr.train, "--resume", tmp_path / "run")
+    assert code == 2 and "here/train is missing" in err
+    arguments = "--resume", tmp_path / "run", "--root", tmp_path / "there"
+    assert command(ltvr.train, *arguments)[0] == 0
+    assert Run(tmp_path / "run").read_summary()["metrics"] == before
