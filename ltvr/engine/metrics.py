@@ -35,8 +35,8 @@ COLUMNS = {
 class CalibrationError(Metric):
     """Expected calibration error: the mean distance of confidence from accuracy, bin by bin.
 
-    sum_m n_m / n |accuracy_m - confidence_m| over 15 bins ((m-1)/15, m/15] of the confidence, the
-    largest probability of a sample: Guo et al., On Calibration of Modern Neural Networks, ICML
+    ``sum_m n_m / n |accuracy_m - confidence_m|`` over 15 bins ((m-1)/15, m/15] of the confidence,
+    the largest probability of a sample: Guo et al., On Calibration of Modern Neural Networks, ICML
     2017, eq. 5. A confidence of 1 is in the last bin; torchmetrics gives it one of its own, and
     puts what lies on an edge in the bin above. The sums are in float64.
     """

@@ -48,7 +48,7 @@ def load_backbone(parts: Parts, name: str, path: Path) -> str:
         name: of the backbone, for messages.
 
     Returns:
-        One line: what was loaded, and what was left out and why.
+        What was loaded, and what was left out and why, on one line.
 
     Raises:
         UserError: a file that cannot be read, or weights of another backbone.
