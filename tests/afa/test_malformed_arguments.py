@@ -187,6 +187,7 @@ def each(
     kinds: dict[str, Callable[[Any], list[Any]]],
 ) -> Iterator[Malformed]:
     """``function`` with its arguments, each in turn replaced by all that is wrong for its kind."""
+    function(**arguments)  # if this were refused, a refusal would say nothing
     for changed, kind in kinds.items():
         for bad in kind(arguments[changed]):
             yield Malformed(function, arguments | {changed: bad}, changed)
@@ -197,7 +198,8 @@ def positional(function: Callable[..., Any], *names: str) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(**arguments: Any) -> Any:
-        return function(*(arguments.pop(name) for name in names), **arguments)
+        first = [arguments.pop(name) for name in names]
+        return function(*first, **arguments)
 
     return call
 
