@@ -301,7 +301,7 @@ def _check_gamma(gamma: float, batch: int) -> float:
 def _device(device: torch.device | str) -> torch.device:
     """Parse ``device``, and refuse what this machine does not have."""
     if not isinstance(device, str | torch.device):
-        raise TypeError(f"device = {shown(device)}: expected a torch.device or its name")
+        raise TypeError(f"device = {brief(device)}: expected a torch.device or its name")
     try:
         found = torch.device(device)
         if found.type not in ("cpu", "cuda"):
