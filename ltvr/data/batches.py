@@ -162,7 +162,8 @@ class _Pictures(Dataset[Tensor]):
         path, decoder, options = self.files.paths[position], self.files.decoder, self.options
         picture: Any
         if self.augmentation == "imagenet":
-            picture = framed(decoder.read(path), options.resize, options.colour)
+            image, size = decoder.read(path), options.image_size
+            picture = framed(image, size, options.resize, options.colour)
         else:
             picture = load_picture(path, decoder, options)
         with torch.random.fork_rng(devices=[]):

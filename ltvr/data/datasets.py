@@ -61,7 +61,11 @@ def load_split(config: Config, name: str, classes: list[str], ranges: Ranges) ->
 
 
 def load_labelled(
-    path: Path, config: Config, classes: list[str], ranges: Ranges, root: Path | None = None
+    path: str | Path,
+    config: Config,
+    classes: list[str],
+    ranges: Ranges,
+    root: Path | None = None,
 ) -> Split:
     """Load images with labels from any place.
 
@@ -75,6 +79,7 @@ def load_labelled(
         UserError: as ``load_data``.
     """
     options = config.of(DataOptions)
+    path = Path(path)
     found = find_labelled(path, root or path.parent, classes)
     return _of_found(str(path), found, options, ranges)
 

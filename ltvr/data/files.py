@@ -18,7 +18,9 @@ __all__ = [
     "Found",
     "class_folders",
     "find_images",
+    "is_number",
     "match_images",
+    "numbers_of",
     "read_lines",
     "read_list",
     "split_line",
@@ -157,6 +159,25 @@ def split_line(line: str) -> tuple[str, str]:
     return parts["image"].strip('"'), parts["label"].strip('"')
 
 
+def numbers_of(labels: list[str], classes: list[str]) -> list[int | None]:
+    """Numbers of the classes that the labels of a list mean; None for one that is none.
+
+    Either all labels are names of classes, or none of them is taken for one: where classes are
+    called 1, 2, 3, a list of the labels 0, 1, 2 has numbers.
+    """
+    names = {name: k for k, name in enumerate(classes)}
+    if all(label in names for label in labels):
+        return [names[label] for label in labels]
+    if all(is_number(label) for label in labels):
+        return [int(label) for label in labels]
+    return [names.get(label) for label in labels]
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is the number of a class, of however many there are."""
+    return label.isdecimal() and len(label) <= 18
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of every line of a list file that is not empty, without space around it.
 
@@ -178,6 +199,7 @@ def _text(path: Path) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", "replace")
     text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         raise UserError(f"list {path} is not text; expected lines `path label` in UTF-8")
     return text

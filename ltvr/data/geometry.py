@@ -9,6 +9,8 @@ from ltvr.data.options import Resize
 __all__ = ["describe", "framed", "squared"]
 
 BILINEAR = Image.Resampling.BILINEAR
+LONGEST = 8
+"""Long : short side beyond which a picture's ends are cut off before its centre is."""
 
 
 def squared(
@@ -19,36 +21,64 @@ def squared(
     Args:
         resize: ``squash`` changes the proportions; ``short-side-crop`` brings the short side to
             256/224 of the size and cuts out the centre, as the field evaluates photographs;
-            ``pad`` puts the whole picture on a square of the colour ``background``.
+            ``pad`` resizes the long side and puts the picture on a square of ``background``.
     """
     if resize == "short-side-crop":
         from torchvision.transforms.v2 import functional  # not on top: to read YAML takes none
 
-        short: Image.Image = functional.resize(image, [size * 256 // 224])
+        short: Image.Image = functional.resize(_not_too_long(image), [_margin(size)])
         cut: Image.Image = functional.center_crop(short, [size])
         return cut
-    whole = framed(image, resize, background)
-    return whole if whole.size == (size, size) else whole.resize((size, size), BILINEAR)
+    return _fitted(image, size, resize, background)
 
 
-def framed(image: Image.Image, resize: Resize, background: tuple[int, int, int]) -> Image.Image:
-    """What ``RandomResizedCrop`` cuts from: the picture in the proportions of ``squared``."""
-    width, height = image.size
-    if resize == "short-side-crop" or width == height:
+def framed(
+    image: Image.Image, size: int, resize: Resize, background: tuple[int, int, int]
+) -> Image.Image:
+    """What ``RandomResizedCrop`` cuts from: the picture in the proportions of ``squared``.
+
+    Squashed or padded, it has as many pixels as its short side, and no fewer than evaluation
+    resizes to before it crops.
+    """
+    if resize == "short-side-crop" or image.width == image.height:
         return image
-    if resize == "squash":
-        return image.resize((min(width, height),) * 2, BILINEAR)
-    side = max(width, height)
+    return _fitted(image, max(min(image.size), _margin(size)), resize, background)
+
+
+def _fitted(
+    image: Image.Image, side: int, resize: Resize, background: tuple[int, int, int]
+) -> Image.Image:
+    """The whole picture on a square: squashed, or with its proportions kept and padded."""
+    if resize == "squash" or image.width == image.height:
+        return image if image.size == (side, side) else image.resize((side, side), BILINEAR)
+    scale = side / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
     square = Image.new("RGB", (side, side), background)
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    square.paste(
+        image.resize((width, height), BILINEAR), ((side - width) // 2, (side - height) // 2)
+    )
     return square
+
+
+def _margin(size: int) -> int:
+    return size * 256 // 224
+
+
+def _not_too_long(image: Image.Image) -> Image.Image:
+    """The middle of a very long picture: resized as a whole it might not fit into memory."""
+    width, height = image.size
+    longest = LONGEST * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = (max(0, (length - longest) // 2) for length in (width, height))
+    return image.crop((left, top, width - left, height - top))
 
 
 def describe(size: int, resize: Resize) -> str:
     """The rule in words, for whoever prepares images for an exported model."""
-    short = f"their short side resized to {size * 256 // 224} pixels and the centre cut out"
+    short = f"their short side resized to {_margin(size)} pixels and the centre cut out"
     return {
         "squash": f"squashed to {size} x {size} pixels",
         "short-side-crop": f"{short} to {size} x {size}",
-        "pad": f"padded to a square, then resized to {size} x {size} pixels",
+        "pad": f"resized to {size} pixels on the long side and padded to {size} x {size}",
     }[resize]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import io
 import os
 import stat
 import warnings
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ltvr.errors import UserError
@@ -32,6 +34,7 @@ from ltvr.errors import UserError
 __all__ = [
     "Decoder",
     "deep_kind",
+    "deep_values",
     "endings",
     "formats",
     "is_image",
@@ -57,8 +60,8 @@ DEEP = {
 }  # fmt: skip
 """Pillow's modes of grey pictures of more than 8 bits."""
 
-DARK = 16
-"""A picture whose upper bytes are all below this uses the lower four bits of them, or less."""
+DARK = 64
+"""A picture of 16 bits a channel whose upper bytes are all below this has 14 bits, or fewer."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -114,7 +117,8 @@ def open_image(path: Path) -> Image.Image:
         UserError: a missing file, one that is no file or no picture, or one that is too large.
     """
     try:
-        return Image.open(_regular(path), formats=formats())
+        # From memory: of a path Pillow maps some TIFF files, and turns those wrongly.
+        return Image.open(io.BytesIO(_regular(path).read_bytes()), formats=formats())
     except UserError:
         raise
     except Exception as error:
@@ -126,6 +130,15 @@ def deep_kind(image: Image.Image) -> str:
     return DEEP.get(image.mode, "")
 
 
+def deep_values(image: Image.Image) -> npt.NDArray[np.float64]:
+    """The values of a deep picture: [H, W]. Pillow reads unsigned 32 bits of TIFF as signed."""
+    values = np.asarray(image)
+    unsigned = getattr(image, "tag_v2", {}).get(339, (2,))[0] == 1
+    if image.mode == "I" and unsigned:
+        values = values.view(np.uint32)
+    return values.astype(np.float64)
+
+
 @dataclass(frozen=True)
 class Decoder:
     """The rules by which a file becomes an RGB picture, the same wherever pictures are read."""
@@ -135,6 +148,13 @@ class Decoder:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By kind of deep picture: the values that become 0 and 255; what is outside is clipped."""
 
+    def __post_init__(self) -> None:
+        if len(self.background) != 3 or any(not 0 <= value <= 255 for value in self.background):
+            raise ValueError(f"background = {self.background}: expected three of 0 to 255")
+        for kind, (low, high) in self.ranges.items():
+            if not -np.inf < low <= high < np.inf:
+                raise ValueError(f"range of {kind} = {(low, high)}: expected low to high, finite")
+
     def read(self, path: Path) -> Image.Image:
         """Read a picture.
 
@@ -143,7 +163,9 @@ class Decoder:
         """
         try:
             with open_image(path) as image:
-                _refuse_dark(image, path)
+                refuse_misread(image, path)
+                if (hidden := _transparency(image)) is not None:
+                    image.info["transparency"] = hidden
                 image.load()
                 turn = TURNS.get(_orientation(image) or 1)
                 picture = self._rgb(self._eight_bits(image, path))
@@ -170,7 +192,7 @@ class Decoder:
         if refusal := self.refusal(path, kind):
             raise UserError(refusal)
         low, high = self.ranges[kind]
-        values = np.asarray(image).astype(np.float64)
+        values = deep_values(image)
         shares = (np.nan_to_num(values, nan=low).clip(low, high) - low) / ((high - low) or 1.0)
         grey = Image.fromarray((shares * 255).round().astype(np.uint8))
         if isinstance(hidden := image.info.get("transparency"), int):
@@ -216,7 +238,8 @@ def unreadable(path: Path, error: Exception) -> UserError:
             "that fills the memory, hence a limit)"
         )
     if isinstance(error, UnidentifiedImageError):
-        if lacking := endings().get(path.suffix.lower()):
+        lacking = endings().get(path.suffix.lower()) or _lacking(path)
+        if lacking:
             return UserError(
                 f"image {path} is of a type that needs {lacking}: pip install {lacking}"
             )
@@ -227,6 +250,13 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"image {path} is corrupt ({reason}); replace it")
 
 
+def _lacking(path: Path) -> str:
+    """The package that a picture needs by its first bytes, whatever its name; or nothing."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    return "pillow-heif" if start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"mif") else ""
+
+
 def _orientation(image: Image.Image) -> int | None:
     """The orientation in EXIF, from 1 to 8; None where there is none, or none that can be read."""
     try:
@@ -235,19 +265,50 @@ def _orientation(image: Image.Image) -> int | None:
         return None
 
 
-def _refuse_dark(image: Image.Image, path: Path) -> None:
-    """Refuse an open picture of 16 bits a channel, of which Pillow keeps 8, that would be black.
+def refuse_misread(image: Image.Image, path: Path) -> None:
+    """Refuse an open picture whose pixels Pillow would give otherwise than they are meant.
 
     Raises:
-        UserError: it uses the lower bits alone.
+        UserError: a TIFF of unusual numbers, a colour that is transparent in 16 bits, or a picture
+            of 16 bits a channel, of which Pillow keeps 8, that would be all but black.
     """
-    layouts = [str(tile.args) for tile in getattr(image, "tile", ())]
-    if deep_kind(image) or not any(";16" in layout for layout in layouts):
-        return
-    pixels = np.asarray(image)
-    colours = pixels[..., :-1] if image.mode in ("LA", "RGBA") else pixels
-    if colours.max() < DARK:
+    tags = getattr(image, "tag_v2", {})
+    bits, signed = tags.get(258, (1,)), tags.get(339, (1,))[0] == 2
+    bits = max(bits) if isinstance(bits, tuple) else bits
+    misread = ""
+    if tags.get(284) == 2 and bits > 8:
+        misread = "planes of more than 8 bits"
+    elif signed and bits <= 8:
+        misread = "signed numbers of 8 bits"
+    elif tags.get(262) == 0 and bits > 8:
+        misread = "more than 8 bits, and white is 0"
+    elif isinstance(image.info.get("transparency"), tuple) and _is_wide(image):
+        misread = "16 bits a channel, and a colour that is transparent"
+    elif _is_wide(image) and image.mode != "CMYK" and not deep_kind(image):
+        pixels = np.asarray(image)
+        brightest = (pixels[..., :-1] if image.mode in ("LA", "RGBA") else pixels).max()
+        if brightest < DARK:
+            misread = "16 bits a channel and uses the lower ones alone: the upper 8 are dark"
+    if misread:
         raise UserError(
-            f"image {path} has 16 bits a channel and uses the lower ones alone: the upper 8, which "
-            "are what is read, are black; convert it to 8 bits"
+            f"image {path} has {misread}, which is not read right; convert it to 8 bits"
         )
+
+
+def _is_wide(image: Image.Image) -> bool:
+    """Whether a picture has 16 bits a channel in its file."""
+    layouts = [(tile.codec_name, str(tile.args)) for tile in getattr(image, "tile", ())]
+    largest = image.tile[0].args[-1] if image.format == "PPM" and len(layouts) else 0  # type: ignore[attr-defined]
+    return (isinstance(largest, int) and largest > 255) or any(
+        codec == "SGI16" or ";16" in layout for codec, layout in layouts
+    )
+
+
+def _transparency(image: Image.Image) -> object:
+    """What is transparent; Pillow leaves the value as it is in PNG of 2 and 4 bits a pixel."""
+    hidden = image.info.get("transparency")
+    layouts = [str(tile.args) for tile in getattr(image, "tile", ())]
+    for layout, factor in (("L;2", 85), ("L;4", 17)):
+        if layout in layouts and isinstance(hidden, int):
+            return hidden * factor
+    return hidden

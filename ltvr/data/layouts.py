@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ltvr.data.files import Found, class_folders, find_images, read_list
+from ltvr.data.files import Found, class_folders, find_images, numbers_of, read_list
 from ltvr.data.options import DataOptions
-from ltvr.errors import UserError
+from ltvr.errors import UserError, brief
 
 __all__ = ["LISTS", "SPLITS", "find_data", "find_labelled", "find_split"]
 
@@ -126,6 +126,8 @@ def _lists(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
             f"{paths['train'].name}: class '{absent[0]}' has no training image; labels count from "
             f"0 without gaps, and the largest here is {number - 1}"
         )
+    if number < 2:
+        raise UserError(f"{paths['train'].name} has 1 class; expected at least 2")
     classes = [str(k) for k in range(number)]
     others = {n: _listed(root, p, classes) for n, p in paths.items() if n != "train" and p}
     return classes, {"train": train, **others}
@@ -142,18 +144,17 @@ def _listed(root: Path, path: Path, classes: list[str] | None = None) -> Found:
         UserError: a line or label that does not fit, or no image that is there.
     """
     found = Found()
-    numbers = {name: k for k, name in enumerate(classes or [])}
-    for line, image, label in read_list(path):
-        if label in numbers:
-            found.labels.append(numbers[label])
-        elif label.isdecimal() and len(label) <= 18:
-            found.labels.append(int(label))
-        else:
-            header = " (remove the heading)" if line == 1 else ""
+    lines = list(read_list(path))
+    labels = numbers_of([label for _, _, label in lines], classes or [])
+    for (line, image, label), number in zip(lines, labels, strict=True):
+        if number is None:
+            known = "an integer >= 0" if classes is None else "the number or the name of a class"
+            heading = " (or is this a heading? remove it)" if line == 1 else ""
             raise UserError(
-                f"{path.name} line {line}: label {label!r}: expected an integer >= 0{header}"
+                f"{path.name} line {line}: label {brief(label)}: expected {known}{heading}"
             )
         found.images.append(root / image)
+        found.labels.append(number)
     if not found.images:
         raise UserError(f"list {path} is empty; expected `path label` lines")
     if classes is not None and max(found.labels) >= len(classes):

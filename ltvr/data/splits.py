@@ -91,11 +91,11 @@ class Data:
         return np.bincount(self.train.labels, minlength=len(self.classes)).astype(np.int64)
 
 
-def load_picture(path: Path, decoder: Decoder, options: DataOptions) -> Tensor:
+def load_picture(path: str | Path, decoder: Decoder, options: DataOptions) -> Tensor:
     """One image as evaluation sees it: uint8 [3, S, S].
 
     Raises:
         UserError: a file that is no picture, or one that the decoder refuses.
     """
-    image = squared(decoder.read(path), options.image_size, options.resize, options.colour)
+    image = squared(decoder.read(Path(path)), options.image_size, options.resize, options.colour)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

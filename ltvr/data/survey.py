@@ -12,7 +12,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,13 +21,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ltvr.data.images import Decoder, deep_kind, open_image, unreadable
+from ltvr.data.images import Decoder, deep_kind, deep_values, open_image, unreadable
 from ltvr.errors import UserError
 
 __all__ = ["Facts", "ranges_of", "survey"]
 
 VERSION = 1
 """Of what is kept; another one is made anew."""
+PATIENCE = 0.5
+"""Seconds to wait for another process that keeps facts, before nothing more is kept."""
 SETTLED = 2.0
 """Seconds that a file must have rested for its times to tell a later change."""
 
@@ -53,8 +55,12 @@ class Facts:
     """Why it cannot be read; empty for none that was found."""
 
 
-def survey(paths: Sequence[Path]) -> list[Facts]:
+NO_FACTS = Facts()
+
+
+def survey(files: Iterable[str | Path]) -> list[Facts]:
     """Facts on every file, in order; a bar shows the progress if stderr is a terminal."""
+    paths = [Path(file) for file in files]
     stamps = [_stamp(path) for path in paths]
     with _Kept() as kept:
         found = [kept.get(*each) for each in zip(paths, stamps, strict=True)]
@@ -66,7 +72,7 @@ def survey(paths: Sequence[Path]) -> list[Facts]:
                 desc="reading images once",
                 total=len(unknown),
                 leave=False,
-                disable=not unknown or not sys.stderr.isatty(),
+                disable=not unknown or sys.stderr is None or not sys.stderr.isatty(),
             )
             for i, facts in zip(unknown, bar, strict=True):
                 found[i] = facts
@@ -99,7 +105,7 @@ def _facts(path: Path) -> Facts:
                 kind=deep_kind(image),
             )
             if facts.kind:
-                values = np.asarray(image)
+                values = deep_values(image)
                 values = values[np.isfinite(values)]
                 if not values.size:
                     raise UserError(f"image {path} has no value that is a finite number")
@@ -150,7 +156,7 @@ class _Kept:
         self._base: sqlite3.Connection | None = None
         with suppress(OSError, sqlite3.Error, RuntimeError):  # RuntimeError: there is no home
             folder.mkdir(parents=True, exist_ok=True)
-            base = sqlite3.connect(folder / f"images-{VERSION}.sqlite")
+            base = sqlite3.connect(folder / f"images-{VERSION}.sqlite", timeout=PATIENCE)
             base.execute("CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, value TEXT)")
             self._base = base
         return self
@@ -159,24 +165,29 @@ class _Kept:
         """What is known of a file, if it is as it was."""
         if self._base is None or stamp is None:
             return None
-        with suppress(sqlite3.Error, ValueError, TypeError):
+        with suppress(sqlite3.Error, ValueError, TypeError, RecursionError):
             row = self._base.execute("SELECT value FROM files WHERE path = ?", (_key(path),))
             for (value,) in row:
-                known, facts = json.loads(value)
-                return Facts(**facts) if tuple(known) == stamp else None
+                known, values = json.loads(value)
+                facts = Facts(**values)
+                right = all(type(v) is type(getattr(NO_FACTS, k)) for k, v in vars(facts).items())
+                return facts if right and tuple(known) == stamp and not facts.problem else None
         return None
 
     def put(self, path: Path, stamp: Stamp | None, facts: Facts) -> None:
         """Keep what was found of a file."""
-        if self._base is not None:
-            with suppress(sqlite3.Error):
-                row = (_key(path), json.dumps([stamp, asdict(facts)]))
+        if self._base is None:
+            return
+        row = (_key(path), json.dumps([stamp, asdict(facts)]))
+        try:
+            with self._base:  # committed at once: no other process waits for this one
                 self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", row)
+        except sqlite3.Error:
+            self._base.close()
+            self._base = None
 
     def __exit__(self, *_: object) -> None:
         if self._base is not None:
-            with suppress(sqlite3.Error):
-                self._base.commit()
             self._base.close()
 
 

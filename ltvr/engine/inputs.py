@@ -17,7 +17,15 @@ from torch import Tensor
 
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
-from ltvr.data.files import Found, find_images, match_images, read_lines, split_line
+from ltvr.data.files import (
+    Found,
+    find_images,
+    is_number,
+    match_images,
+    numbers_of,
+    read_lines,
+    split_line,
+)
 from ltvr.data.images import Decoder, endings
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Split, load_picture
@@ -72,13 +80,13 @@ def find_inputs(
         classes: names that folders in a folder, and labels of lists, may have; labels may be
             numbers too.
     """
-    numbers = {name: k for k, name in enumerate(classes)}
+    numbers = {each: k for k, each in enumerate(classes)}
     for name in given:
         path = Path(name)
         try:
             if name == "-":
                 lines = (os.fsdecode(line).strip() for line in sys.stdin.buffer)
-                yield from _listed(filter(None, lines), "stdin", root or Path(), numbers)
+                yield from _listed(filter(None, lines), "stdin", root or Path(), classes)
             elif os.path.isdir(name):
                 found = Found()
                 find_images(path, found)
@@ -93,7 +101,7 @@ def find_inputs(
                 yield from map(Input, found.images)
             elif path.suffix.lower() in LISTS and os.path.isfile(name):
                 lines = (line for _, line in read_lines(path))
-                yield from _listed(lines, name, root or path.parent, numbers)
+                yield from _listed(lines, name, root or path.parent, classes)
             else:
                 yield Input(path)
         except UserError as error:
@@ -145,24 +153,29 @@ def _and_then_none(inputs: Iterable[Input]) -> Iterator[Input | None]:
     yield None
 
 
-def _listed(
-    lines: Iterable[str], name: str, root: Path, numbers: dict[str, int]
-) -> Iterator[Input]:
-    """The images of lines: a whole line if that is a file or ends like an image."""
+def _listed(lines: Iterable[str], name: str, root: Path, classes: list[str]) -> Iterator[Input]:
+    """The images of lines as they come: a whole line if that is a file or ends like an image."""
+    rows: Iterable[tuple[Path, str]] = (_image_and_label(line, root) for line in lines)
+    labels: dict[str, int | None] = {name: k for k, name in enumerate(classes)}
+    if any(each.isdecimal() for each in classes):  # it takes all labels to tell names from numbers
+        all_rows = list(rows)
+        given = [label for _, label in all_rows if label]
+        labels, rows = dict(zip(given, numbers_of(given, classes), strict=True)), all_rows
     empty = True
-    for line in lines:
+    for image, label in rows:
         empty = False
-        whole = root / line.strip('"')
-        if os.path.isfile(whole) or whole.suffix.lower() in endings():
-            yield Input(whole)
-            continue
-        image, label = split_line(line)
-        number = numbers.get(label, -1)
-        if number < 0 and label.isdecimal() and len(label) <= 18 and int(label) < len(numbers):
-            number = int(label)
-        yield Input(root / image, number)
+        number = labels.get(label, int(label) if is_number(label) else None)
+        yield Input(image, number if number is not None and number < len(classes) else -1)
     if empty:
         raise UserError(f"{name} has no lines; expected `path` or `path label`")
+
+
+def _image_and_label(line: str, root: Path) -> tuple[Path, str]:
+    whole = root / line.strip('"')
+    if os.path.isfile(whole) or whole.suffix.lower() in endings():
+        return whole, ""
+    image, label = split_line(line)
+    return root / image, label
 
 
 def _note(name: str, found: Found) -> None:

@@ -37,12 +37,10 @@ def test_each_rule():
     field = v2.Compose([v2.Resize(96), v2.CenterCrop(84)])
     assert cut.size == (84, 84) and (np.asarray(cut) == np.asarray(field(picture))).all()
     assert not np.asarray(cut).any()  # the edges are cut off
-    for resize, size in (
-        ("squash", (100, 100)),
-        ("short-side-crop", (300, 100)),
-        ("pad", (300,) * 2),
-    ):
-        assert framed(picture, resize, colour).size == size
+    for resize, side in (("squash", 100), ("pad", 100)):
+        assert framed(picture, 80, resize, colour).size == (side, side)
+    assert framed(picture, 80, "short-side-crop", colour) is picture
+    assert np.asarray(squash).tolist() == np.asarray(picture.resize((40, 40), 2)).tolist()
 
 
 @pytest.fixture
@@ -89,3 +87,12 @@ def test_random_resized_crops_are_of_the_same_proportions(one_image):
         whole = torch.cat(images)
         shown[resize] = float((whole == 1).all(1).float().mean())  # white, of the padding
     assert shown["pad"] > 0.2 and shown["squash"] == shown["short-side-crop"] == 0
+
+
+@pytest.mark.parametrize("resize", ["squash", "short-side-crop", "pad"])
+@pytest.mark.parametrize("size", [(1, 60000), (60000, 2), (3, 5)])
+def test_extreme_proportions_take_no_more_memory(resize, size):
+    picture = Image.new("RGB", size)
+    assert squared(picture, 72, resize, (0, 0, 0)).size == (72, 72)
+    if resize != "short-side-crop":
+        assert framed(picture, 72, resize, (0, 0, 0)).size == (82, 82)

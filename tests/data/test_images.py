@@ -23,10 +23,14 @@ def write_png(path, values, colour_type):
     """A PNG of 16 bits a channel, which Pillow does not write."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour_type, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    write_chunks(path, ((b"IHDR", header), (b"IDAT", zlib.compress(rows))))
+
+
+def write_chunks(path, chunks):
+    """A PNG of these chunks."""
     content = b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+        for name, data in (*chunks, (b"IEND", b""))
     )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
 
@@ -95,6 +99,56 @@ def test_colours_of_16_bits(tmp_path, colour_type, channels):
     write_png(tmp_path / "dark.png", values, colour_type)
     with pytest.raises(UserError, match=r"dark\.png has 16 bits a channel.* convert it"):
         pixels(tmp_path / "dark.png")
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_transparent_grey_of_few_bits(tmp_path, bits):
+    top = 2**bits - 1
+    rows = b"\0" + bytes([0b00_01_10_11] if bits == 2 else [0x01, 0x2F])
+    header = struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"tRNS", struct.pack(">H", 1)), (b"IDAT", zlib.compress(rows)))
+    write_chunks(tmp_path / "a.png", chunks)
+    found = pixels(tmp_path / "a.png", background=(9, 9, 9))[0, :, 0].tolist()
+    assert found == [0, 9, 2 * 255 // top, 255]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "RGBA", "RGB"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_tiff_of_any_kind_is_turned_once(tmp_path, mode, orientation):
+    """Pillow maps some TIFF files into memory, by a size that is turned already."""
+    image = Image.fromarray(GREY.astype(np.uint16) if mode == "I;16" else GREY)
+    image = image if mode in ("L", "I;16") else image.convert(mode)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image.save(tmp_path / "a.tiff", exif=exif)
+    upright = Image.fromarray(GREY)
+    upright = upright.transpose(TURNS[6]) if orientation == 6 else upright
+    found = pixels(tmp_path / "a.tiff", ranges={"uint16": (0, 255)})
+    assert np.abs(found[..., 1].astype(int) - np.asarray(upright)).max() <= 1
+
+
+def test_unsigned_numbers_of_32_bits(tmp_path):
+    values = np.array([[0, 2**31, 2**32 - 1]], np.uint32)
+    Image.fromarray(values.view(np.int32)).save(tmp_path / "a.tiff")
+    signed, unsigned = (struct.pack("<HHIH", 339, 3, 1, kind) for kind in (2, 1))
+    content = (tmp_path / "a.tiff").read_bytes()
+    assert signed in content
+    (tmp_path / "a.tiff").write_bytes(content.replace(signed, unsigned))
+    found = pixels(tmp_path / "a.tiff", ranges={"int32": (0.0, 2.0**32 - 1)})
+    assert found[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("array", "info", "words"),
+    [
+        (GREY.astype(np.uint16), {262: 0}, "more than 8 bits, and white is 0"),
+        (GREY, {339: 2}, "signed numbers of 8 bits"),
+    ],
+)
+def test_numbers_that_pillow_misreads_are_refused(tmp_path, array, info, words):
+    Image.fromarray(array).save(tmp_path / "a.tiff", tiffinfo=info)
+    with pytest.raises(UserError, match=words):
+        pixels(tmp_path / "a.tiff", ranges={"uint16": (0, 255)})
 
 
 @pytest.mark.parametrize(

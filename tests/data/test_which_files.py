@@ -120,10 +120,16 @@ def test_names_that_are_not_utf8_are_found_as_they_are(tmp_path, write_images):
 def test_labelled_images_of_any_place(folder, tmp_path):
     config, classes = config_of(image_size=8), ["cat", "dog"]
     assert load_labelled(folder / "test", config, classes, {}).labels.tolist() == [0, 0, 1]
-    (tmp_path / "list.csv").write_text("test/dog/1.png,dog\ntest/cat/1.png,0\n")
-    assert load_labelled(tmp_path / "list.csv", config, classes, {}).labels.tolist() == [1, 0]
+    for labels, names in (("10", classes), (("dog", "cat"), classes), ("01", ["1", "0"])):
+        lines = f"test/dog/1.png,{labels[0]}\ntest/cat/1.png,{labels[1]}\n"
+        (tmp_path / "list.csv").write_text(lines)
+        found = load_labelled(tmp_path / "list.csv", config, names, {}).labels.tolist()
+        assert found == [1, 0]  # all names or all numbers, even where names are numbers
+    (tmp_path / "list.csv").write_text("test/dog/1.png,1\ntest/cat/1.png,cat\n")
+    with pytest.raises(UserError, match="line 1: label '1': expected the number or the name"):
+        load_labelled(tmp_path / "list.csv", config, classes, {})
     (tmp_path / "list.csv").write_text("image,label\ntest/dog/1.png,dog\n")
-    with pytest.raises(UserError, match=r"line 1: label 'label'.*remove the heading"):
+    with pytest.raises(UserError, match=r"line 1: label 'label'.*heading\? remove it"):
         load_labelled(tmp_path / "list.csv", config, classes, {})
     (tmp_path / "list.csv").write_text("test/dog/1.png,2\n")
     with pytest.raises(UserError, match="label 2 is out of range"):
