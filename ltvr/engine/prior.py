@@ -47,9 +47,10 @@ def adjustment(run: Run, stage: str, wanted: str) -> Tensor:
 
 
 def trained_prior(run: Run, stage: str) -> Shares:
-    """How much of the loss each class was in the last epoch of a stage: [C] float64, of sum 1.
+    """Class frequencies that the logits are under after a stage: [C] float64, of sum 1.
 
-    From what the sampler gives, the samples that were generated, and the loss's weights by class.
+    How much of the loss each class was in its last epoch, from what the sampler gives, the samples
+    that were generated, and the loss's weights by class; less what the loss added to the logits.
 
     Raises:
         UserError: the run has no record of the stage.
@@ -70,11 +71,15 @@ def trained_prior(run: Run, stage: str) -> Shares:
     steps = int(counts.sum()) // training.batch_size
     clock = Clock(config.of(RunOptions).seed, stage, described.epochs, steps, training.accumulate)
     loss.begin_epoch(replace(clock, epoch=epoch))
-    weights = loss.weights(torch.arange(len(counts))).double().numpy()
+    classes = torch.arange(len(counts))
+    weights = loss.weights(classes).double().numpy()
 
     shares = described.sampler.shares(counts, epoch, max(described.epochs, 1))
     real = shares * steps * training.batch_size if steps else shares
-    return described.class_shares(real * weights, np.asarray(generated, np.float64) * weights)
+    trained = described.class_shares(real * weights, np.asarray(generated, np.float64) * weights)
+    prior = trained * (-loss.offsets(classes).double()).softmax(0).numpy()
+    shares = prior / prior.sum()
+    return shares
 
 
 def wanted_prior(run: Run, wanted: str) -> Shares:

@@ -51,6 +51,13 @@ class Loss(Component, nn.Module):
         """How much every row counts in a mean, by its label: [R]; by default all alike."""
         return torch.ones_like(labels, dtype=torch.float32)
 
+    def offsets(self, classes: Tensor) -> Tensor:
+        """What ``rows`` adds to the logits of ``classes``, and inference does not: by default 0.
+
+        Same shape as ``classes``. The logits are under other class frequencies by it.
+        """
+        return torch.zeros_like(classes, dtype=torch.float32)
+
     def begin_epoch(self, clock: Clock) -> None:
         """Take note of the epoch, for a loss that changes in training (DRW).
 
