@@ -23,7 +23,6 @@ from ltvr.clock import Clock
 from ltvr.config.run import RunOptions
 from ltvr.data.files import read_lines
 from ltvr.errors import UserError
-from ltvr.losses import LOSSES
 from ltvr.runs.folder import Run
 from ltvr.samplers.base import Shares
 from ltvr.stages.build import stages_of
@@ -67,7 +66,7 @@ def trained_prior(run: Run, stage: str) -> Shares:
     epoch = records[-1]["epoch"] - 1 if records else 0
     generated = records[-1]["synthetic_counts"] if records else [0] * len(counts)
 
-    loss = LOSSES.build(config, described.loss, torch.from_numpy(counts))
+    loss = described.build_loss(torch.from_numpy(counts))
     steps = int(counts.sum()) // training.batch_size
     clock = Clock(config.of(RunOptions).seed, stage, described.epochs, steps, training.accumulate)
     loss.begin_epoch(replace(clock, epoch=epoch))
@@ -77,9 +76,9 @@ def trained_prior(run: Run, stage: str) -> Shares:
     shares = described.sampler.shares(counts, epoch, max(described.epochs, 1))
     real = shares * steps * training.batch_size if steps else shares
     trained = described.class_shares(real * weights, np.asarray(generated, np.float64) * weights)
-    prior = trained * (-loss.offsets(classes).double()).softmax(0).numpy()
-    shares = prior / prior.sum()
-    return shares
+    prior: Shares = trained / np.exp(loss.offsets(classes).double().numpy())
+    prior /= prior.sum()
+    return prior
 
 
 def wanted_prior(run: Run, wanted: str) -> Shares:

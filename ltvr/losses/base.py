@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ class Loss(Component, nn.Module):
         options: of the class's own ``options_type``.
         counts: [C] int64, the training images of each class.
     """
+
+    normalise: Literal["weights", "batch"] = "weights"
+    """What a mean of rows divides by: the sum of their weights, or their number."""
 
     def __init__(self, options: Options, counts: Tensor) -> None:
         super().__init__()
@@ -84,6 +87,8 @@ class Loss(Component, nn.Module):
                     f"{type(self).__name__}.{name} gave shape {list(found.shape)} for "
                     f"{len(labels)} rows: expected one value a row (reduction='none')"
                 )
+        if self.normalise == "batch":
+            values, weights = values * weights, torch.ones_like(weights)
         return torch.where(counted, values, 0.0), torch.where(counted, weights, 0.0)
 
 
