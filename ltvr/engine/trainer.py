@@ -319,7 +319,8 @@ class Trainer:
             plan = plan.to(self.device)
         targets = Targets(labels)
         if stage.mixing is not None:
-            images, targets = stage.mixing.mix(images, targets, clock.random("mixing"))
+            random = clock.random("mixing")
+            images, targets = stage.mixing.mix(images, targets, self.data.counts, random)
         with autocast(self._run_options.amp, self.device):
             rows = step(images, targets.to(self.device), plan)
         loss = stage.total(rows.values, rows.weights, len(labels))
