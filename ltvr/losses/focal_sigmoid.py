@@ -25,7 +25,7 @@ class FocalSigmoidOptions(Options):
 
 
 class FocalSigmoid(Loss):
-    """L = sum_c |t_c - p_c|^gamma BCE(p_c, t_c) with p = sigmoid(z - log(C - 1)), t_c = [c = y].
+    """``L = sum_c |t_c - p_c|^gamma BCE(p_c, t_c)``, p = sigmoid(z - log(C - 1)), t_c = [c = y].
 
     Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, as Cui et al., Class-Balanced Loss
     Based on Effective Number of Samples, CVPR 2019, classify with it: at the start every p is
