@@ -23,7 +23,6 @@ from ltvr.clock import Clock
 from ltvr.config.run import RunOptions
 from ltvr.data.files import read_lines
 from ltvr.errors import UserError
-from ltvr.losses import LOSSES
 from ltvr.runs.folder import Run
 from ltvr.samplers.base import Shares
 from ltvr.stages.build import stages_of
@@ -47,9 +46,10 @@ def adjustment(run: Run, stage: str, wanted: str) -> Tensor:
 
 
 def trained_prior(run: Run, stage: str) -> Shares:
-    """How much of the loss each class was in the last epoch of a stage: [C] float64, of sum 1.
+    """Class frequencies that the logits are under after a stage: [C] float64, of sum 1.
 
-    From what the sampler gives, the samples that were generated, and the loss's weights by class.
+    How much of the loss each class was in its last epoch, from what the sampler gives, the samples
+    that were generated, and the loss's weights by class; less what the loss added to the logits.
 
     Raises:
         UserError: the run has no record of the stage.
@@ -66,15 +66,19 @@ def trained_prior(run: Run, stage: str) -> Shares:
     epoch = records[-1]["epoch"] - 1 if records else 0
     generated = records[-1]["synthetic_counts"] if records else [0] * len(counts)
 
-    loss = LOSSES.build(config, described.loss, torch.from_numpy(counts))
+    loss = described.build_loss(torch.from_numpy(counts))
     steps = int(counts.sum()) // training.batch_size
     clock = Clock(config.of(RunOptions).seed, stage, described.epochs, steps, training.accumulate)
     loss.begin_epoch(replace(clock, epoch=epoch))
-    weights = loss.weights(torch.arange(len(counts))).double().numpy()
+    classes = torch.arange(len(counts))
+    weights = loss.weights(classes).double().numpy()
 
     shares = described.sampler.shares(counts, epoch, max(described.epochs, 1))
     real = shares * steps * training.batch_size if steps else shares
-    return described.class_shares(real * weights, np.asarray(generated, np.float64) * weights)
+    trained = described.class_shares(real * weights, np.asarray(generated, np.float64) * weights)
+    prior: Shares = trained / np.exp(loss.offsets(classes).double().numpy())
+    prior /= prior.sum()
+    return prior
 
 
 def wanted_prior(run: Run, wanted: str) -> Shares:

@@ -34,7 +34,6 @@ from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
 from ltvr.errors import CannotWrite, Diverged, UserError
-from ltvr.losses import LOSSES
 from ltvr.networks.batchnorm import check_rows
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
@@ -191,7 +190,7 @@ class Trainer:
             prepare_through(self.network, self.stages, name, seed)
         self.network.to(self.device)  # what the stage may have put into it
         counts = torch.from_numpy(self.data.counts).to(self.device)
-        loss = LOSSES.build(self.config, stage.loss, counts).to(self.device)
+        loss = stage.build_loss(counts).to(self.device)
         clock = Clock(seed, name, stage.epochs, steps, training.accumulate)
         state = StageState(Step(self.network, loss), stage, self.config, clock, classes)
         if self._resumed is not None:
@@ -320,7 +319,8 @@ class Trainer:
             plan = plan.to(self.device)
         targets = Targets(labels)
         if stage.mixing is not None:
-            images, targets = stage.mixing.mix(images, targets, clock.random("mixing"))
+            random = clock.random("mixing")
+            images, targets = stage.mixing.mix(images, targets, self.data.counts, random)
         with autocast(self._run_options.amp, self.device):
             rows = step(images, targets.to(self.device), plan)
         loss = stage.total(rows.values, rows.weights, len(labels))

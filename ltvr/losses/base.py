@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ class Loss(Component, nn.Module):
         counts: [C] int64, the training images of each class.
     """
 
+    normalise: Literal["weights", "batch"] = "weights"
+    """What a mean of rows divides by: the sum of their weights, or their number."""
+
     def __init__(self, options: Options, counts: Tensor) -> None:
         super().__init__()
 
@@ -50,6 +53,13 @@ class Loss(Component, nn.Module):
     def weights(self, labels: Tensor) -> Tensor:
         """How much every row counts in a mean, by its label: [R]; by default all alike."""
         return torch.ones_like(labels, dtype=torch.float32)
+
+    def offsets(self, classes: Tensor) -> Tensor:
+        """What ``rows`` adds to the logits of ``classes``, and inference does not: by default 0.
+
+        Same shape as ``classes``. The logits are under other class frequencies by it.
+        """
+        return torch.zeros_like(classes, dtype=torch.float32)
 
     def begin_epoch(self, clock: Clock) -> None:
         """Take note of the epoch, for a loss that changes in training (DRW).
@@ -77,6 +87,8 @@ class Loss(Component, nn.Module):
                     f"{type(self).__name__}.{name} gave shape {list(found.shape)} for "
                     f"{len(labels)} rows: expected one value a row (reduction='none')"
                 )
+        if self.normalise == "batch":
+            values, weights = values * weights, torch.ones_like(weights)
         return torch.where(counted, values, 0.0), torch.where(counted, weights, 0.0)
 
 

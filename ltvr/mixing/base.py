@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ltvr.config.options import Options
 from ltvr.config.slots import Component
+from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
 
 __all__ = ["Mixing"]
@@ -23,15 +24,17 @@ class Mixing(Component):
         pass
 
     def mix(
-        self, images: Tensor, targets: Targets, random: np.random.Generator
+        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
     ) -> tuple[Tensor, Targets]:
-        """Mixed images [B, 3, S, S] and their targets, two labels and a share a row.
+        """Mixed images [B, 3, S, S] and their targets, two labels and a share a row;
+        or both as they came.
 
         ``labels`` stay as they came: the synthesis plan was made of them.
 
         Args:
             images: [B, 3, S, S], augmented and normalised.
             targets: one label a row, on the host.
+            counts: [C] the training images of each class.
             random: the only source of random numbers.
         """
         raise NotImplementedError

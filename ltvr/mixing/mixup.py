@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ltvr.config.options import Options, option
+from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
 from ltvr.mixing.base import Mixing
 from ltvr.transfer import to_device
@@ -38,7 +39,7 @@ class Mixup(Mixing):
         self.alpha = options.mixup_alpha
 
     def mix(
-        self, images: Tensor, targets: Targets, random: np.random.Generator
+        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
     ) -> tuple[Tensor, Targets]:
         """Mixed images and targets of two labels."""
         share = float(random.beta(self.alpha, self.alpha))

@@ -11,7 +11,7 @@ from ltvr.config.options import Options
 from ltvr.config.slots import Component
 from ltvr.data.longtail import Int64Array
 
-__all__ = ["ByClass", "Sampler", "Shares", "draw_classes"]
+__all__ = ["ByClass", "Sampler", "Shares", "draw_classes", "in_cycles"]
 
 Shares = npt.NDArray[np.float64]
 
@@ -81,14 +81,39 @@ class ByClass(NamedTuple):
         return cls(counts, np.argsort(labels, kind="stable"))
 
     @property
+    def members(self) -> list[Int64Array]:
+        """The samples of each class."""
+        return np.split(self.samples, self.starts[1:])
+
+    @property
     def starts(self) -> Int64Array:
         """Where each class begins in ``samples``."""
         return np.cumsum(self.counts) - self.counts
 
 
-def draw_classes(by_class: ByClass, p: Shares, random: np.random.Generator) -> Int64Array:
-    """As many samples as there are, with replacement: a class by ``p``, then one of its samples."""
+def in_cycles(samples: Int64Array, number: int, random: np.random.Generator) -> Int64Array:
+    """``number`` of the samples: all of them in shuffled order, then all again in another."""
+    laps = -(-number // len(samples))
+    if laps == 0:
+        return samples[:0]
+    return np.concatenate([random.permutation(samples) for _ in range(laps)])[:number]
+
+
+def draw_classes(
+    by_class: ByClass, p: Shares, random: np.random.Generator, cycles: bool = False
+) -> Int64Array:
+    """As many samples as there are: a class by ``p``, then one of its samples.
+
+    Args:
+        cycles: each class's samples come in shuffled cycles, instead of with replacement.
+    """
     drawn = random.choice(len(by_class.counts), size=len(by_class.samples), p=p)
+    if cycles:
+        order = np.empty(len(drawn), np.int64)
+        for k, own in enumerate(by_class.members):
+            rows = np.flatnonzero(drawn == k)
+            order[rows] = in_cycles(own, len(rows), random)
+        return order
     within = (random.random(len(drawn)) * by_class.counts[drawn]).astype(np.int64)
     indices: Int64Array = by_class.samples[by_class.starts[drawn] + within]
     return indices

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
+from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
-from ltvr.samplers.base import ByClass, Sampler, Shares
+from ltvr.samplers.base import ByClass, Sampler, Shares, draw_classes, in_cycles
 
-__all__ = ["ClassAware"]
+__all__ = ["ClassAware", "ClassAwareOptions"]
 
 PER_CLASS = 4
+
+
+@dataclass(frozen=True)
+class ClassAwareOptions(Options):
+    """Class-balanced sampling."""
+
+    class_aware_draw: Literal["cycles", "multinomial"] = option(
+        "cycles", "classes and their images in shuffled cycles, or both drawn with replacement"
+    )
 
 
 class ClassAware(Sampler):
@@ -17,24 +30,32 @@ class ClassAware(Sampler):
 
     Each class's samples come in shuffled cycles of their own; a class with fewer than 4 repeats.
     As ``ClassAwareSampler`` of Kang et al., Decoupling Representation and Classifier, ICLR 2020.
+    ``multinomial`` draws every sample by itself, with replacement, as BagofTricks-LT does (and, by
+    weights that are nearly even, LDAM-DRW).
     """
+
+    options_type = ClassAwareOptions
+
+    def __init__(self, options: ClassAwareOptions) -> None:
+        super().__init__(options)
+        self.draw = options.class_aware_draw
 
     def order(
         self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
     ) -> Int64Array:
-        """The cycles of one epoch."""
+        """The cycles, or the draws, of one epoch."""
         by_class = ByClass.of(labels)
-        members = np.split(by_class.samples, by_class.starts[1:])
+        if self.draw == "multinomial":
+            return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
+        members = by_class.members
         visits = -(-len(labels) // PER_CLASS)
         cycles = -(-visits // len(members))
         turn = np.concatenate([random.permutation(len(members)) for _ in range(cycles)])[:visits]
         order = np.empty((visits, PER_CLASS), np.int64)
         for k, own in enumerate(members):
             rows = np.flatnonzero(turn == k)
-            laps = -(-len(rows) * PER_CLASS // len(own))
-            if laps:
-                shuffled = np.concatenate([random.permutation(own) for _ in range(laps)])
-                order[rows] = shuffled[: len(rows) * PER_CLASS].reshape(-1, PER_CLASS)
+            taken = in_cycles(own, len(rows) * PER_CLASS, random)
+            order[rows] = taken.reshape(-1, PER_CLASS)
         return order.reshape(-1)[: len(labels)]
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:

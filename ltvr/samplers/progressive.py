@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
+from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.samplers.base import ByClass, Sampler, Shares, draw_classes
 
-__all__ = ["Progressive"]
+__all__ = ["Progressive", "ProgressiveOptions"]
+
+
+@dataclass(frozen=True)
+class ProgressiveOptions(Options):
+    """Progressively balanced sampling."""
+
+    progressive_draw: Literal["multinomial", "cycles"] = option(
+        "multinomial", "the images of a class with replacement, or in shuffled cycles"
+    )
 
 
 class Progressive(Sampler):
-    """p_k = (1 - e/E) n_k/N + (e/E)/C, the samples of a class with replacement.
+    """p_k = (1 - l) n_k/N + l/C with l = e/(E - 1): the last epoch is balanced.
 
-    After Kang et al., ICLR 2020, whose formula has t/T; their code ends at e/(E - 1) = 1.
+    Kang et al., Decoupling Representation and Classifier, ICLR 2020, as in their code; their
+    formula is written with t/T, and ltvr 0.1 had e/E, whose last epoch falls short of balance. An
+    only epoch has l = 0. Their code takes the samples of a class in shuffled ``cycles``, other
+    codes (BagofTricks-LT) and ours by default with replacement.
     """
+
+    options_type = ProgressiveOptions
+
+    def __init__(self, options: ProgressiveOptions) -> None:
+        super().__init__(options)
+        self.cycles = options.progressive_draw == "cycles"
 
     def order(
         self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
     ) -> Int64Array:
         """As many draws as there are samples."""
         by_class = ByClass.of(labels)
-        return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
+        return draw_classes(
+            by_class, self.shares(by_class.counts, epoch, epochs), random, self.cycles
+        )
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
         """The mixture of epoch e."""
-        share, present = epoch / epochs, counts > 0
+        share, present = epoch / max(1, epochs - 1), counts > 0
         p: Shares = (1 - share) * counts / counts.sum() + share / present.sum() * present
         return p

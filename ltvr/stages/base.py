@@ -10,6 +10,7 @@ from ltvr.afa.planning import SynthesisPlan
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.slots import Component
+from ltvr.losses import LOSSES
 from ltvr.losses.base import Loss, weighted_mean
 from ltvr.mixing.base import Mixing
 from ltvr.networks.network import Network
@@ -55,13 +56,21 @@ class Stage(Component):
     lr_decay: float = 1.0
     sampler: Sampler
     loss: str
-    """A name of ``ltvr.losses``; the trainer builds it, since it may have state."""
+    """A name of ``ltvr.losses``."""
     mixing: Mixing | None = None
     lr_flag: ClassVar[str]
     """The option that sets ``lr``, for the error of a diverged run."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def build_loss(self, counts: Tensor) -> Loss:
+        """Make the loss, which may have state and so is not the stage's own.
+
+        Args:
+            counts: [C] int64, the training images of each class.
+        """
+        return LOSSES.build(self.config, self.loss, counts)
 
     def prepare(self, network: Network, seed: int) -> None:
         """Say what trains, and start afresh what is to; ``seed`` is of the stage's own stream."""

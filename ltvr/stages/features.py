@@ -14,15 +14,18 @@ from ltvr.config.options import Options, option
 from ltvr.decompositions.options import DecompositionOptions
 from ltvr.errors import UserError
 from ltvr.losses import LOSSES
-from ltvr.losses.base import weighted_mean
+from ltvr.losses.base import Loss, weighted_mean
 from ltvr.mixing import MIXINGS
 from ltvr.networks.batchnorm import measure_real_statistics
 from ltvr.networks.network import Network
 from ltvr.networks.options import NetworkOptions
 from ltvr.samplers import SAMPLERS
 from ltvr.samplers.base import Shares
+from ltvr.samplers.build import Deferred
 from ltvr.stages.base import Stage, StageLoss
 from ltvr.stages.options import TrainingOptions
+from ltvr.weightings import WEIGHTINGS
+from ltvr.weightings.build import Weighted
 
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
@@ -53,7 +56,32 @@ class FeaturesOptions(Options):
     sampler: str = option(
         "instance", "how often each class comes, and in which order", slot=SAMPLERS
     )
+    deferred_sampler: str = option(
+        "none", "sampler from --deferred-sampler-start on (DRS)", slot=SAMPLERS, optional=True
+    )
+    deferred_sampler_start: float = option(
+        0.8,
+        "share of the epochs from which on it is that of --deferred-sampler",
+        at_least=0,
+        below=1,
+        idle={"deferred_sampler": "none"},
+    )
     loss: str = option("cross-entropy", "loss of every row", slot=LOSSES)
+    weighting: str = option(
+        "none", "weights of the classes in the loss", slot=WEIGHTINGS, optional=True
+    )
+    weighting_start: float = option(
+        0.0,
+        "share of the epochs from which on the classes are weighted; 0.8 is DRW",
+        at_least=0,
+        below=1,
+        idle={"weighting": "none"},
+    )
+    weighting_normalise: Literal["weights", "batch"] = option(
+        "weights",
+        "what the mean of a batch divides by: the sum of the weights in it, or its images",
+        idle={"weighting": "none"},
+    )
     mixing: str = option("none", "way of mixing the images of a batch", slot=MIXINGS, optional=True)
     features_batchnorm: Literal["running", "real"] = option(
         "running",
@@ -62,7 +90,16 @@ class FeaturesOptions(Options):
     )
 
     def check(self, config: Any) -> None:
-        """Refuse a schedule under which nothing is ever generated."""
+        """Refuse a schedule under which what is asked for never begins."""
+        for name in ("deferred_sampler", "weighting"):
+            share = getattr(self, f"{name}_start")
+            chosen = getattr(self, name) != "none"
+            if chosen and 0 < self.epochs <= round(share * self.epochs):
+                raise UserError(
+                    f"{name}_start = {share:g}: {name} = {getattr(self, name)} would begin at "
+                    f"epoch {round(share * self.epochs)} of {self.epochs}, and so never; lower it, "
+                    "or raise --epochs"
+                )
         start = first_generating_epoch(config)
         if start is not None and 0 < self.epochs <= start:
             share = config.of(DecompositionOptions).lay_back_start
@@ -116,10 +153,21 @@ class Features(Stage):
         self.milestones, self.lr_decay = options.milestones, options.lr_decay
         self.loss = options.loss
         self.sampler = SAMPLERS.build(config, options.sampler)
+        if options.deferred_sampler != "none":
+            then = SAMPLERS.build(config, options.deferred_sampler)
+            self.sampler = Deferred(self.sampler, then, options.deferred_sampler_start)
         if options.mixing != "none":
             self.mixing = MIXINGS.build(config, options.mixing)
         self.generation = config.of(DecompositionOptions)
         self.start = first_generating_epoch(config)
+
+    def build_loss(self, counts: Tensor) -> Loss:
+        """The loss, under weights of the classes if there are to be any."""
+        loss, options = super().build_loss(counts), self.config.of(FeaturesOptions)
+        if options.weighting == "none":
+            return loss
+        weights = WEIGHTINGS.build(self.config, options.weighting).weights(counts)
+        return Weighted(loss, weights, options.weighting_start, options.weighting_normalise)
 
     def plan(self, labels: Tensor, clock: Clock, classes: int) -> SynthesisPlan | None:
         """From epoch t on, the synthesis plan of the micro-batch (eq. 9-11)."""

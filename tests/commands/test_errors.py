@@ -43,7 +43,7 @@ def refused(command, tmp_path, monkeypatch):
         ("--epochs many", ["--epochs", "'many'", "see --help"]),
         ("--mask-mean 1,5", ["--mask-mean", "'1,5': expected a number, or none"]),
         ("--fused=yes", ["--fused/--no-fused", "'yes'", "see --help"]),
-        ("--method afa", ["'afa'", "baseline, cosine"]),
+        ("--method afa", ["'afa'", "baseline, ", "cosine, "]),
         ("--batch-size 0", ["batch_size = 0", "at least 1"]),
         ("--batch-size 30 --accumulate 4", ["batch_size = 30", "multiple of accumulate = 4"]),
         ("--batch-size 5000", ["batch_size = 5000", "only 444 training images", "lower it"]),
@@ -373,6 +373,8 @@ def test_an_export_that_fails_leaves_what_was_there(kind, finished, tmp_path, mo
 def test_no_component_left_to_use_an_option(refused):
     for arguments, words in (
         ("--method baseline --fused", ["--fused changes nothing with decomposition = none"]),
+        ("--weighting-start 0.5", ["--weighting-start changes nothing with weighting = none"]),
+        ("--deferred-sampler-start 0", ["changes nothing with deferred_sampler = none"]),
         ("--lr-decay 0.5", ["--lr-decay changes nothing with milestones = none"]),
     ):
         refused(ltvr.train, arguments.split(), *words)

@@ -243,6 +243,14 @@ VARIANTS = {
         "insert_after": "layer2",
         "fixed_size": True,
     },
+    "deferred": {
+        "method": "ldam-drw",
+        "weighting_start": 0.5,
+        "deferred_sampler": "class-aware",
+        "deferred_sampler_start": 0.5,
+        "epochs": 2,
+        "image_size": 8,
+    },
     "fp16": {"amp": "fp16", "method": "baseline", "image_size": 8},
 }
 

@@ -40,6 +40,15 @@ def test_the_weights_of_a_loss_count(finished, monkeypatch):
     np.testing.assert_allclose(trained_prior(run, "crt"), np.arange(1, 11) / 55)
 
 
+def test_what_a_loss_adds_to_the_logits_is_no_part_of_them(finished, monkeypatch):
+    """Logits of balanced softmax are under even classes where images come by their counts."""
+    run = Run.open(finished)
+    counts = torch.tensor(run.manifest()["train_counts"])
+    monkeypatch.setattr(CrossEntropy, "offsets", lambda self, classes: counts[classes].log())
+    found = trained_prior(run, "crt")  # even in the first place: now against the counts
+    np.testing.assert_allclose(found, 1 / counts.numpy() / (1 / counts.numpy()).sum(), rtol=1e-6)
+
+
 def test_without_its_records_a_stage_is_unknown(finished, tmp_path):
     for name in ("config.yaml", "manifest.json"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())

@@ -10,10 +10,9 @@ from torch import nn
 
 from ltvr import LTVR, plan_synthesis
 from ltvr.backbones.build import build_backbone
-from ltvr.config.options import NoOptions
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
-from ltvr.samplers.class_aware import ClassAware
+from ltvr.samplers.class_aware import ClassAware, ClassAwareOptions
 from ltvr.train import train
 
 BATCH, LR, LAMBDA, SEED = 64, 0.2 * 64 / 512, 1.5, 3
@@ -40,7 +39,9 @@ def plain_loop(data):
             epoch = step // steps
             order = np.random.default_rng([seed, epoch]).permutation(len(labels))
             if stage == 2:
-                order = ClassAware(NoOptions()).epoch(labels, seed=seed, epoch=epoch, epochs=epochs)
+                order = ClassAware(ClassAwareOptions()).epoch(
+                    labels, seed=seed, epoch=epoch, epochs=epochs
+                )
             batch = torch.from_numpy(order[step % steps * BATCH :][:BATCH])
             if stage == 1 and epoch == 1:
                 plan = plan_synthesis(labels[batch], gamma=0.5, seed=SEED, step=step)

@@ -11,8 +11,8 @@ from ltvr.settings import SCHEMA
 LABELS = np.repeat([0, 1, 2, 4], [600, 300, 90, 3])
 
 
-def order(sampler, epoch=0, seed=0, epochs=10):
-    return SAMPLERS.build(SCHEMA.config({}), sampler).epoch(
+def order(sampler, epoch=0, seed=0, epochs=10, **options):
+    return SAMPLERS.build(SCHEMA.config(options), sampler).epoch(
         LABELS, seed=seed, epoch=epoch, epochs=epochs
     )
 
@@ -42,8 +42,8 @@ def test_class_aware_takes_four_in_a_row_from_cycles_of_shuffled_classes():
     }
 
 
-def frequencies(sampler, epoch):
-    drawn = np.concatenate([order(sampler, epoch, seed) for seed in range(100)])
+def frequencies(sampler, epoch, **options):
+    drawn = np.concatenate([order(sampler, epoch, seed, **options) for seed in range(100)])
     assert len(np.unique(drawn)) == len(LABELS)
     return np.bincount(LABELS[drawn], minlength=5) / len(drawn)
 
@@ -53,8 +53,45 @@ def test_square_root_and_progressive_frequencies():
     root = np.sqrt(n) / np.sqrt(n).sum()
     np.testing.assert_allclose(frequencies("square-root", 3), root, atol=0.006)
     np.testing.assert_allclose(frequencies("progressive", 0), n / n.sum(), atol=0.006)
-    later = 0.3 * n / n.sum() + 0.7 * (n > 0) / 4
-    np.testing.assert_allclose(frequencies("progressive", 7), later, atol=0.006)
+    later = n / n.sum() / 3 + 2 / 3 * (n > 0) / 4  # 6 of the 9 epochs after the first
+    np.testing.assert_allclose(frequencies("progressive", 6), later, atol=0.006)
+    np.testing.assert_allclose(frequencies("progressive", 9), (n > 0) / 4, atol=0.006)
+
+
+def test_progressive_shares_end_balanced_and_an_only_epoch_is_by_instance():
+    counts = np.array([6, 3, 0, 1])
+    progressive = SAMPLERS.build(SCHEMA.config({}), "progressive")
+    by_hand = {0: [0.6, 0.3, 0, 0.1], 1: [7 / 15, 19 / 60, 0, 13 / 60], 2: [1 / 3, 1 / 3, 0, 1 / 3]}
+    for epoch, expected in by_hand.items():
+        np.testing.assert_allclose(progressive.shares(counts, epoch, 3), expected)
+    np.testing.assert_allclose(progressive.shares(counts, 0, 1), by_hand[0])
+
+
+def test_class_aware_draws_with_replacement_where_asked():
+    options = {"class_aware_draw": "multinomial"}
+    balanced = np.array([1, 1, 1, 0, 1]) / 4
+    np.testing.assert_allclose(frequencies("class-aware", 3, **options), balanced, atol=0.006)
+    drawn = order("class-aware", **options)
+    head = drawn[LABELS[drawn] == 0]
+    assert len(set(head)) < len(head) < 600  # some come twice before all have come
+    runs = np.flatnonzero(np.diff(LABELS[drawn])).size
+    assert runs > 0.7 * len(drawn)  # not 4 in a row: 3 of 4 neighbours are of another class
+
+
+def test_progressive_takes_a_class_in_cycles_where_asked():
+    options = {"progressive_draw": "cycles"}
+    for epoch in (0, 9):
+        drawn = order("progressive", epoch, **options)
+        for k in (0, 4):
+            own = np.flatnonzero(k == LABELS)
+            came = drawn[LABELS[drawn] == k]
+            times = np.bincount(came, minlength=len(LABELS))[own]
+            assert times.max() - times.min() <= 1
+        laps = came[: len(came) // 3 * 3].reshape(-1, 3)
+        assert (np.sort(laps, 1) == own).all()
+    n = np.array([600, 300, 90, 0, 3])
+    found = frequencies("progressive", 0, **options)
+    np.testing.assert_allclose(found, n / n.sum(), atol=0.006)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.names())

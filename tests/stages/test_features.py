@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny_config
 
 from ltvr.clock import Clock
+from ltvr.errors import UserError
+from ltvr.losses.ldam import LDAM
 from ltvr.stages.features import Features, lay_back_loss
 
 
@@ -48,3 +51,40 @@ def test_plans_of_fixed_size_have_one_size():
     clock = Clock(0, "features", epochs=2, steps=6)
     batches = (torch.zeros(8, dtype=torch.int64), torch.arange(8))
     assert {stage.plan(labels, clock, 10).generated for labels in batches} == {16}
+
+
+def test_the_classes_are_weighted_from_their_share_of_the_epochs_on():
+    stage = Features(tiny_config(method="ldam-drw", epochs=200))
+    counts = torch.tensor([50, 20, 5])
+    loss, classes = stage.build_loss(counts), torch.arange(3)
+    assert isinstance(loss.loss, LDAM) and not stage.parameters(torch.nn.Identity(), loss)
+    seen = {}
+    for epoch in (0, 159, 160, 199):
+        loss.begin_epoch(Clock(0, "features", epochs=200, steps=6, epoch=epoch))
+        seen[epoch] = loss.weights(classes)
+    assert (seen[0] == 1).all() and (seen[159] == 1).all() and (seen[160] == seen[199]).all()
+    # With so few images 1 / n_c to within a percent: 2, 5, 20 of 27.
+    torch.testing.assert_close(seen[160], counts.reciprocal() * 100 / 9, rtol=0.01, atol=0)
+    plain = Features(tiny_config(method="ldam", epochs=200)).build_loss(counts)
+    assert isinstance(plain, LDAM)
+
+
+def test_the_sampler_changes_at_its_share_of_the_epochs():
+    deferred = Features(tiny_config(method="ce-drs", epochs=200)).sampler
+    plain = Features(tiny_config(method="baseline", sampler="class-aware")).sampler
+    labels = np.repeat(np.arange(3), (50, 20, 5))
+    for epoch in (159, 160):
+        order = deferred.epoch(labels, seed=0, epoch=epoch, epochs=200)
+        even = np.array_equal(order, plain.epoch(labels, seed=0, epoch=epoch, epochs=200))
+        assert even == (epoch == 160) and (sorted(order) == list(range(75))) == (epoch == 159)
+        shares = deferred.shares(np.array([50, 20, 5]), epoch, 200)
+        np.testing.assert_allclose(shares, [1 / 3] * 3 if even else np.array([50, 20, 5]) / 75)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [("ce-drw", "weighting"), ("ce-drs", "deferred_sampler")]
+)
+def test_what_would_begin_after_the_last_epoch_is_refused(method, name):
+    with pytest.raises(UserError, match=f"{name}_start = 0.8: .* epoch 2 of 2, and so never"):
+        tiny_config(method=method, epochs=2)
+    tiny_config(method=method, epochs=3)

@@ -1,0 +1,66 @@
+"""CutMix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltvr.config.options import Options, option
+from ltvr.data.longtail import Int64Array
+from ltvr.data.targets import Targets
+from ltvr.mixing.base import Mixing
+from ltvr.transfer import to_device
+
+__all__ = ["Cutmix", "CutmixOptions"]
+
+
+@dataclass(frozen=True)
+class CutmixOptions(Options):
+    """CutMix."""
+
+    cutmix_alpha: float = option(
+        1.0, "a, of the Beta(a, a) that the share outside the box is drawn from", above=0
+    )
+    cutmix_probability: float = option(
+        0.5, "how often a batch is mixed; 1 for ImageNet", above=0, at_most=1
+    )
+
+
+class Cutmix(Mixing):
+    """A box of x_i is replaced by that of x_j; the labels share as the areas do.
+
+    One box a batch: its sides are sqrt(1 - l) of the image's, l ~ Beta(a, a), its centre is drawn
+    evenly, and what lies outside of the image is cut off. Yun et al., CutMix: Regularization
+    Strategy to Train Strong Classifiers with Localizable Features, ICCV 2019; on CIFAR their code
+    mixes half of the batches. j is a random permutation of the batch.
+    """
+
+    options_type = CutmixOptions
+
+    def __init__(self, options: CutmixOptions) -> None:
+        super().__init__(options)
+        self.alpha, self.probability = options.cutmix_alpha, options.cutmix_probability
+
+    def mix(
+        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
+    ) -> tuple[Tensor, Targets]:
+        """Mixed images and targets of two labels; or the batch as it came."""
+        if random.random() >= self.probability:
+            return images, targets
+        side = np.sqrt(1 - random.beta(self.alpha, self.alpha))
+        size = np.array(images.shape[2:])
+        corner = random.integers(size) - (side * size).astype(np.int64) // 2
+        (top, left), (bottom, right) = (
+            np.clip(edge, 0, size).tolist()
+            for edge in (corner, corner + (side * size).astype(np.int64))
+        )
+        partner = torch.from_numpy(random.permutation(len(images)))
+        box = (..., slice(top, bottom), slice(left, right))
+        mixed = images.clone()
+        mixed[box] = images[box][to_device(partner, images.device)]
+        share = 1 - (bottom - top) * (right - left) / float(size.prod())
+        shares = torch.full((len(images),), share)
+        return mixed, Targets(targets.labels, targets.labels[partner], shares)
