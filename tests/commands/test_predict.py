@@ -69,7 +69,7 @@ def test_every_format_has_the_likeliest_classes(
     torch.testing.assert_close(values, top.values, rtol=1e-4, atol=1e-6)
 
     code, out, _ = command(ltvr.predict, finished, *pictures, "--top", 2, "--format", "csv")
-    heading, *rows = csv.reader(io.StringIO(out))
+    heading, *rows = csv.reader(io.StringIO(out, newline=""))
     assert code == 0 and heading == ["path", "class1", "probability1", "class2", "probability2"]
     assert [row[0::2] for row in rows] == [
         [str(path), f"{a:.6g}", f"{b:.6g}"]
