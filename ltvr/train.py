@@ -260,6 +260,8 @@ def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:
     options = config.of(RunOptions)
     summary = {
         "metrics": metrics,
+        "classes": trainer.data.classes,
+        "train_counts": trainer.data.counts.tolist(),
         "preset": options.preset,
         "method": options.method,
         "backend": trainer.network.backend,
