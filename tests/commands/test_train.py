@@ -404,6 +404,7 @@ def test_a_run_goes_on_where_its_images_have_moved(command, write_images, tmp_pa
     (tmp_path / "here").rename(tmp_path / "there")
     code, _, err = command(ltvr.train, "--resume", tmp_path / "run")
     assert code == 2 and "here/train is missing" in err
+    assert err.endswith("; if the images have moved: --root FOLDER\n")
     arguments = "--resume", tmp_path / "run", "--root", tmp_path / "there"
     assert command(ltvr.train, *arguments)[0] == 0
     assert Run(tmp_path / "run").read_summary()["metrics"] == before
