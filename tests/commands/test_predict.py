@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,3 +132,9 @@ def test_probabilities_under_other_class_frequencies(pictures, predicted, finish
             moved = {name: p * weight[int(name)] for name, p in before.items()}
             total = sum(moved.values())
             assert after == pytest.approx({k: p / total for k, p in moved.items()}, rel=1e-4)
+
+
+def test_a_row_of_csv_holds_line_ends(capsys):
+    ltvr.predict.as_csv(1)(Path("a\rb.png"), [("c\nd\r", 0.5)])
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))
+    assert rows == [["path", "class1", "probability1"], ["a\rb.png", "c\nd\r", "0.5"]]
