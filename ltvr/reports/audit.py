@@ -43,6 +43,8 @@ def lines(found: Audit, options: DataOptions, *, verbose: bool = False) -> list[
         text += [f"    {line}" for line in _facts(part)]
         if part.found.skipped:
             text += [f"    passed over: {part.found.summary()}"]
+            if verbose:
+                text += [f"        {path}: {why}" for path, why in part.found.skipped.items()]
     first = next(iter(found.parts.values()))
     text += _balance(found.classes, first, options)
     text += _classes(found, options, verbose)
@@ -53,6 +55,9 @@ def lines(found: Audit, options: DataOptions, *, verbose: bool = False) -> list[
     text += named("classes without a test image", found.untested)
     for name, number in _within(found).items():
         text += [f"{name}: {number} images are copies of others in it"]
+        if verbose:
+            groups = ([i.path for i in group if i.split == name] for group in found.copies)
+            text += [f"    {' = '.join(map(str, paths))}" for paths in groups if len(paths) > 1]
     for (one, other), images in found.leaks.items():
         text += named(f"{other} images that are in {one} too", [i.path for i in images])
     contradictions = [

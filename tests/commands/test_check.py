@@ -78,6 +78,16 @@ def test_copies_within_and_across_splits_and_classes(data, command, tmp_path):
     }
 
 
+def test_copies_and_what_is_passed_over_are_named_if_asked_for(data, command):
+    copies = [data / "train/cat/0.png", data / "train/cat/again.png"]
+    shutil.copy(*copies)
+    (data / "test/cat/notes.pdf").touch()
+    named = (f"    {copies[0]} = {copies[1]}", f"        {data}/test/cat/notes.pdf: of type .pdf")
+    for options, expected in (([], False), (["--verbose"], True)):
+        _, out, _ = command(ltvr.check, data, *options)
+        assert all((line in out.splitlines()) == expected for line in named), out
+
+
 def test_many_classes_are_all_named_if_asked_for(command, tmp_path, write_images):
     for split in ("train", "test"):
         names = [f"k{k:02}/{i}.png" for k in range(31) for i in range(1 if k % 2 else 2)]
