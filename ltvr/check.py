@@ -74,7 +74,8 @@ def main() -> int:
     for line in lines(found, options, verbose=arguments.verbose):
         print(shown(line))
     number = len(found.problems)
-    print(f"a run would stop at {number} problems" if number else "a run can start")
+    problems = "1 problem" if number == 1 else f"{number} problems"
+    print(f"a run would stop at {problems}" if number else "a run can start")
     return 1 if number else 0
 
 

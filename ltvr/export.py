@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ltvr import errors
 from ltvr.config.config import Config
 from ltvr.data.geometry import describe
 from ltvr.data.options import DataOptions
+from ltvr.data.splits import Ranges
 from ltvr.engine.trained import load_trained, trained_parser
 from ltvr.errors import UserError, shown
 from ltvr.networks.network import Network
@@ -25,11 +27,15 @@ __all__ = ["export", "main", "preparation"]
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 """How the name of a file of each format ends; torch reads a .pt2 alone."""
 
+CLASSES_TO_SHOW = 20
+
 TOLERANCE = 1e-4
 """Largest accepted difference of a logit, relative to the largest logit."""
 
 
-def export(network: Network, kind: str, path: Path) -> float:
+def export(
+    network: Network, kind: str, path: Path, about: Mapping[str, str] | None = None
+) -> float:
     """Export ``network`` (images [B, 3, S, S] float32 to logits [B, C], any B), and check the file.
 
     The file is of plain operators, which any runtime knows; it is read back and held to the network
@@ -38,6 +44,8 @@ def export(network: Network, kind: str, path: Path) -> float:
 
     Args:
         kind: ``onnx`` (run by ONNX Runtime for the check) or ``torch`` (``torch.export``, .pt2).
+        about: texts by name that the file is to hold, in ONNX as ``metadata_props`` and in .pt2 as
+            extra files.
 
     Returns:
         The largest difference of a logit, relative to the largest logit.
@@ -58,7 +66,7 @@ def export(network: Network, kind: str, path: Path) -> float:
     write = _write_torch if kind == "torch" else _write_onnx
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
-        run = write(network, inputs[0], batch, partial)
+        run = write(network, inputs[0], batch, partial, dict(about or {}))
         with torch.no_grad():
             worst = max(
                 float((run(images) - logits).abs().max() / logits.abs().max())
@@ -76,11 +84,11 @@ def export(network: Network, kind: str, path: Path) -> float:
 
 
 def _write_torch(
-    network: Network, images: Tensor, batch: torch.export.Dim, path: Path
+    network: Network, images: Tensor, batch: torch.export.Dim, path: Path, about: dict[str, str]
 ) -> Callable[[Tensor], Tensor]:
     program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
     content = io.BytesIO()  # a disk that is full is then Python's error, not one of torch's writer
-    torch.export.save(program, content)
+    torch.export.save(program, content, extra_files=about)
     path.write_bytes(content.getvalue())
     run: Callable[[Tensor], Tensor] = torch.export.load(path).module()
     return run
@@ -96,21 +104,22 @@ def _require_onnx() -> None:
 
 
 def _write_onnx(
-    network: Network, images: Tensor, batch: torch.export.Dim, path: Path
+    network: Network, images: Tensor, batch: torch.export.Dim, path: Path, about: dict[str, str]
 ) -> Callable[[Tensor], Tensor]:
     import onnxruntime
 
-    torch.onnx.export(
+    program = torch.onnx.export(
         network,
         (images,),
-        str(path),
         dynamo=True,
         dynamic_shapes=({0: batch},),
         input_names=["images"],
         output_names=["logits"],
-        external_data=False,
         verbose=False,
     )
+    assert program is not None  # it is where no file is named
+    program.model.metadata_props.update(about)
+    program.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
@@ -119,14 +128,29 @@ def _write_onnx(
     return run
 
 
-def preparation(config: Config) -> str:
-    """How an image becomes an input of the exported model, in words."""
+def preparation(config: Config, ranges: Ranges) -> str:
+    """How an image becomes an input of the exported model, in words.
+
+    Args:
+        ranges: of the training images of more than 8 bits, from the run.
+    """
     data = config.of(DataOptions)
     resized = describe(data.image_size, data.resize)
-    return (
-        f"RGB (transparency over {data.colour}), {resized} (bilinear), divided by 255, "
-        f"less mean {data.mean}, divided by std {data.std}"
+    deep = "".join(
+        f"values of type {kind} from {low:g} to {high:g} (others clipped) scaled to 0 to 255, "
+        for kind, (low, high) in ranges.items()
     )
+    return (
+        f"turned as its EXIF orientation says, {deep}RGB (transparency over {data.colour}), "
+        f"{resized} (bilinear), divided by 255, less mean {data.mean}, divided by std {data.std}"
+    )
+
+
+def _order(classes: list[str]) -> str:
+    """The classes in the order of the logits, the first of many."""
+    some = [f"{k} {name}" for k, name in enumerate(classes[:CLASSES_TO_SHOW])]
+    more = len(classes) - len(some)
+    return shown(", ".join(some)) + (f", and {more} more, all in the file" if more else "")
 
 
 def _checked(path: Path, kind: str) -> Path:
@@ -159,13 +183,15 @@ def main() -> None:
     kind = arguments.format
     default = Run.open(arguments.run).folder / f"model{SUFFIXES[kind]}"
     path = _checked(arguments.out or default, kind)
-    network, config, _, classes, _ = load_trained(arguments.run, "cpu", arguments.fused)
+    network, config, run, classes, _ = load_trained(arguments.run, "cpu", arguments.fused)
     size = config.of(DataOptions).image_size
-    worst = export(network, kind, path)
+    prepared = preparation(config, run.ranges())
+    worst = export(network, kind, path, {"classes": json.dumps(classes), "preparation": prepared})
     print(
         f"{shown(path)}: images [B, 3, {size}, {size}] to logits [B, {len(classes)}]; largest "
         f"difference to the module {worst:.1e} of the largest logit\n"
-        f"prepare images alike: {preparation(config)}"
+        f"prepare images alike: {prepared}\n"
+        f"classes: {_order(classes)}"
     )
 
 

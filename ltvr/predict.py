@@ -66,7 +66,7 @@ def table(_: int) -> Writer:
 
 def as_csv(number: int) -> Writer:
     """CSV: path, and class and probability of the likeliest, the next, ..."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(sys.stdout)
     ranks = range(1, number + 1)
     writer.writerow(["path", *(f"{name}{k}" for k in ranks for name in ("class", "probability"))])
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ltvr import errors
 from ltvr.config.command_line import Parser
-from ltvr.data.datasets import load_data
-from ltvr.data.manifest import manifest
+from ltvr.engine.evaluation import load_own
 from ltvr.reports.page import write_report
 from ltvr.runs.folder import Run
 
@@ -35,8 +34,7 @@ def main() -> None:
     if arguments.masks:
         moved = {name: getattr(arguments, name) for name in ("root", "lists")}
         config = run.config().replaced(**{k: v for k, v in moved.items() if v is not None})
-        data = load_data(config)
-        run.check_manifest(manifest(data, config))
+        data = load_own(run, config)
     write_report(run, data)
     print(run.report)
 

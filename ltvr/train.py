@@ -19,6 +19,7 @@ from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
 from ltvr.device import choose_device
+from ltvr.engine.evaluation import load_own
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.metrics import table
 from ltvr.engine.trainer import Trainer, steps_an_epoch
@@ -190,8 +191,7 @@ def resume(
         say_when_stopped(lambda: _stopped("stopped", run))
         config = without_initial_weights(run.config()).replaced(**(reading or {}))
         run.command()  # what is wrong with it is better known now than after the training
-        data = load_data(config)
-        run.check_manifest(manifest(data, config))
+        data = load_own(run, config)
         trainer = Trainer(config, data, run, requests=requests)
         trainer.resume()
         run.resumed_by(_command())
@@ -260,6 +260,8 @@ def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:
     options = config.of(RunOptions)
     summary = {
         "metrics": metrics,
+        "classes": trainer.data.classes,
+        "train_counts": trainer.data.counts.tolist(),
         "preset": options.preset,
         "method": options.method,
         "backend": trainer.network.backend,

@@ -65,6 +65,10 @@ class Family(Component):
         """
         raise NotImplementedError
 
+    def meant(self, name: str) -> str:
+        """The name in the family that an unknown ``name`` may stand for; empty for none."""
+        return ""
+
     def normalisation(self, name: str) -> Normalisation:
         """What the images were normalised by that the pretrained weights of ``name`` saw.
 

@@ -107,7 +107,10 @@ def _family(name: str) -> Family:
     family = next((f for f in _families() if f.has(name)), None)
     if family is None:
         known = [n for f in _families() for n in f.names()]
-        raise UserError(f"backbone = {name!r}: expected one of {', '.join(known)}")
+        known.sort(key=lambda n: (":" in n, n))  # a pattern of many names comes last
+        meant = next(filter(None, (f.meant(name) for f in _families())), "")
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise UserError(f"backbone = {name!r}: expected one of {', '.join(known)}{hint}")
     return family
 
 

@@ -52,6 +52,14 @@ class Timm(Family):
                 f"({_one_line(error)}); it is made for --image-size {config.input_size[-1]}"
             ) from None
 
+    def meant(self, name: str) -> str:
+        """``timm:NAME`` for a bare name that timm has, if it is installed."""
+        try:
+            import timm
+        except ModuleNotFoundError:
+            return ""
+        return f"{PREFIX}{name}" if timm.is_model(name) else ""
+
     def normalisation(self, name: str) -> Normalisation:
         """Of the weights that timm downloads for the model."""
         config = self._config(name)

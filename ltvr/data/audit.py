@@ -6,6 +6,7 @@ word. What a run goes on with, and a person should know, is in the properties of
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,8 +179,12 @@ class _Splits:
 def _folders(root: Path, seen: _Splits) -> None:
     """The splits of a folder; a folder of class folders alone is one split, ``all``."""
     folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
+    above = Path(os.path.abspath(root)).parent
+    inside = not folders and all((above / name).is_dir() for name in ("train", "test"))
+    if inside:
+        seen.problems.append(f"{root} is one split, and {above} has train and test; name {above}")
     for name in ("train", "test"):
-        if name not in folders:
+        if name not in folders and not inside:
             seen.problems.append(f"{root / name} is missing; a run needs {name}/<class>/<image>")
     numbers: dict[str, int] = {}
     for name, folder in (folders or {"all": root}).items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +17,21 @@ from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data, load_labelled, load_split
-from ltvr.data.layouts import LISTS
+from ltvr.data.layouts import LISTS, SPLITS
 from ltvr.data.longtail import Int64Array
 from ltvr.data.manifest import manifest, split_record
 from ltvr.data.options import DataOptions
-from ltvr.data.splits import Split
+from ltvr.data.splits import Data, Split
 from ltvr.device import autocast
 from ltvr.engine.metrics import evaluate
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
 
-__all__ = ["Source", "add_source", "evaluate_split", "load_source", "source_of"]
+__all__ = ["Source", "add_source", "evaluate_split", "load_own", "load_source", "source_of"]
+
+MISSING = ("is missing", "(No such file")
+"""What errors of files and folders that are not there have."""
+NAMES_TO_SHOW = 10
 
 
 def evaluate_split(
@@ -99,6 +105,21 @@ def source_of(arguments: argparse.Namespace, data: Path | None) -> Source:
     return Source(arguments.split or "test", data, changes)
 
 
+def load_own(run: Run, config: Config) -> Data:
+    """Load the data set of a run.
+
+    Args:
+        config: of the run, with the places where its images and lists are now.
+
+    Raises:
+        UserError: images that are missing, or that are others than the run began with.
+    """
+    with _hint(f"if the images have moved: {_places(config)}", *MISSING):
+        data = load_data(config)
+    run.check_manifest(manifest(data, config))
+    return data
+
+
 def load_source(source: Source, run: Run, config: Config) -> Split:
     """Load the images that a run is to be evaluated on, and no others.
 
@@ -110,6 +131,7 @@ def load_source(source: Source, run: Run, config: Config) -> Split:
     described = run.manifest()
     classes, ranges, options = described["classes"], run.ranges(), config.of(DataOptions)
     if source.data is not None:
+        _check_folder(source.data, classes)
         root = source.changes.get("root")  # not that of the run
         split = load_labelled(
             source.data, config, classes, ranges, None if root is None else Path(root)
@@ -121,16 +143,53 @@ def load_source(source: Source, run: Run, config: Config) -> Split:
             if same
             else f"{len(split)} images that are no split of {run.folder}"
         )
+        absent = [name for k, name in enumerate(classes) if not (split.labels == k).any()]
+        if absent:
+            number = "1 class" if len(absent) == 1 else f"{len(absent)} classes"
+            more = ", ..." if len(absent) > NAMES_TO_SHOW else ""
+            named = ", ".join(absent[:NAMES_TO_SHOW])
+            split.notes.append(f"no images of: {named}{more} ({number})")
         return split
-    if source.split == "train":
-        data = load_data(config)
-        run.check_manifest(manifest(data, config))
-        return replace(data.train, notes=data.notes)
-    found = load_split(config, source.split, classes, ranges)
-    if found is None:
-        raise UserError(f"{options.dataset} has no {source.split} split; use --split test")
-    run.check_split(source.split, split_record(found, options))
+    others = "or evaluate other images with --data" if "root" in source.changes else ""
+    with _hint(others, "(sha256)"):
+        if source.split == "train":
+            data = load_own(run, config)
+            own = [note for note in data.notes if note.startswith("train: ")]  # not advice
+            return replace(data.train, notes=own)
+        with _hint(f"if the images have moved: {_places(config)}", *MISSING):
+            found = load_split(config, source.split, classes, ranges)
+        if found is None:
+            raise UserError(f"{options.dataset} has no {source.split} split; use --split test")
+        run.check_split(source.split, split_record(found, options))
     return found
+
+
+@contextmanager
+def _hint(hint: str, *words: str) -> Iterator[None]:
+    """Add what the user may do to the errors that have any of these words."""
+    try:
+        yield
+    except UserError as error:
+        if not hint or not any(each in str(error) for each in words):
+            raise
+        raise UserError(f"{error}; {hint}") from None
+
+
+def _places(config: Config) -> str:
+    """The options that say where a run's images are now."""
+    lists = ", --lists FOLDER" if config.of(DataOptions).dataset in LISTS else ""
+    return f"--root FOLDER{lists}"
+
+
+def _check_folder(path: Path, classes: list[str]) -> None:
+    """Refuse a folder of splits in place of one of classes."""
+    if any((path / name).is_dir() for name in classes):
+        return
+    split = next((name for name in reversed(SPLITS) if (path / name).is_dir()), None)
+    if split is not None:
+        raise UserError(
+            f"--data {path} has no folder of a class; say which split of it: --data {path / split}"
+        )
 
 
 def _changed(config: Config, source: Source) -> Config:

@@ -12,6 +12,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,19 +115,34 @@ def _of_file(path: Path, classes: list[str]) -> Shares:
             f"{missing[0]!r}; give every class one"
         )
     weights = np.asarray([given[name] for name in classes])
-    if not 0 < weights.sum() < math.inf:
-        raise UserError(f"{path}: the weights add up to {weights.sum():g}; expected more than 0")
+    with np.errstate(over="ignore"):  # what is too large is said below
+        total = weights.sum()
+    if not 0 < total < math.inf:
+        expected = "smaller ones" if total else "more than 0"
+        raise UserError(f"{path}: the weights add up to {total:g}; expected {expected}")
     return weights
 
 
 def _json(path: Path) -> dict[str, float]:
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes(), object_pairs_hook=partial(_object, path))
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f'{path}: expected an object, {{"class": weight}}')
     return {name: _weight(path, name, value) for name, value in values.items()}
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, which may name nothing twice."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UserError(f"{path}: class {name!r} has a weight already")
+        found[name] = value
+    return found
 
 
 def _lines(path: Path) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ltvr.errors import UserError
 from ltvr.losses.base import Outputs
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
+from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import without_initial_weights
 from ltvr.runs.checkpoint import load_checkpoint, load_weights
 from ltvr.runs.folder import Run
@@ -102,11 +103,14 @@ def load_trained(path: Path, device: str = "auto", fused: bool | None = None) ->
 
     Raises:
         UserError: no run, an unfinished one, weights that do not fit its configuration, or fused
-            kernels that do not run here.
+            kernels that do not run here or that the network has no use for.
     """
     run, weights = weights_of(path)
     config, classes = run.config(), run.manifest()["classes"]
     if fused is not None:
+        if fused and config.of(NetworkOptions).decomposition == "none":
+            method = config.of(RunOptions).method
+            raise UserError(f"method {method} has no AFA to run fused; drop --fused")
         config = config.replaced(fused=fused)
     place = choose_device(device)
     network = build_network(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def load_backbone(parts: Parts, name: str, path: Path) -> str:
         for key, value in module.state_dict().items()
     }
     found = _names_of_backbone(_read(path), own)
+    needed = [key for key in own if not key.endswith("num_batches_tracked")]
+    missing = [key for key in needed if key not in found]
+    fitting = sum(key in found and found[key].shape == own[key].shape for key in needed)
+    if 2 * fitting < len(needed):
+        first = missing[0] if missing else next(k for k in needed if found[k].shape != own[k].shape)
+        raise UserError(
+            f"weights {path}: {fitting} of the {len(needed)} tensors of {name} are there in their "
+            f"shape, and {first} is not; name the backbone that they are of"
+        )
     for key, value in own.items():
         if key in found and found[key].shape != value.shape:
             hint = f"name the backbone that they are of instead of {name}"
@@ -69,11 +79,10 @@ def load_backbone(parts: Parts, name: str, path: Path) -> str:
                 f"weights {path}: {key} is {list(found[key].shape)} there and "
                 f"{list(value.shape)} in {name}; {hint}"
             )
-    missing = [k for k in own if k not in found and not k.endswith("num_batches_tracked")]
     if missing:
         raise UserError(
-            f"weights {path}: {len(own) - len(missing)} of the {len(own)} tensors of {name} are "
-            f"there, and {missing[0]} is not; name the backbone that they are of"
+            f"weights {path}: {len(needed) - len(missing)} of the {len(needed)} tensors of {name} "
+            f"are there, and {missing[0]} is not; name the backbone that they are of"
         )
     left = [key for key in found if key not in own]
     deeper = [key for key in left if key.startswith(tuple(f"{s}." for s in parts.stages))]
@@ -117,10 +126,18 @@ def _read(path: Path) -> dict[str, Tensor]:
 
             state: Any = load_file(path)
         else:
+            _check_kind(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except ModuleNotFoundError:
         raise UserError(f"weights {path} needs safetensors: pip install safetensors") from None
+    except UserError:
+        raise
     except Exception as error:
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            raise UserError(
+                f"weights {path}: it holds a whole model or other objects, not weights alone; save "
+                "model.state_dict()"
+            ) from None
         raise _unreadable(path, error) from None
     while isinstance(state, dict):
         inner = next((k for k in CONTAINERS if isinstance(state.get(k), dict)), None)
@@ -135,6 +152,15 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"under {', '.join(CONTAINERS)}"
         )
     return tensors
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what torch.save did not write, now or of old, by its first bytes."""
+    with path.open("rb") as file:
+        begins = file.read(2)
+    if begins != b"PK" and begins[:1] != b"\x80":  # an archive, or the pickles of old
+        kind = "it is empty" if not begins else "it is no file of torch.save"
+        raise _unreadable(path, ValueError(kind))
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -15,6 +15,8 @@ from ltvr.data.options import DataOptions
 __all__ = ["as_json", "lines"]
 
 FEW_ENOUGH_TO_NAME = 10
+CLASSES_TO_SHOW = 30
+"""Of more classes the largest and the smallest have a line each."""
 NEARLY_EMPTY = 5
 """A class of fewer training images than this is worth a line."""
 
@@ -41,8 +43,11 @@ def lines(found: Audit, options: DataOptions, *, verbose: bool = False) -> list[
         text += [f"    {line}" for line in _facts(part)]
         if part.found.skipped:
             text += [f"    passed over: {part.found.summary()}"]
+            if verbose:
+                text += [f"        {path}: {why}" for path, why in part.found.skipped.items()]
     first = next(iter(found.parts.values()))
     text += _balance(found.classes, first, options)
+    text += _classes(found, options, verbose)
     for kind, (low, high) in found.ranges.items():
         text += [f"{kind}: {low:g} of the training images becomes black, {high:g} white"]
     rare = [f"{k} ({n})" for k in found.classes if 0 < (n := first.counts[k]) < NEARLY_EMPTY]
@@ -50,6 +55,9 @@ def lines(found: Audit, options: DataOptions, *, verbose: bool = False) -> list[
     text += named("classes without a test image", found.untested)
     for name, number in _within(found).items():
         text += [f"{name}: {number} images are copies of others in it"]
+        if verbose:
+            groups = ([i.path for i in group if i.split == name] for group in found.copies)
+            text += [f"    {' = '.join(map(str, paths))}" for paths in groups if len(paths) > 1]
     for (one, other), images in found.leaks.items():
         text += named(f"{other} images that are in {one} too", [i.path for i in images])
     contradictions = [
@@ -136,6 +144,21 @@ def _balance(classes: list[str], part: Part, options: DataOptions) -> list[str]:
         f"classes: {len(counts)}, {counts[most]} ({most}) to {counts[least]} ({least}) training "
         f"images{ratio}; {shots['many']} many, {shots['medium']} medium, {shots['few']} few"
     ]
+
+
+def _classes(found: Audit, options: DataOptions, verbose: bool) -> list[str]:
+    """A line a class, by falling number of training images; the middle of many is left out."""
+    training = next(iter(found.parts.values())).counts
+    text = []
+    for name in sorted(found.classes, key=training.__getitem__, reverse=True):
+        images = ", ".join(f"{part.counts[name]} {split}" for split, part in found.parts.items())
+        shot = shot_of(training[name], options.many_above, options.few_below)
+        text.append(f"    {name}: {images}; {shot}")
+    more = len(text) - 2 * FEW_ENOUGH_TO_NAME
+    if not verbose and len(text) > CLASSES_TO_SHOW:
+        rest = f"    and {more} more between (--verbose names them)"
+        text[FEW_ENOUGH_TO_NAME:-FEW_ENOUGH_TO_NAME] = [rest]
+    return text
 
 
 def _within(found: Audit) -> dict[str, int]:

@@ -26,10 +26,13 @@ from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
 from ltvr.runs import files
 from ltvr.runs.folder import Run
+from ltvr.runs.forms import check
 from ltvr.stages import STAGES
 
 __all__ = ["named_stages", "write_report"]
 
+CLASSES_TO_LIST = 100
+"""Rows of the table of classes; the largest have one."""
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
 <style>
@@ -47,6 +50,12 @@ img { max-width: 100%; display: block; margin: .5rem 0 } pre { background: #f6f6
 <h2>{{ heading }}</h2><p>{{ caption }}</p>
 <img alt="{{ heading }}" src="data:image/png;base64,{{ image }}">
 {% endfor %}
+<h2>Classes</h2><p>By falling number of training images, with top-1 on the test set in percent.
+{% if more %}{{ more }} more classes are left out here.{% endif %}</p>
+<table><tr><th>class</th><th>training images</th>{% for h in stages %}<th>{{ h }}</th>{% endfor %}
+</tr>
+{% for name, cells in classes %}<tr><td>{{ name }}</td>
+{% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table>
 <h2>Configuration</h2><pre>{{ config }}</pre>
 <h2>Environment</h2><pre>{{ environment }}</pre>
 </body></html>
@@ -66,8 +75,8 @@ def write_report(run: Run, data: Data | None) -> None:
     Raises:
         UserError: the run is not finished.
     """
-    summary, config = run.read_summary(), run.config()
-    records, counts = run.records(), np.asarray(run.manifest()["train_counts"])
+    summary, config, described = run.read_summary(), run.config(), run.manifest()
+    records, counts = run.records(), np.asarray(described["train_counts"])
     metrics = summary["metrics"]
     final = list(metrics.values())[-1]
     figures = [
@@ -107,6 +116,8 @@ def write_report(run: Run, data: Data | None) -> None:
     if on == "test":
         selection += " Chosen on the test set: optimistic."
     notes.insert(0, selection)
+    check(described.get("unreadable", {}), {str: dict}, run.folder / "manifest.json", "unreadable")
+    notes.insert(1, _images(described))
     rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
     name = shown(f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}")
     page = jinja2.Environment(autoescape=True).from_string(PAGE)
@@ -116,6 +127,9 @@ def write_report(run: Run, data: Data | None) -> None:
             title=f"{name}, seed {summary['seed']}",
             heads=list(COLUMNS.values()),
             rows=rows,
+            stages=list(named_stages(metrics)),
+            classes=_classes(metrics, described["classes"], counts),
+            more=max(len(counts) - CLASSES_TO_LIST, 0),
             notes=notes,
             figures=[(h, c, _png(f)) for h, c, f in figures],
             config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
@@ -127,6 +141,32 @@ def write_report(run: Run, data: Data | None) -> None:
 def named_stages(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Name the stages of a summary's metrics as a table shows them."""
     return {STAGES.get(stage).title: values for stage, values in metrics.items()}
+
+
+def _images(described: dict[str, Any]) -> str:
+    """How many images the splits of a manifest have, and how many were skipped."""
+    skipped = {name: len(paths) for name, paths in described.get("unreadable", {}).items()}
+    number = "; ".join(f"{name} {split['images']}" for name, split in described["splits"].items())
+    left_out = ", ".join(f"{name} {n}" for name, n in skipped.items()) or "none"
+    return f"Images: {number}. Skipped because they cannot be read: {left_out}."
+
+
+def _classes(
+    metrics: dict[str, Any], classes: list[str], counts: np.ndarray
+) -> list[tuple[str, list[str]]]:
+    """Rows of a table of the largest classes: name, training images, top-1 after each stage."""
+    rows = []
+    for k in np.argsort(-counts, kind="stable")[:CLASSES_TO_LIST].tolist():
+        accuracies = [values["per_class"][k] for values in metrics.values()]
+        cells = ["n/a" if value is None else f"{value:.2f}" for value in accuracies]
+        rows.append((_short(classes[k]), [str(counts[k]), *cells]))
+    return rows
+
+
+def _short(name: str) -> str:
+    """The name of a class as the text of the page has it."""
+    text = shown(name)
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _png(figure: Figure) -> str:
@@ -223,12 +263,7 @@ def _named(data: Data, classes: list[int]) -> str:
     Names stand in the text of the page alone: a browser shows any script, the fonts of the figures
     few, and there a $ would begin a formula.
     """
-
-    def name(k: int) -> str:
-        text = shown(data.classes[k])
-        return text if len(text) <= 40 else f"{text[:39]}…"
-
-    return ", ".join(f"{k} «{name(k)}» {data.counts[k]}" for k in classes)
+    return ", ".join(f"{k} «{_short(data.classes[k])}» {data.counts[k]}" for k in classes)
 
 
 @torch.no_grad()

@@ -1,4 +1,7 @@
-"""Tables of an evaluation as CSV, with the names of the classes, however many there are."""
+"""Tables of an evaluation as CSV, with the names of the classes, however many there are.
+
+Lines end as RFC 4180 has it, which is also what makes ``csv`` quote a line end of either kind.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def write_per_class(
         train, evaluated: [C] images of each class in training, and of those evaluated.
         metrics: of these; the accuracy of a class without images is left empty.
     """
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)
     writer.writerow(["class", "train_images", "images", "accuracy", "shot"])
     rows = zip(classes, train.tolist(), evaluated.tolist(), metrics["per_class"], strict=True)
     for name, before, number, accuracy in rows:
@@ -36,7 +39,7 @@ def write_per_class(
 
 def write_confusion(file: IO[str], classes: list[str], matrix: list[list[int]]) -> None:
     """Write how many images of each class (a row) were taken for each class (a column)."""
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)
     writer.writerow(["true class", *classes])
     for name, row in zip(classes, matrix, strict=True):
         writer.writerow([name, *row])

@@ -68,6 +68,9 @@ def test_pretrained_weights_are_what_was_downloaded(monkeypatch):
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match="backbone = 'resnet19': expected one of .* timm:NAME"):
         build_backbone("resnet19")
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match="timm:NAME; did you mean timm:convnext_atto?"):
+        build_backbone("convnext_atto")
     with pytest.raises(ValueError, match="stem = 'large': expected one of imagenet"):
         build_backbone("resnet18", "large")
     with pytest.raises(ValueError, match="resnet32_cifar has cifar; use --stem cifar"):

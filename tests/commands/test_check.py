@@ -45,6 +45,7 @@ def test_a_good_folder(data, command, tmp_path):
         "uint16: 3 of the training images becomes black, 400 white",
         "classes of fewer than 5 training images: 1",
         "    dog (4)",
+        "    cat: 7 train, 6 test; few",
     ):
         assert line in out.splitlines(), (line, out)
     assert "passed over: 2 hidden" in out and "1 of type .pdf" in out
@@ -75,6 +76,35 @@ def test_copies_within_and_across_splits_and_classes(data, command, tmp_path):
     assert found["leaks"] == {
         "train test": [str(data / "test/cat" / n) for n in ("leak.png", "other.png")]
     }
+
+
+def test_copies_and_what_is_passed_over_are_named_if_asked_for(data, command):
+    copies = [data / "train/cat/0.png", data / "train/cat/again.png"]
+    shutil.copy(*copies)
+    (data / "test/cat/notes.pdf").touch()
+    named = (f"    {copies[0]} = {copies[1]}", f"        {data}/test/cat/notes.pdf: of type .pdf")
+    for options, expected in (([], False), (["--verbose"], True)):
+        _, out, _ = command(ltvr.check, data, *options)
+        assert all((line in out.splitlines()) == expected for line in named), out
+
+
+def test_many_classes_are_all_named_if_asked_for(command, tmp_path, write_images):
+    for split in ("train", "test"):
+        names = [f"k{k:02}/{i}.png" for k in range(31) for i in range(1 if k % 2 else 2)]
+        write_images(tmp_path / split, names)
+    code, out, _ = command(ltvr.check, tmp_path, "--verbose")
+    said = [line.strip() for line in out.splitlines() if line.endswith("; few")]
+    assert code == 0 and len(said) == 31
+    assert (said[0], said[-1]) == ("k00: 2 train, 2 test; few", "k29: 1 train, 1 test; few")
+    code, out, _ = command(ltvr.check, tmp_path)
+    named = [line.strip() for line in out.splitlines() if line.endswith("; few")]
+    assert named == said[:10] + said[-10:] and "and 11 more between (--verbose" in out
+
+
+def test_a_split_in_place_of_the_data_set(data, command):
+    code, out, _ = command(ltvr.check, data / "train")
+    assert code == 1 and f"{data} has train and test; name {data}\n" in out
+    assert out.endswith("a run would stop at 1 problem\n")
 
 
 def spoil(path):
@@ -131,6 +161,7 @@ def test_many_names_only_when_asked_for(data, command):
 
 
 def test_a_folder_of_classes_alone(data, command):
+    shutil.rmtree(data / "test")
     code, out, _ = command(ltvr.check, data / "train")
     assert code == 1 and "all: 12 images of 2 classes" in out and "train is missing" in out
 

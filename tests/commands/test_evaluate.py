@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def write_coloured(root, random):
     from PIL import Image
 
     for split, counts in (("train", (12, 8, 4)), ("test", (3, 2, 4))):
-        for k, (name, count) in enumerate(zip(("=a", "b,c", "d"), counts, strict=True)):
+        for k, (name, count) in enumerate(zip(("=a", "b\rc", "d"), counts, strict=True)):
             (root / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = random.integers(0, 100, (16, 16, 3))
@@ -64,21 +65,22 @@ def test_images_that_have_moved_without_those_of_training(moved, files, command,
     tables = {n: tmp_path / f"{n}.csv" for n in ("per-class", "confusion")}
     options = [str(w) for name, path in tables.items() for w in (f"--{name}", path)]
     code, _, err = command(ltvr.evaluate, moved, *options)
-    assert code == 2 and "gone" in err and not any(path.exists() for path in tables.values())
+    assert code == 2 and err.endswith("; if the images have moved: --root FOLDER\n"), err
+    assert not any(path.exists() for path in tables.values())
     options += ["--root", tmp_path / "elsewhere", "--json", tmp_path / "m.json"]
     code, _, err = command(ltvr.evaluate, moved, *options)
     assert code == 0, err
     got, expected = json.loads((tmp_path / "m.json").read_text()), metrics_of(files)["crt"]
-    assert got.pop("classes") == ["=a", "b,c", "d"]
+    assert got.pop("classes") == ["=a", "b\rc", "d"]
     assert got == {k: expected[k] for k in got}
 
     heading, *rows = csv.reader(tables["per-class"].open(newline=""))
     assert heading == ["class", "train_images", "images", "accuracy", "shot"]
-    assert [row[:3] for row in rows] == [["=a", "12", "3"], ["b,c", "8", "2"], ["d", "4", "4"]]
+    assert [row[:3] for row in rows] == [["=a", "12", "3"], ["b\rc", "8", "2"], ["d", "4", "4"]]
     assert [float(row[3]) for row in rows] == pytest.approx(got["per_class"], abs=1e-4)
     assert {row[4] for row in rows} == {"few"}
     heading, *rows = csv.reader(tables["confusion"].open(newline=""))
-    assert heading[1:] == [row[0] for row in rows] == ["=a", "b,c", "d"]
+    assert heading[1:] == [row[0] for row in rows] == ["=a", "b\rc", "d"]
     assert [[int(n) for n in row[1:]] for row in rows] == expected["confusion"]
 
 
@@ -88,6 +90,7 @@ def test_the_runs_own_images_are_held_to_be_the_same(moved, command, tmp_path):
     at = ["--root", tmp_path / "elsewhere"]
     code, _, err = command(ltvr.evaluate, moved, *at)
     assert code == 2 and "the test images differ" in err
+    assert err.endswith("; or evaluate other images with --data\n")
     code, out, err = command(ltvr.evaluate, moved, "--data", tmp_path / "elsewhere" / "test")
     assert code == 0 and "9 images that are no split of" in err and "data" in out
 
@@ -103,6 +106,8 @@ def test_other_images_by_folder_or_list(files, command, tmp_path):
     assert command(ltvr.evaluate, files / "run", *options)[0] == 0
     listed, expected = json.loads(written.read_text()), metrics_of(files)["crt"]
     assert listed["per_class"][1] is None
+    _, _, err = command(ltvr.evaluate, files / "run", *options)
+    assert "no images of: b\\rc (1 class)\n" in err
     assert listed["per_class"][2] == pytest.approx(expected["per_class"][2])
 
 
@@ -135,11 +140,13 @@ def test_several_runs_are_rows_of_one_table(files, finished, command, tmp_path):
         ("{run} --data {tmp}/gone", "--data {tmp}/gone is missing"),
         ("{run} --data {data}/test --root {data}", "--root is for lists"),
         ("{run} --data {data}/test --split test", "--split is of the run's own images"),
+        ("{run} --data {data}", "say which split of it: --data {data}/test"),
         ("{run} --data {tmp}/cow", "cow is a class that"),
         ("{run} --data {tmp}/list.txt", "label 3 is out of range"),
         ("{run} --lists {tmp}", "--lists changes nothing for folder"),
         ("{digits} --root {tmp}", "--root changes nothing for digits"),
         ("{run} {tmp}", "is no run"),
+        ("{run} --fused", "method baseline has no AFA to run fused; drop --fused"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_evaluated(
@@ -151,6 +158,16 @@ def test_mistakes_are_named_before_anything_is_evaluated(
     places = {"run": files / "run", "data": files / "data", "tmp": tmp_path, "digits": finished}
     code, out, err = command(ltvr.evaluate, *arguments.format(**places).split())
     assert (code, out, err.count("\n")) == (2, "", 1) and words.format(**places) in err
+
+
+def test_advice_on_training_is_not_given_later(files, command, monkeypatch):
+    load = ltvr.engine.evaluation.load_data
+    advised = ["train: passed over 1 hidden", "test: skipped 1", "raise --image-size"]
+    monkeypatch.setattr(
+        "ltvr.engine.evaluation.load_data", lambda config: replace(load(config), notes=advised)
+    )
+    code, _, err = command(ltvr.evaluate, files / "run", "--split", "train")
+    assert (code, err) == (0, "train: passed over 1 hidden\n")
 
 
 # ---- embeddings ----
@@ -173,7 +190,7 @@ def test_embeddings_of_a_split_and_of_files(files, command, tmp_path):
             np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-5)
         assert found["labels"].tolist() == labels.tolist()
         assert found["paths"].tolist() == [str(path) for path in test.paths]
-        assert found["classes"].tolist() == ["=a", "b,c", "d"]
+        assert found["classes"].tolist() == ["=a", "b\rc", "d"]
 
 
 def test_embeddings_without_what_cannot_be_read(files, command, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_every_format_has_the_likeliest_classes(
     torch.testing.assert_close(values, top.values, rtol=1e-4, atol=1e-6)
 
     code, out, _ = command(ltvr.predict, finished, *pictures, "--top", 2, "--format", "csv")
-    heading, *rows = csv.reader(io.StringIO(out))
+    heading, *rows = csv.reader(io.StringIO(out, newline=""))
     assert code == 0 and heading == ["path", "class1", "probability1", "class2", "probability2"]
     assert [row[0::2] for row in rows] == [
         [str(path), f"{a:.6g}", f"{b:.6g}"]
@@ -131,3 +132,9 @@ def test_probabilities_under_other_class_frequencies(pictures, predicted, finish
             moved = {name: p * weight[int(name)] for name, p in before.items()}
             total = sum(moved.values())
             assert after == pytest.approx({k: p / total for k, p in moved.items()}, rel=1e-4)
+
+
+def test_a_row_of_csv_holds_line_ends(capsys):
+    ltvr.predict.as_csv(1)(Path("a\rb.png"), [("c\nd\r", 0.5)])
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))
+    assert rows == [["path", "class1", "probability1"], ["a\rb.png", "c\nd\r", "0.5"]]

@@ -20,6 +20,7 @@ from ltvr.data.datasets import load_data
 from ltvr.engine.totals import EpochTotals
 from ltvr.engine.trained import load_trained
 from ltvr.errors import Stopped, UserError
+from ltvr.export import preparation
 from ltvr.runs.folder import Run
 from ltvr.settings import save_config
 from ltvr.stages.features import Features
@@ -381,11 +382,21 @@ def test_export_gives_the_modules_logits(kind, finished, tmp_path, command):
     if kind == "onnx":
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         got = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+        about = session.get_modelmeta().custom_metadata_map
     else:
-        got = torch.export.load(path).module()(images)
+        about = {"classes": "", "preparation": ""}  # torch fills in those that are asked for
+        got = torch.export.load(path, extra_files=about).module()(images)
+    assert json.loads(about["classes"]) == Run.open(finished).manifest()["classes"]
+    assert f"prepare images alike: {about['preparation']}\nclasses: 0 0, 1 1, 2 2," in out
     with torch.no_grad():
         expected = load_trained(finished, "cpu")[0](images)
     torch.testing.assert_close(got.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_how_images_are_prepared_is_said_whole():
+    said = preparation(tiny_config(), {"uint16": (3.0, 400.0)})
+    assert "EXIF orientation" in said
+    assert "values of type uint16 from 3 to 400 (others clipped) scaled to 0 to 255" in said
 
 
 def test_a_run_goes_on_where_its_images_have_moved(command, write_images, tmp_path, no_report):
@@ -401,6 +412,7 @@ def test_a_run_goes_on_where_its_images_have_moved(command, write_images, tmp_pa
     (tmp_path / "here").rename(tmp_path / "there")
     code, _, err = command(ltvr.train, "--resume", tmp_path / "run")
     assert code == 2 and "here/train is missing" in err
+    assert err.endswith("; if the images have moved: --root FOLDER\n")
     arguments = "--resume", tmp_path / "run", "--root", tmp_path / "there"
     assert command(ltvr.train, *arguments)[0] == 0
     assert Run(tmp_path / "run").read_summary()["metrics"] == before

@@ -1,6 +1,7 @@
 """What class frequencies a stage was trained with, and those that a file asks for."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -71,11 +72,14 @@ def test_frequencies_of_a_file(finished, tmp_path):
         json.dumps({**weights, "3": -1}): "class '3' has weight -1",
         json.dumps({**weights, "3": True}): "class '3' has weight True",
         json.dumps(dict.fromkeys(weights, 0)): "add up to 0",
+        json.dumps(dict.fromkeys(weights, 1e308)): "add up to inf; expected smaller ones",
+        '{"3": 1, "3": 2}': "class '3' has a weight already",
         "[1]": "expected an object",
         "{": "is not JSON",
     }.items():
         path.write_text(text)
-        with pytest.raises(UserError, match=words):
+        with warnings.catch_warnings(), pytest.raises(UserError, match=words):
+            warnings.simplefilter("error")
             wanted_prior(run, str(path))
     lines = tmp_path / "prior.txt"
     for text, words in {

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def write(path, state):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda s: {"other": torch.ones(1)}, "0 of the 120 tensors of resnet18 .* conv1.weight"),
+        (lambda s: {"other": torch.ones(1)}, "0 of the 100 tensors of resnet18 .* conv1.weight"),
         (
             lambda s: {k: v for k, v in s.items() if "layer4" not in k},
             "layer4.0.conv1.weight is not",
@@ -86,7 +87,13 @@ def write(path, state):
         (lambda s: s | {"bn1.bias": torch.ones(32)}, r"bn1.bias is \[32\] there and \[64\] in"),
         (lambda s: {}, "expected names and tensors"),
         (lambda s: [1, 2], "expected names and tensors"),
-        (lambda s: torch.nn.Linear(1, 1), "cannot be read"),
+        (lambda s: torch.nn.Linear(1, 1), "it holds a whole model .*; save model.state_dict"),
+        (lambda s: {"model": s, "args": Path("x")}, "it holds a whole model or other objects"),
+        (lambda s: {"fc.weight": s["fc.weight"]}, "0 of the 100 tensors .* conv1.weight is not"),
+        (
+            lambda s: dict(build_backbone(SLIM, "stride2").state_dict()),
+            "tensors of resnet18 are there in their shape, and .* name the backbone",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(spoil, words, tmp_path):
@@ -109,6 +116,13 @@ def test_files_that_are_none(tmp_path):
         (tmp_path / name).write_bytes(b"no weights")
         with pytest.raises(UserError, match=f"{name} cannot be read"):
             load_backbone(parts, "resnet18", tmp_path / name)
+    for content, words in {
+        "import torch": "it is no file of torch.save",
+        "": "it is empty",
+    }.items():
+        (tmp_path / "model.pth").write_text(content)
+        with pytest.raises(UserError, match=rf"model.pth cannot be read \({words}\)"):
+            load_backbone(parts, "resnet18", tmp_path / "model.pth")
 
 
 def test_a_run_starts_from_another_and_outlives_the_file(finished, tmp_path, monkeypatch, capsys):

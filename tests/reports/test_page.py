@@ -8,7 +8,7 @@ import numpy as np
 
 import ltvr.report
 from ltvr.data.datasets import load_data
-from ltvr.reports.page import _counts, _per_class, _png, write_report
+from ltvr.reports.page import _classes, _counts, _per_class, _png, write_report
 from ltvr.runs.folder import Run
 
 
@@ -16,6 +16,7 @@ def test_report_is_made_again_from_the_files_of_a_run(finished, tmp_path, comman
     copy = shutil.copytree(finished, tmp_path / "copy")
     before = (copy / "report.html").read_text()
     (copy / "report.html").unlink()
+    assert "Images: train 404; test 500. Skipped because they cannot be read: none." in before
     code, out, err = command(ltvr.report, copy)
     assert code == 0 and str(copy / "report.html") in out, err
     assert (copy / "report.html").read_text() == before
@@ -48,6 +49,18 @@ def test_class_names_of_any_kind_are_shown(finished, tmp_path):
     assert "9 «$\\frac$»" in page and "8 «a\\nb\\x1b[2J»" in page and "7 «\\udcff»" in page
     assert "6 «&lt;script&gt;»" in page and "5 «猫😀»" in page and "x" * 50 not in page
     assert not list(copy.glob("*.partial"))
+
+
+def test_the_largest_classes_are_listed():
+    counts = np.array([*range(1, 150), 0])
+    names = [f"k\n{k}" for k in range(150)]
+    metrics = {
+        "features": {"per_class": [k / 3 for k in range(150)]},
+        "crt": {"per_class": [None] * 150},
+    }
+    rows = _classes(metrics, names, counts)
+    assert len(rows) == 100 and rows[0] == ("k\\n148", ["149", "49.33", "n/a"])
+    assert [row[0] for row in rows] == [f"k\\n{k}" for k in range(148, 48, -1)]
 
 
 def test_figures_of_thousands_of_classes_take_no_shape_each():
