@@ -41,6 +41,7 @@ from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import BEST, Foreign, load_checkpoint, load_weights, save_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
+from ltvr.runs.forms import check
 from ltvr.runs.origin import check_origin, origin
 from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
@@ -245,20 +246,20 @@ class Trainer:
                 f"{path} is missing, and --select best may report it; restore it, or start a new "
                 "run"
             )
-        best = load_checkpoint(path, BEST)
+        best = load_checkpoint(path)
         check_origin(best, path, self.config, self.run.manifest())
-        for name, there, here, fits in (
-            ("stage", best["stage"], state["stage"], best["stage"] == state["stage"]),
-            (
-                "best", best["best"], state["best"],
-                best["best"] == state["best"]
-                or (best["epoch"] >= state["epoch"] and best["best"] > state["best"]),
-            ),
-        ):  # fmt: skip
+        if "best" not in best:  # of ltvr 0.1: weights alone, which do not say whose they are
+            return float(state["best"])
+        check(best, BEST, path)
+        ahead = best["epoch"] >= state["epoch"] and best["best"] > state["best"]
+        for name, fits in (
+            ("stage", best["stage"] == state["stage"]),
+            ("best", best["best"] == state["best"] or ahead),
+        ):
             if not fits:
                 raise Foreign(
-                    f"{path} does not belong to {self.run.last}: {name} is {there} there and "
-                    f"{here} here; restore it, or start a new run"
+                    f"{path} does not belong to {self.run.last}: {name} is {best[name]} there and "
+                    f"{state[name]} here; restore it, or start a new run"
                 )
         return float(best["best"])
 

@@ -54,7 +54,7 @@ TRAINING: Form = {
 """What one holds that a run goes on from."""
 
 BEST: Form = {**WEIGHTS, "best": float, "epoch": int}
-"""What that of the best epoch is held to."""
+"""What that of the best epoch of a stage holds, among others."""
 
 LABEL = b"sha256:"
 COMMENT = len(LABEL) + 64

@@ -262,6 +262,12 @@ def test_what_decides_nothing_and_older_checkpoints_go_on(finished, tmp_path, co
     assert summary(folder)["metrics"] == summary(finished)["metrics"]
 
 
+def rewritten(path, changes):
+    """Write other values of some fields of a checkpoint; None leaves the field out."""
+    state = {**torch.load(path, weights_only=True), **changes}
+    torch.save({k: v for k, v in state.items() if v is not None or k not in changes}, path)
+
+
 def test_the_best_epoch_is_held_to_the_run_before_it_goes_on(tmp_path, command, no_report):
     config = tiny_config(select="best")
     ltvr.train.train(config, tmp_path / "whole")
@@ -284,10 +290,26 @@ def test_the_best_epoch_is_held_to_the_run_before_it_goes_on(tmp_path, command, 
         code, out, err = resumed(damage)
         assert code == 2 and words in err and "Then:" not in err, err
     assert resumed(lambda path: path.rename(folder / "best.pt"))[0] == 0  # as it was called before
-    (folder / "last.pt").unlink()  # the one before is of the first stage
-    state = torch.load(folder / "previous.pt", weights_only=True)
-    assert command(ltvr.train, "--resume", folder)[0] == 0, state["stage"]
-    assert summary(folder)["metrics"] == summary(tmp_path / "whole")["metrics"]
+    for change in ({"best": 100.0, "epoch": 1}, {"best": None}):  # of an epoch to come; of 0.1
+        code, _, err = resumed(lambda path, change=change: rewritten(path, change))
+        assert code == 0, err
+        assert summary(folder)["metrics"] == summary(tmp_path / "whole")["metrics"]
+    code, _, err = resumed(lambda path: rewritten(path, {"best": 1.0}))
+    assert code == 2 and "best is 1.0 there and" in err
+
+
+def test_each_stage_finds_its_own_best_epoch(tmp_path, command, no_report, monkeypatch):
+    config = tiny_config(select="best")
+    ltvr.train.train(config, tmp_path / "whole")
+    stop_at(13, "kill", monkeypatch)  # in the second stage
+    with pytest.raises(Killed):
+        ltvr.train.train(config, tmp_path / "run")
+    monkeypatch.setattr(EpochTotals, "add", ADD)
+    shutil.copy(tmp_path / "whole/best-crt.pt", tmp_path / "run")  # as of a kill a moment later
+    (tmp_path / "run/last.pt").unlink()  # the one before is of the first stage
+    code, _, err = command(ltvr.train, "--resume", tmp_path / "run")
+    assert code == 0, err
+    assert summary(tmp_path / "run")["metrics"] == summary(tmp_path / "whole")["metrics"]
 
 
 class Broken:
