@@ -8,6 +8,8 @@ import re
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +25,21 @@ from ltvr.engine.evaluation import load_own
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.metrics import table
 from ltvr.engine.trainer import Trainer, steps_an_epoch
-from ltvr.errors import Diverged, Stopped, UserError, shown
+from ltvr.errors import Diverged, Stopped, UserError, brief, shown
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
-from ltvr.runs.checkpoint import load_checkpoint
+from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
+from ltvr.runs.origin import READING
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
 
 __all__ = ["main", "resume", "train"]
 
-READING = ("workers", "root", "lists")
-"""Options of where images are and of how they are read: they decide nothing."""
 BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", *READING}
 """What may be said beside ``--resume``."""
 
@@ -95,7 +96,7 @@ def minutes(text: str) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected minutes, 0 or more")
+        raise argparse.ArgumentTypeError(f"{brief(text)}: expected minutes, 0 or more")
     return value * 60 or None
 
 
@@ -107,13 +108,13 @@ def duration(text: str) -> float:
     """
     value = 0.0
     if match := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text, re.ASCII):
-        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        value = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        value = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text, re.ASCII):
         value = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: expected a time above 0 like 3:50:00, 90m or 5400 (seconds)"
+            f"{brief(text)}: expected a time above 0 like 3:50:00, 90m or 5400 (seconds)"
         )
     return value
 
@@ -148,6 +149,8 @@ def _train(
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))
     record = weights_record(config)
+    if not numbered:
+        Run(folder).refuse_taken()  # before all images are read
     data = load_data(config)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
@@ -162,11 +165,12 @@ def _train(
     with Run.create(folder, config, described, _command(), numbered=numbered) as run:
         print(f"run folder {run.folder}", flush=True)
         say_when_stopped(lambda: _stopped("stopped", run))
-        trainer = Trainer(config, data, run, requests=requests)
-        if source is not None:
-            path = source if source.suffix == ".pt" else _trained_features(Run.open(source))
-            trainer.start_from(load_checkpoint(path)["model"], path)
-        _finish(trainer)
+        with _saying_how_to_go_on(run):
+            trainer = Trainer(config, data, run, requests=requests)
+            if source is not None:
+                path = source if source.suffix == ".pt" else _trained_features(Run.open(source))
+                trainer.start_from(load_checkpoint(path)["model"], path)
+            _finish(trainer)
     return run
 
 
@@ -192,10 +196,11 @@ def resume(
         config = without_initial_weights(run.config()).replaced(**(reading or {}))
         run.command()  # what is wrong with it is better known now than after the training
         data = load_own(run, config)
-        trainer = Trainer(config, data, run, requests=requests)
-        trainer.resume()
-        run.resumed_by(_command())
-        _finish(trainer)
+        with _saying_how_to_go_on(run):
+            trainer = Trainer(config, data, run, requests=requests)
+            trainer.resume()
+            run.resumed_by(_command())
+            _finish(trainer)
     return run.read_summary()
 
 
@@ -208,6 +213,15 @@ def _stopped(why: str, run: Run) -> str:
     if not run.resumable:
         return f"{why} before the first step; nothing was saved"
     return f"{why}; go on with: {_go_on(run)}"
+
+
+@contextmanager
+def _saying_how_to_go_on(run: Run) -> Iterator[None]:
+    """Say of a run that is stopped in this block how to go on with it."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise Stopped(_stopped(str(stopped), run), stopped.status) from None
 
 
 def _go_on(run: Run) -> str:
@@ -246,10 +260,8 @@ def _finish(trainer: Trainer) -> None:
         metrics = trainer.fit()
         _summarise(trainer, metrics)
         write_report(run, trainer.data)
-    except Stopped as stopped:
-        raise Stopped(_stopped(str(stopped), run), stopped.status) from None
     except UserError as error:
-        if isinstance(error, Diverged) or not run.resumable:
+        if isinstance(error, (Diverged, Damaged, Foreign)) or not run.resumable:
             raise
         raise UserError(f"{error}. Then: {_go_on(run)}") from None
 

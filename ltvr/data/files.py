@@ -162,15 +162,13 @@ def split_line(line: str) -> tuple[str, str]:
 def numbers_of(labels: list[str], classes: list[str]) -> list[int | None]:
     """Numbers of the classes that the labels of a list mean; None for one that is none.
 
-    Either all labels are names of classes, or none of them is taken for one: where classes are
-    called 1, 2, 3, a list of the labels 0, 1, 2 has numbers.
+    A label is the name of a class or its number. Where names are numbers as well, either all labels
+    are names, or none is taken for one: of classes called 1, 2, 3 a list of 0, 1, 2 has numbers.
     """
     names = {name: k for k, name in enumerate(classes)}
-    if all(label in names for label in labels):
-        return [names[label] for label in labels]
-    if all(is_number(label) for label in labels):
-        return [int(label) for label in labels]
-    return [names.get(label) for label in labels]
+    if any(map(is_number, classes)) and not all(label in names for label in labels):
+        names = {}
+    return [names.get(label, int(label) if is_number(label) else None) for label in labels]
 
 
 def is_number(label: str) -> bool:

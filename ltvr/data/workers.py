@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ltvr.errors import UserError
+from ltvr.signals import STOPS
 
 __all__ = ["read_in_workers", "require_shared_memory"]
 
@@ -29,7 +30,7 @@ LONGEST = 600.0
 """Seconds after which a batch is given up."""
 SHARED = Path("/dev/shm")
 """Where batches pass from workers to this process, on Linux."""
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+IGNORED = (*STOPS, signal.SIGUSR1)
 """What a terminal or a scheduler sends to all processes, and only this one answers."""
 
 
@@ -69,7 +70,7 @@ def read_in_workers(
         pin_memory=pinned,
         prefetch_factor=AHEAD if workers else None,
         timeout=LOOK if workers else 0,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_begin,
     )
     iterator, started = _start(loader)
     # They hear no SIGTERM, which multiprocessing would wait for at the end of this process.
@@ -173,8 +174,14 @@ def _death(status: int) -> str:
     return f"a process that reads images {how}; {remedy}"
 
 
-def _ignore_signals(number: int) -> None:
-    """Again in the worker, whose server may have started before this process blocked them."""
+def _begin(number: int) -> None:
+    """What a worker does first: it ends if its parent has, and is deaf to signals."""
+    # Started anew, a worker takes seconds until it gets here, and torch, which ends it with its
+    # parent, takes for that whichever process it then finds to be it.
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)
+    # Again, since its server may have started before this process blocked them.
     signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
 
 

@@ -157,7 +157,7 @@ def _listed(lines: Iterable[str], name: str, root: Path, classes: list[str]) -> 
     """The images of lines as they come: a whole line if that is a file or ends like an image."""
     rows: Iterable[tuple[Path, str]] = (_image_and_label(line, root) for line in lines)
     labels: dict[str, int | None] = {name: k for k, name in enumerate(classes)}
-    if any(each.isdecimal() for each in classes):  # it takes all labels to tell names from numbers
+    if any(map(is_number, classes)):  # it takes all labels to tell names from numbers
         all_rows = list(rows)
         given = [label for _, label in all_rows if label]
         labels, rows = dict(zip(given, numbers_of(given, classes), strict=True)), all_rows

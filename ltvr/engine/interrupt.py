@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from ltvr.errors import Stopped
-from ltvr.signals import STOPS, EndAtOnce
+from ltvr.signals import EndAtOnce, stops
 
 __all__ = ["TIME_IS_UP", "Requests"]
 
@@ -21,8 +21,8 @@ TIME_IS_UP = 75
 class Requests:
     """Requests to save and to stop, which the trainer attends to where its state is whole.
 
-    As a context manager it takes the signals over: Ctrl-C and SIGTERM ask to stop, a second of
-    them ends the process at once, SIGUSR1 asks to save.
+    As a context manager it takes the signals over: Ctrl-C, SIGTERM and a closed terminal ask to
+    stop, a second of them ends the process at once, SIGUSR1 asks to save.
 
     Args:
         save_every: seconds between two saves; None saves at the end of epochs alone.
@@ -73,7 +73,7 @@ class Requests:
 
     def __enter__(self) -> Requests:
         if threading.current_thread() is threading.main_thread():  # no other may take signals
-            handlers = {**dict.fromkeys(STOPS, self._on_stop), signal.SIGUSR1: self._on_save}
+            handlers = {**dict.fromkeys(stops(), self._on_stop), signal.SIGUSR1: self._on_save}
             self._before = {n: signal.signal(n, handler) for n, handler in handlers.items()}
         return self
 

@@ -37,7 +37,7 @@ def progress(
         initial=done,
         unit=" images",
         leave=False,
-        disable=not sys.stderr.isatty(),
+        disable=sys.stderr is None or not sys.stderr.isatty(),
     )
     with bar:
         for images, labels in batches:

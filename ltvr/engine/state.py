@@ -15,9 +15,8 @@ from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.engine.step import Step
 from ltvr.engine.totals import EpochTotals
-from ltvr.errors import UserError
 from ltvr.networks.network import Network
-from ltvr.runs.checkpoint import load_weights
+from ltvr.runs.checkpoint import Foreign, load_weights
 from ltvr.stages.base import Stage
 from ltvr.stages.options import TrainingOptions
 
@@ -116,14 +115,14 @@ class StageState:
         """Take the state of a checkpoint read from ``source``.
 
         Raises:
-            UserError: weights of another architecture, or another part that does not fit.
+            Foreign: weights of another architecture, or another part that does not fit.
         """
         load_weights(self.step.network, state["model"], source)
         load_weights(self.step.loss, state["loss"], source)
         epochs, steps = self.clock.epochs, self.clock.steps
         for name, most in (("epoch", epochs), ("step", steps)):
             if not 0 <= state[name] <= most:
-                raise UserError(
+                raise Foreign(
                     f"{source}: {name} = {state[name]}: expected 0 to {most}; the run's "
                     "config.yaml is of another schedule"
                 )
@@ -145,4 +144,4 @@ class StageState:
                 load(state[name])
             except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as e:
                 reason = " ".join(str(e).split()) or type(e).__name__
-                raise UserError(f"{source}: {name} is not of this run ({reason})") from None
+                raise Foreign(f"{source}: {name} is not of this run ({reason})") from None

@@ -33,13 +33,15 @@ from ltvr.engine.progress import Curves, epoch_line, progress
 from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
-from ltvr.errors import CannotWrite, Diverged, UserError
+from ltvr.errors import CannotWrite, Diverged, Stopped, UserError
 from ltvr.networks.batchnorm import check_rows
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
-from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ltvr.runs.checkpoint import BEST, Foreign, load_checkpoint, load_weights, save_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
+from ltvr.runs.forms import check
+from ltvr.runs.origin import check_origin, origin
 from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
 from ltvr.stages.options import TrainingOptions
@@ -67,6 +69,31 @@ def steps_an_epoch(config: Config, data: Data) -> int:
     return len(data.train) // size
 
 
+def _spans(numbers: list[int]) -> list[str]:
+    """Rising numbers in words, those that follow one another as ``1-3``."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][-1] == number - 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return [f"{s[0]}-{s[-1]}" if len(s) > 1 else str(s[0]) for s in spans]
+
+
+def _said(say: Callable[[str], None], line: str) -> None:
+    """Say a line.
+
+    Raises:
+        Stopped: nobody reads stdout any more (status 141), or it cannot be written to (2).
+    """
+    try:
+        say(line)
+    except BrokenPipeError:
+        raise Stopped("stopped, nobody reads stdout any more", 141) from None
+    except OSError as error:
+        raise Stopped(f"stopped, stdout cannot be written to ({error.strerror})", 2) from None
+
+
 class Trainer:
     """Trains, evaluates and records one run; resumes to the bit from ``last.pt``.
 
@@ -92,14 +119,15 @@ class Trainer:
         say: Callable[[str], None] = SAY,
         requests: Requests | None = None,
     ) -> None:
-        self.config, self.data, self.run, self.say = config, data, run, say
+        self.config, self.data, self.run = config, data, run
+        self.say = partial(_said, say)
         self._requests = requests or Requests()
         self._run_options, self._training = config.of(RunOptions), config.of(TrainingOptions)
         self.device = choose_device(self._run_options.device)
         self.stages = stages_of(config)
         torch.manual_seed(self._run_options.seed)
         backend = choose_backend(config, self.device)
-        self.network = build_network(config, len(data.classes), backend, say)
+        self.network = build_network(config, len(data.classes), backend, self.say)
         rows = self._training.batch_size // self._training.accumulate
         for stage in (each for each in self.stages.values() if each.epochs):
             stage.train_mode(self.network)
@@ -116,6 +144,7 @@ class Trainer:
         self.test_batches = Batches(data.test, config, self.device, self._look)
         self.val_batches = Batches(data.val, config, self.device, self._look) if data.val else None
         self._environment = environment(self.device)
+        self._origin = origin(config, run.manifest())
         self._results: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
         self._state: StageState | None = None
@@ -158,14 +187,23 @@ class Trainer:
         """Go on from the run's ``last.pt``, or from the one before it where that is damaged.
 
         Raises:
-            UserError: there is none, or it is not of this run.
+            UserError: there is none, it is not of this run, or the best epoch so far, which is to
+                be reported, is missing.
         """
         state, damage = self.run.load()
+        check_origin(state, self.run.last, self.config, self.run.manifest())
         if state["stage"] not in self.stages:
             known = ", ".join(self.stages)
             raise UserError(f"{self.run.last}: stage = {state['stage']!r}: expected one of {known}")
+        if self._training.select == "best" and state["best"] >= 0:
+            state["best"] = self._check_best(state)
         if damage is not None:
             self.say(damage)
+        if missing := self._missing_records(state):
+            self.say(
+                f"{self.run.folder}/metrics.jsonl lacks the records of {', '.join(missing)}; the "
+                "report will be without them"
+            )
         there = state.get("environment", self._environment)
         differ = [
             f"{name} {there.get(name)} (now {self._environment[name]})"
@@ -178,6 +216,51 @@ class Trainer:
                 f"with {', '.join(differ)}"
             )
         self._resumed = state
+
+    def _missing_records(self, state: dict[str, Any]) -> list[str]:
+        """The epochs before ``state`` of which there is no record, by stage."""
+        known = {(record["stage"], record["epoch"]) for record in self.run.records()}
+        names, missing = list(self.stages), []
+        for name in names[: names.index(state["stage"]) + 1]:
+            done = state["epoch"] if name == state["stage"] else self.stages[name].epochs
+            lost = [epoch for epoch in range(1, done + 1) if (name, epoch) not in known]
+            if lost:
+                missing.append(f"{name} epoch {', '.join(_spans(lost))}")
+        return missing
+
+    def _check_best(self, state: dict[str, Any]) -> float:
+        """Hold the file of the best epoch of a stage to the state that training goes on from.
+
+        The file is written before ``last.pt``: it may be of an epoch that is to be trained again.
+
+        Returns:
+            The accuracy of its epoch, which the epochs to come are to exceed.
+
+        Raises:
+            UserError: it is missing, damaged, or of another run, stage or epoch.
+        """
+        path = self.run.best(state["stage"])
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing, and --select best may report it; restore it, or start a new "
+                "run"
+            )
+        best = load_checkpoint(path)
+        check_origin(best, path, self.config, self.run.manifest())
+        if "best" not in best:  # of ltvr 0.1: weights alone, which do not say whose they are
+            return float(state["best"])
+        check(best, BEST, path)
+        ahead = best["epoch"] >= state["epoch"] and best["best"] > state["best"]
+        for name, fits in (
+            ("stage", best["stage"] == state["stage"]),
+            ("best", best["best"] == state["best"] or ahead),
+        ):
+            if not fits:
+                raise Foreign(
+                    f"{path} does not belong to {self.run.last}: {name} is {best[name]} there and "
+                    f"{state[name]} here; restore it, or start a new run"
+                )
+        return float(best["best"])
 
     def _start(self, name: str, stage: Stage) -> StageState:
         """Prepare the network for a stage; take the checkpoint's state, if there is one."""
@@ -216,14 +299,14 @@ class Trainer:
             record["eval"] = self._evaluate_epoch(stage, state.evaluated)
             record["eval_seconds"] = round(time.perf_counter() - began, 3)
             self.run.append(record)
-            self.say(epoch_line(record, stage.epochs))
             curves.add(record, epochs_before)
             if record["eval"]["all"] > state.best:
                 state.best = record["eval"]["all"]
                 best = {**state.state_dict(), "model": state.evaluated.state_dict()}
-                save_checkpoint(self.run.best, best)
+                save_checkpoint(self.run.folder / f"best-{name}.pt", best | self._origin)
             state.next_epoch()
             self._save()
+            self.say(epoch_line(record, stage.epochs))  # now that it is kept: nobody may read it
         self._state = None
         return self._finish_stage(name, stage, state)
 
@@ -240,12 +323,8 @@ class Trainer:
         """Choose the reported weights, keep them, and test them."""
         select = self._training.select
         if select == "best" and stage.epochs:
-            best = load_checkpoint(self.run.best)
-            if best["stage"] != name:
-                raise UserError(
-                    f"{self.run.best} is of stage {best['stage']}, not of {name}; start a new run"
-                )
-            load_weights(self.network, best["model"], self.run.best)
+            path = self.run.best(name)
+            load_weights(self.network, load_checkpoint(path)["model"], path)
         elif state.average is not None:
             load_weights(self.network, state.evaluated.state_dict(), self.run.last)
         stage.settle(self.network, self.train_batches)
@@ -345,7 +424,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self._state is not None:
-            state = self._state.state_dict()
+            state = self._state.state_dict() | self._origin
             self.run.save({**state, "results": self._results, "environment": self._environment})
             self._requests.saved()
 

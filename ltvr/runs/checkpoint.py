@@ -20,7 +20,16 @@ from ltvr.runs import legacy
 from ltvr.runs.files import replacing
 from ltvr.runs.forms import Form, check
 
-__all__ = ["FORMAT", "TRAINING", "Damaged", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = [
+    "BEST",
+    "FORMAT",
+    "TRAINING",
+    "Damaged",
+    "Foreign",
+    "load_checkpoint",
+    "load_weights",
+    "save_checkpoint",
+]
 
 FORMAT = 2
 """Of the checkpoints that are written; 1 had no number, and is read by ``ltvr.runs.legacy``."""
@@ -44,6 +53,9 @@ TRAINING: Form = {
 }
 """What one holds that a run goes on from."""
 
+BEST: Form = {**WEIGHTS, "best": float, "epoch": int}
+"""What that of the best epoch of a stage holds, among others."""
+
 LABEL = b"sha256:"
 COMMENT = len(LABEL) + 64
 """Bytes of the comment: the label, and the digest in hexadecimal."""
@@ -51,6 +63,10 @@ COMMENT = len(LABEL) + 64
 
 class Damaged(UserError):
     """A file that is not what was written."""
+
+
+class Foreign(UserError):
+    """A checkpoint of another run or network than it is to be used for."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], former: Path | None = None) -> None:
@@ -153,14 +169,14 @@ def load_weights(model: nn.Module, weights: dict[str, Any], source: Path) -> Non
     """Load ``weights`` into ``model``, all of them.
 
     Raises:
-        UserError: weights of another architecture; names the first part that differs.
+        Foreign: weights of another architecture; names the first part that differs.
     """
     own = model.state_dict()
     for name in [*own, *weights]:
         here = tuple(own[name].shape) if name in own else "absent"
         there = tuple(weights[name].shape) if name in weights else "absent"
         if here != there:
-            raise UserError(
+            raise Foreign(
                 f"{source} is of another architecture: {name} is {there} there and {here} here; "
                 "use its run's config.yaml"
             )

@@ -49,7 +49,7 @@ class Run:
     ``metrics.jsonl``      a record an epoch
     ``last.pt``            everything needed to go on
     ``previous.pt``        the ``last.pt`` of before, for when that is damaged
-    ``best.pt``            the same of the best epoch of the stage, with the evaluated weights
+    ``best-STAGE.pt``      the same of the best epoch of a stage, with the evaluated weights
     ``STAGE.pt``           the reported weights of each stage
     ``final.pt``           the reported weights of the last stage
     ``summary.json``       the reported numbers
@@ -62,7 +62,6 @@ class Run:
         self.folder = folder
         self.last = folder / "last.pt"
         self.previous = folder / "previous.pt"
-        self.best = folder / "best.pt"
         self.final = folder / "final.pt"
         self.summary = folder / "summary.json"
         self.report = folder / "report.html"
@@ -76,6 +75,11 @@ class Run:
         path = self.folder / f"{stage}.pt"
         numbered = {name: number for number, name in legacy.STAGES.items()}
         older = self.folder / f"stage{numbered.get(stage)}.pt"
+        return older if older.is_file() and not path.is_file() else path
+
+    def best(self, stage: str) -> Path:
+        """The file of the best epoch of a stage; it was ``best.pt`` in ltvr 0.1 and 0.2."""
+        path, older = self.folder / f"best-{stage}.pt", self.folder / "best.pt"
         return older if older.is_file() and not path.is_file() else path
 
     @classmethod
@@ -121,7 +125,7 @@ class Run:
         run = cls(tried)
         run.hold(command)
         try:
-            run._refuse_taken()
+            run.refuse_taken()
             with files.replacing(run._config) as partial:
                 save_config(config, partial)
             files.write(run._command, command + "\n")
@@ -131,8 +135,14 @@ class Run:
             raise
         return run
 
-    def _refuse_taken(self) -> None:
-        """Refuse a folder that holds a checkpoint, or what is not of a run that has just begun."""
+    def refuse_taken(self) -> None:
+        """Refuse a folder that holds a checkpoint, or what is not of a run that has just begun.
+
+        Raises:
+            UserError: says what it holds.
+        """
+        if not self.folder.is_dir():
+            return
         if self.resumable:
             raise UserError(
                 f"{self.folder} already holds a run; choose another --name, or go on with --resume "
@@ -169,16 +179,21 @@ class Run:
         """Find the run of ``out`` that was last written to and is not finished, and lock it.
 
         Returns:
-            The run, None if there is none; and why runs were passed over that are in use.
+            The run, None if there is none; and why runs were passed over that are in use, or that
+            cannot be read.
         """
         runs = [cls(folder) for folder in {path.parent for path in out.glob("*/*.pt")}]
+        runs = [run for run in runs if run._config.is_file()]  # or it is of another tool
         unfinished = [run for run in runs if run.resumable and not run.finished]
         passed: list[str] = []
         for run in sorted(unfinished, key=lambda run: run._written(), reverse=True):
             try:
                 run.hold(command)
+                run.config()
+                run._newest_whole()
                 return run, passed
             except UserError as error:
+                run.release()
                 passed.append(str(error))
         return None, passed
 
@@ -192,8 +207,25 @@ class Run:
         """
         if self._lock is None:
             self._lock = Lock(self.folder, command)
-            for partial in self.folder.glob("*" + files.PARTIAL):
-                partial.unlink(missing_ok=True)
+            for name in self._names():
+                partial = self.folder / (name + files.PARTIAL)
+                if partial.is_file():
+                    try:
+                        partial.unlink(missing_ok=True)
+                    except OSError as error:
+                        self.release()
+                        raise files.cannot_write(partial, error) from None
+
+    def _names(self) -> set[str]:
+        """The files that are written here, whole, by ltvr of this version and before."""
+        stages = SCHEMA.options["stages"].slot.names()
+        own = (self._config, self._command, self._metrics, self.last, self.final)
+        return {path.name for path in (*own, self.summary, self.report)} | {
+            "manifest.json",
+            "best.pt",
+            *(f"{kind}{stage}.pt" for stage in stages for kind in ("", "best-")),
+            *(f"stage{number}.pt" for number in legacy.STAGES),
+        }
 
     def release(self) -> None:
         """Let go of the lock, if it is held."""
@@ -249,6 +281,17 @@ class Run:
         Raises:
             UserError: there is none that is whole.
         """
+        state, damage = self._newest_whole()
+        if damage is not None:
+            # Or the next save would put the damaged one in the place of the one that is whole.
+            try:
+                os.replace(self.previous, self.last)
+            except OSError as error:
+                raise files.cannot_write(self.last, error) from None
+        return state, damage
+
+    def _newest_whole(self) -> tuple[dict[str, Any], str | None]:
+        """What ``load`` returns; nothing is renamed."""
         try:
             if self.last.is_file() or not self.previous.is_file():
                 return load_checkpoint(self.last, TRAINING), None
@@ -261,11 +304,6 @@ class Run:
             state = load_checkpoint(self.previous, TRAINING)
         except Damaged as error:
             raise UserError(f"{damage}, and {error}; restore one of them, or start again") from None
-        # Or the next save would put the damaged one in the place of the one that is whole.
-        try:
-            os.replace(self.previous, self.last)
-        except OSError as error:
-            raise files.cannot_write(self.last, error) from None
         return state, f"{damage}; going on from the checkpoint before it"
 
     # ---- what it is ----
@@ -286,7 +324,11 @@ class Run:
     def command(self) -> str:
         """The command that began the run."""
         if not self._command.is_file():
-            return legacy.started(self.folder)[1]
+            if legacy.is_legacy(read_values(self._config)):
+                return legacy.started(self.folder)[1]
+            raise UserError(
+                f"{self._command} is missing; write the command that began the run there"
+            )
         lines = read_text(self._command).splitlines()
         if not lines:
             raise UserError(f"{self._command} is empty; write the command that began the run there")

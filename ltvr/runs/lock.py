@@ -35,7 +35,7 @@ class Lock:
         command: for whoever is refused.
 
     Raises:
-        UserError: another process holds it; says which.
+        UserError: another process holds it, and which; or it cannot be locked.
         CannotWrite: a folder that cannot be written to.
     """
 
@@ -52,7 +52,11 @@ class Lock:
                 raise UserError(f"{folder} is in use by {_holder(self._file)}") from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                raise
+                self.release()
+                raise UserError(
+                    f"cannot lock {path} ({error.strerror}); look at its disk, or name another "
+                    "folder"
+                ) from None
             print(
                 f"note: the file system of {folder} has no locks ({error.strerror}); see to it "
                 "that no other process trains there",

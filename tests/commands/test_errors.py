@@ -321,7 +321,7 @@ def test_weights_of_another_architecture(finished, refused, tmp_path):
     save_config(tiny_config(backbone="resnext14_8x4d"), copy / "config.yaml")
     for module in (ltvr.evaluate, ltvr.export):
         refused(module, [copy], "final.pt is of another architecture")
-    refused(ltvr.train, ["--resume", copy], "last.pt is of another architecture")
+    refused(ltvr.train, ["--resume", copy], "last.pt is of a run with backbone", "restore")
 
 
 def test_checkpoints_that_are_none(finished, refused, tmp_path):

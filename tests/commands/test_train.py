@@ -1,6 +1,8 @@
 """A run from end to end: its folder, its resumption to the bit, and the commands that read it."""
 
+import errno
 import json
+import re
 import shutil
 import signal
 from contextlib import nullcontext
@@ -19,6 +21,7 @@ from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.engine.totals import EpochTotals
 from ltvr.engine.trained import load_trained
+from ltvr.engine.trainer import Trainer
 from ltvr.errors import Stopped, UserError
 from ltvr.export import preparation
 from ltvr.runs.folder import Run
@@ -39,7 +42,7 @@ def records(folder):
 
 def test_run_folder(finished):
     files = {p.name for p in finished.iterdir()}
-    weights = {"last.pt", "best.pt", "features.pt", "crt.pt", "final.pt"}
+    weights = {"last.pt", "best-features.pt", "best-crt.pt", "features.pt", "crt.pt", "final.pt"}
     assert files >= weights | {
         "config.yaml",
         "command.txt",
@@ -56,7 +59,7 @@ def test_run_folder(finished):
         ("features", 2),
         ("crt", 1),
     ]
-    last, best = (torch.load(path, weights_only=True) for path in (run.last, run.best))
+    last, best = (torch.load(path, weights_only=True) for path in (run.last, run.best("crt")))
     whole = {"format", "model", "loss", "optimizer", "scaler", "rng", "epoch", "step", "average"}
     assert whole <= set(last) and whole <= set(best)
     assert (last["stage"], last["epoch"], last["step"]) == ("crt", 1, 0)
@@ -213,6 +216,148 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, tmp_path, co
         (folder / name).write_bytes(b"PK")
     code, _, err = command(ltvr.train, "--resume", folder)
     assert code == 2 and err.count("\n") == 1 and "last.pt" in err and "previous.pt" in err
+
+
+def edited(name, value):
+    """Write another value of an option into the ``config.yaml`` of a run."""
+
+    def edit(folder):
+        save_config(Run(folder).config().replaced(**{name: value}), folder / "config.yaml")
+
+    return edit
+
+
+def checkpoint_of(key, value):
+    def edit(folder):
+        state = torch.load(folder / "last.pt", weights_only=True)
+        torch.save({**state, key: {**state[key], **value}}, folder / "last.pt")
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (edited("seed", 1), "a run with seed = 0, and config.yaml beside it has 1"),
+        (edited("epochs", 3), "epochs = 2, and .* has 3"),
+        (edited("select", "best"), "select = 'last', and .* has 'best'"),
+        (edited("stages", ("features",)), "stages = .*'crt'.* has .'features'.;"),
+        (checkpoint_of("splits", {"test": "0"}), "other test images than manifest.json"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(edit, words, finished, tmp_path, command):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    edit(folder)
+    code, _, err = command(ltvr.train, "--resume", folder)
+    assert code == 2 and re.search(words, err) and err.count("\n") == 1, err
+
+
+def test_what_decides_nothing_and_older_checkpoints_go_on(finished, tmp_path, command, no_report):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    edited("method", "another")(folder)
+    assert command(ltvr.train, "--resume", folder, "--workers", 3)[0] == 0
+    for name in ("last.pt", "previous.pt"):
+        state = torch.load(folder / name, weights_only=True)
+        torch.save({k: v for k, v in state.items() if k not in ("config", "splits")}, folder / name)
+    assert command(ltvr.train, "--resume", folder)[0] == 0
+    assert summary(folder)["metrics"] == summary(finished)["metrics"]
+
+
+def rewritten(path, changes):
+    """Write other values of some fields of a checkpoint; None leaves the field out."""
+    state = {**torch.load(path, weights_only=True), **changes}
+    torch.save({k: v for k, v in state.items() if v is not None or k not in changes}, path)
+
+
+def test_the_best_epoch_is_held_to_the_run_before_it_goes_on(tmp_path, command, no_report):
+    config = tiny_config(select="best")
+    ltvr.train.train(config, tmp_path / "whole")
+    folder = tmp_path / "run"
+
+    def resumed(damage):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", folder)
+        damage(folder / "best-crt.pt")
+        return command(ltvr.train, "--resume", folder)
+
+    for damage, words in (
+        (lambda path: path.unlink(), "best-crt.pt is missing, and --select best"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-9000]),
+            "best-crt.pt is not a checkpoint",
+        ),
+        (lambda path: shutil.copy(folder / "best-features.pt", path), "stage is features there"),
+    ):
+        code, out, err = resumed(damage)
+        assert code == 2 and words in err and "Then:" not in err, err
+    assert resumed(lambda path: path.rename(folder / "best.pt"))[0] == 0  # as it was called before
+    for change in ({"best": 100.0, "epoch": 1}, {"best": None}):  # of an epoch to come; of 0.1
+        code, _, err = resumed(lambda path, change=change: rewritten(path, change))
+        assert code == 0, err
+        assert summary(folder)["metrics"] == summary(tmp_path / "whole")["metrics"]
+    code, _, err = resumed(lambda path: rewritten(path, {"best": 1.0}))
+    assert code == 2 and "best is 1.0 there and" in err
+
+
+def test_each_stage_finds_its_own_best_epoch(tmp_path, command, no_report, monkeypatch):
+    config = tiny_config(select="best")
+    ltvr.train.train(config, tmp_path / "whole")
+    stop_at(13, "kill", monkeypatch)  # in the second stage
+    with pytest.raises(Killed):
+        ltvr.train.train(config, tmp_path / "run")
+    monkeypatch.setattr(EpochTotals, "add", ADD)
+    shutil.copy(tmp_path / "whole/best-crt.pt", tmp_path / "run")  # as of a kill a moment later
+    (tmp_path / "run/last.pt").unlink()  # the one before is of the first stage
+    code, _, err = command(ltvr.train, "--resume", tmp_path / "run")
+    assert code == 0, err
+    assert summary(tmp_path / "run")["metrics"] == summary(tmp_path / "whole")["metrics"]
+
+
+class Broken:
+    """A stdout that fails once an epoch is told of."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, line, **_):
+        if "epoch 1/2" in line:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, "nobody reads stdout"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "stdout cannot be written to .No sp"),
+    ],
+)
+def test_an_epoch_is_kept_though_nobody_can_be_told(
+    error, status, words, finished, tmp_path, monkeypatch, no_report
+):
+    folder, says = tmp_path / "run", Trainer.__init__.__defaults__
+    monkeypatch.setattr(Trainer.__init__, "__defaults__", (Broken(error), None))
+    with pytest.raises(Stopped, match=f"{words}.*go on with: .*--resume {folder}") as stopped:
+        ltvr.train.train(tiny_config(), folder)
+    assert stopped.value.status == status
+    assert torch.load(folder / "last.pt", weights_only=True)["epoch"] == 1
+    monkeypatch.setattr(Trainer.__init__, "__defaults__", says)
+    ltvr.train.resume(Run.open(folder))
+    assert summary(folder)["metrics"] == summary(finished)["metrics"]
+    assert records(folder) == records(finished)
+
+
+def test_records_that_are_missing_are_said(finished, tmp_path, command, no_report):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "metrics.jsonl").unlink()
+    code, out, _ = command(ltvr.train, "--resume", folder)
+    assert code == 0 and "lacks the records of features epoch 1-2, crt epoch 1;" in out
+
+
+def test_a_name_that_is_taken_is_refused_before_images_are_read(finished, command, monkeypatch):
+    monkeypatch.setattr(ltvr.train, "load_data", lambda _: pytest.fail("it reads images"))
+    arguments = "--out", finished.parent, "--name", finished.name
+    code, _, err = command(ltvr.train, *arguments)
+    assert code == 2 and "already holds a run" in err
 
 
 def test_other_threads_than_before_are_said(finished, tmp_path, command, no_report):

@@ -124,9 +124,9 @@ def test_labelled_images_of_any_place(folder, tmp_path):
         lines = f"test/dog/1.png,{labels[0]}\ntest/cat/1.png,{labels[1]}\n"
         (tmp_path / "list.csv").write_text(lines)
         found = load_labelled(tmp_path / "list.csv", config, names, {}).labels.tolist()
-        assert found == [1, 0]  # all names or all numbers, even where names are numbers
-    (tmp_path / "list.csv").write_text("test/dog/1.png,1\ntest/cat/1.png,cat\n")
-    with pytest.raises(UserError, match="line 1: label '1': expected the number or the name"):
+        assert found == [1, 0]  # where names are numbers, all are names or none is
+    (tmp_path / "list.csv").write_text("test/dog/1.png,cow\ntest/cat/1.png,cat\n")
+    with pytest.raises(UserError, match="line 1: label 'cow': expected the number or the name"):
         load_labelled(tmp_path / "list.csv", config, classes, {})
     (tmp_path / "list.csv").write_text("image,label\ntest/dog/1.png,dog\n")
     with pytest.raises(UserError, match=r"line 1: label 'label'.*heading\? remove it"):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -78,3 +80,24 @@ def test_shared_memory_that_is_too_small_is_said_before(monkeypatch):
     require_shared_memory(4, 30_000_000, 2)
     with pytest.raises(UserError, match="say --workers 2,"):
         require_shared_memory(4, 12_000_000, 100)
+
+
+def test_a_worker_whose_parent_was_killed_while_it_started_ends(tmp_path):
+    (tmp_path / "slow.py").write_text("""if True:
+        import time
+        def work():
+            from ltvr.data import workers  # takes seconds
+            workers._begin(0)
+            time.sleep(60)
+    """)
+    script = """if True:
+        import multiprocessing, os, sys
+        sys.path.insert(0, sys.argv[1])
+        from slow import work
+        multiprocessing.get_context("spawn").Process(target=work).start()
+        os.kill(os.getpid(), 9)
+    """
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    # Their stdout is read until the worker has ended as well.
+    ended = subprocess.run(command, stdout=subprocess.PIPE, timeout=40)
+    assert ended.returncode == -signal.SIGKILL

@@ -57,6 +57,7 @@ def spoil(**changes):
         ("summary.json", spoil(metrics={"crt": {"all": "high"}}), "metrics.crt.all is text"),
         ("summary.json", spoil(seed=None), "summary.json: seed is nothing"),
         ("command.txt", lambda t: "", "command.txt is empty"),
+        ("command.txt", None, "command.txt is missing; write the command that began the run"),
         ("config.yaml", lambda t: "", "config.yaml lacks method"),
         ("config.yaml", lambda t: t.replace("\nseed:", "\nsed:"), "config.yaml lacks seed"),
         ("config.yaml", lambda t: "\xff", "config.yaml is not text"),
@@ -64,7 +65,10 @@ def spoil(**changes):
 )
 def test_what_is_spoilt_is_named_in_a_line(name, change, words, copy):
     path = copy.folder / name
-    path.write_bytes(change(path.read_text()).encode("latin-1"))
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_text()).encode("latin-1"))
     with pytest.raises(UserError, match=words) as error:
         [copy.config(), copy.manifest(), copy.command(), copy.records(), copy.read_summary()]
     assert "\n" not in str(error.value)
@@ -94,3 +98,31 @@ def test_the_newest_that_is_not_finished_passes_over_what_is_in_use(copy):
     none, passed = Run.hold_newest_unfinished(out, "c")
     assert none is None and "in use by process" in passed[0]
     found.release()
+
+
+def test_only_what_ltvr_was_writing_is_dropped(copy):
+    theirs = [copy.folder / name for name in ("notes.partial", "a.pt.partial")]
+    ours = [copy.folder / f"{name}.partial" for name in ("last.pt", "best-crt.pt", "crt.pt")]
+    for path in theirs + ours:
+        path.write_text("")
+    (copy.folder / "config.yaml.partial").mkdir()
+    with copy:
+        copy.hold("c")
+    assert all(path.exists() for path in theirs) and not any(path.exists() for path in ours)
+    assert (copy.folder / "config.yaml.partial").is_dir()
+
+
+def test_the_newest_passes_over_what_is_damaged_or_of_others(copy, tmp_path):
+    copy.report.unlink()
+    damaged, other = Run(shutil.copytree(copy.folder, tmp_path / "damaged")), tmp_path / "other"
+    for path in (damaged.last, damaged.previous):
+        path.write_bytes(b"PK")
+    other.mkdir()
+    (other / "last.pt").write_bytes(b"PK")
+    found, passed = Run.hold_newest_unfinished(tmp_path, "c")
+    with found:
+        assert found.folder == copy.folder
+    assert len(passed) == 1 and "damaged/last.pt is not a checkpoint" in passed[0]
+    assert [p.name for p in other.iterdir()] == ["last.pt"]
+    damaged.hold("c")  # it was let go of
+    damaged.release()

@@ -1,0 +1,64 @@
+"""Of which run a checkpoint is: the options and the images that decided what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ltvr.config.config import Config
+from ltvr.config.options import options_of
+from ltvr.errors import brief
+from ltvr.runs.checkpoint import Foreign
+from ltvr.runs.forms import Form, check
+
+__all__ = ["READING", "check_origin", "origin"]
+
+READING = ("workers", "root", "lists")
+"""Options of where images are and of how they are read: they decide nothing."""
+NOT_COMPARED = {*READING, "preset", "method", "weights", "pretrained", "device"}
+"""Options that may differ: labels, what a run has left behind once it has begun, and the device,
+whose change is told of by the environment in the checkpoint."""
+ORIGIN: Form = {"config": dict, "splits": {str: str}}
+
+
+def origin(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the checkpoints of a run hold of it: every option by name, the sha256 of its splits."""
+    values = {name: _plain(value) for name, value in config.flat().items()}
+    splits = {name: split["sha256"] for name, split in manifest["splits"].items()}
+    weights = manifest.get("weights", {}).get("sha256")
+    return {"config": values, "splits": splits | ({"weights": weights} if weights else {})}
+
+
+def check_origin(
+    state: dict[str, Any], path: Path, config: Config, manifest: dict[str, Any]
+) -> None:
+    """Refuse a checkpoint of another run; older ones do not say of which they are.
+
+    Options that are not in use are passed over, and those that only one of the two versions of
+    ltvr has.
+
+    Raises:
+        Foreign: the first option in use, or the first split, that differs.
+    """
+    if "config" not in state and "splits" not in state:
+        return
+    check(state, ORIGIN, path)
+    own = origin(config, manifest)
+    for name in (option.name for kind in config.in_use for option in options_of(kind)):
+        there, here = state["config"].get(name, own["config"][name]), own["config"][name]
+        if name not in NOT_COMPARED and there != here:
+            raise Foreign(
+                f"{path} is of a run with {name} = {brief(there)}, and config.yaml beside it has "
+                f"{brief(here)}; restore the one that is not this run's, or start a new run"
+            )
+    for name in {**own["splits"], **state["splits"]}:
+        if own["splits"].get(name) != state["splits"].get(name):
+            what = "initial weights" if name == "weights" else f"{name} images"
+            raise Foreign(
+                f"{path} is of a run with other {what} than manifest.json beside it (sha256); "
+                "restore the one that is not this run's, or start a new run"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
