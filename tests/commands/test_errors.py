@@ -437,7 +437,7 @@ def test_fused_without_its_kernels_says_why(monkeypatch):
 
 def test_a_run_goes_on_from_its_last_checkpoint_alone(finished, refused):
     refused(ltvr.train, ["--resume", finished / "nothing.pt"], "nothing.pt is missing")
-    refused(ltvr.train, ["--resume", finished / "best.pt"], "goes on from its last.pt")
+    refused(ltvr.train, ["--resume", finished / "best-crt.pt"], "goes on from its last.pt")
     refused(ltvr.evaluate, [finished / "nothing.pt"], "nothing.pt is missing")
 
 
