@@ -121,7 +121,8 @@ def _line(error: Exception) -> str | None:
     if isinstance(error, OSError):
         name = error.filename
         name = os.fsdecode(name) if isinstance(name, bytes) else name
-        where = "" if name is None else f"{name}: "
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # without a name, it is where we print
+        where = f"{name}: " if name is not None else "standard output: " if full else ""
         reason = error.strerror or str(error) or type(error).__name__
         return f"{where}{reason}; {ADVICE.get(error.errno or 0, 'check it, and try again')}"
     text = str(error)

@@ -242,20 +242,20 @@ def test_folder(spoil, words, folder, refused):
 @pytest.mark.parametrize(
     ("name", "line", "words"),
     [
-        ("train", "gone.png 0", ["gone.png is missing", "1 of 3", "--bad-images skip"]),
-        ("train", "1.png -1", ["train.txt line 3", "label '-1'", "an integer >= 0"]),
-        ("train", "1.png 1.0", ["train.txt line 3", "label '1.0'", "an integer >= 0"]),
-        ("train", "1.png", ["train.txt line 3", "'1.png'", "expected `path label`"]),
+        ("train", "gone.png 0", ["gone.png is missing", "1 of 4", "--bad-images skip"]),
+        ("train", "1.png -1", ["train.txt line 4", "label '-1'", "an integer >= 0"]),
+        ("train", "1.png 1.0", ["train.txt line 4", "label '1.0'", "an integer >= 0"]),
+        ("train", "1.png", ["train.txt line 4", "'1.png'", "expected `path label`"]),
         ("train", "1.png 2000000000000", ["label 2000000000000 is out of range"]),
-        ("train", "1.png 2", ["class '1' has no training image"]),
-        ("val", "1.png 1", ["val.txt: label 1 is out of range", "classes 0 to 0"]),
+        ("train", "1.png 3", ["class '2' has no training image"]),
+        ("val", "1.png 2", ["val.txt: label 2 is out of range", "classes 0 to 1"]),
     ],
 )
 def test_list_files(name, line, words, refused, tmp_path, write_images):
     write_images(tmp_path, ["1.png", "2.png"])
     for split in ("train", "val", "test"):
         extra = line if split == name else "1.png 0"
-        text = f"1.png 0\n2.png 0\n{extra}\n"
+        text = f"1.png 0\n2.png 1\n1.png 0\n{extra}\n"
         (tmp_path / f"ImageNet_LT_{split}.txt").write_text(text)
     arguments = ["--dataset", "imagenet-lt", "--root", tmp_path, "--augmentation", "crop"]
     refused(ltvr.train, arguments, *words)
