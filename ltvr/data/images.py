@@ -1,7 +1,7 @@
 """One image file as an RGB picture of 8 bits: the rules, whatever kind of file it is.
 
 ==================  ==============================================================================
-orientation         as EXIF says
+orientation         as EXIF (or XMP) says
 transparency        laid over the background colour
 more than 8 bits    the range of the training images becomes 0 to 255 (``Decoder.ranges``)
 16 bits, colour     the upper 8 of them, as Pillow reads them; refused where these are all dark
@@ -28,6 +28,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+)
 
 from ltvr.errors import UserError
 
@@ -75,6 +81,11 @@ TURNS = {
 """What undoes each orientation of EXIF."""
 ORIENTATION = 0x0112
 
+UNSIGNED, SIGNED = 1, 2
+"""Values of TIFF's ``SampleFormat``."""
+PLANES, WHITE_IS_ZERO = 2, 0
+"""Values of TIFF's ``PlanarConfiguration`` and ``PhotometricInterpretation``."""
+
 # Pillow warns of damaged tags and large pictures; what cannot be read is an error in any case.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -104,9 +115,9 @@ def is_image(path: Path) -> bool:
     try:
         with Image.open(_regular(path), formats=signed):
             return True
-    except (UserError, Image.DecompressionBombError):
-        return False
-    except Exception:  # Pillow's decoders raise many types
+    except Image.DecompressionBombError:  # one that is too large, which its reading says
+        return True
+    except Exception:  # Pillow's decoders raise many types of what they do not know
         return False
 
 
@@ -133,7 +144,7 @@ def deep_kind(image: Image.Image) -> str:
 def deep_values(image: Image.Image) -> npt.NDArray[np.float64]:
     """The values of a deep picture: [H, W]. Pillow reads unsigned 32 bits of TIFF as signed."""
     values = np.asarray(image)
-    unsigned = getattr(image, "tag_v2", {}).get(339, (2,))[0] == 1
+    unsigned = getattr(image, "tag_v2", {}).get(SAMPLEFORMAT, (SIGNED,))[0] == UNSIGNED
     if image.mode == "I" and unsigned:
         values = values.view(np.uint32)
     return values.astype(np.float64)
@@ -163,7 +174,7 @@ class Decoder:
         """
         try:
             with open_image(path) as image:
-                refuse_misread(image, path)
+                _refuse_misread(image, path)
                 if (hidden := _transparency(image)) is not None:
                     image.info["transparency"] = hidden
                 image.load()
@@ -265,7 +276,7 @@ def _orientation(image: Image.Image) -> int | None:
         return None
 
 
-def refuse_misread(image: Image.Image, path: Path) -> None:
+def _refuse_misread(image: Image.Image, path: Path) -> None:
     """Refuse an open picture whose pixels Pillow would give otherwise than they are meant.
 
     Raises:
@@ -273,14 +284,14 @@ def refuse_misread(image: Image.Image, path: Path) -> None:
             of 16 bits a channel, of which Pillow keeps 8, that would be all but black.
     """
     tags = getattr(image, "tag_v2", {})
-    bits, signed = tags.get(258, (1,)), tags.get(339, (1,))[0] == 2
+    bits, signed = tags.get(BITSPERSAMPLE, (1,)), tags.get(SAMPLEFORMAT, (1,))[0] == SIGNED
     bits = max(bits) if isinstance(bits, tuple) else bits
     misread = ""
-    if tags.get(284) == 2 and bits > 8:
+    if tags.get(PLANAR_CONFIGURATION) == PLANES and bits > 8:
         misread = "planes of more than 8 bits"
     elif signed and bits <= 8:
         misread = "signed numbers of 8 bits"
-    elif tags.get(262) == 0 and bits > 8:
+    elif tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO and bits > 8:
         misread = "more than 8 bits, and white is 0"
     elif isinstance(image.info.get("transparency"), tuple) and _is_wide(image):
         misread = "16 bits a channel, and a colour that is transparent"
@@ -297,11 +308,11 @@ def refuse_misread(image: Image.Image, path: Path) -> None:
 
 def _is_wide(image: Image.Image) -> bool:
     """Whether a picture has 16 bits a channel in its file."""
-    layouts = [(tile.codec_name, str(tile.args)) for tile in getattr(image, "tile", ())]
-    largest = image.tile[0].args[-1] if image.format == "PPM" and len(layouts) else 0  # type: ignore[attr-defined]
-    return (isinstance(largest, int) and largest > 255) or any(
-        codec == "SGI16" or ";16" in layout for codec, layout in layouts
-    )
+    tiles = getattr(image, "tile", ())
+    if image.format == "PPM":
+        largest = tiles[0].args[-1] if tiles else 0  # 1023 of a P6 file, say
+        return isinstance(largest, int) and largest > 255
+    return any(tile.codec_name == "SGI16" or ";16" in str(tile.args) for tile in tiles)
 
 
 def _transparency(image: Image.Image) -> object:

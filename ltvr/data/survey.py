@@ -27,7 +27,7 @@ from ltvr.errors import UserError
 __all__ = ["Facts", "ranges_of", "survey"]
 
 VERSION = 1
-"""Of what is kept; another one is made anew."""
+"""Of what is kept: to be raised when the rules of ``ltvr.data.images`` change what is found."""
 PATIENCE = 0.5
 """Seconds to wait for another process that keeps facts, before nothing more is kept."""
 SETTLED = 2.0
