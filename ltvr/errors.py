@@ -11,7 +11,17 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["CannotWrite", "Diverged", "Stopped", "UserError", "brief", "run", "shown"]
+__all__ = [
+    "CannotWrite",
+    "Diverged",
+    "Missing",
+    "OtherImages",
+    "Stopped",
+    "UserError",
+    "brief",
+    "run",
+    "shown",
+]
 
 ADVICE = {
     errno.ENOSPC: "free space on that disk",
@@ -43,6 +53,14 @@ class UserError(ValueError):
 
 class Diverged(UserError):
     """A loss that is no longer a number: to go on with the same settings would not help."""
+
+
+class Missing(UserError):
+    """Images, or a list of them, that are not where they were said to be."""
+
+
+class OtherImages(UserError):
+    """Images that are not those that a run began with."""
 
 
 class CannotWrite(UserError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ltvr.data.images import endings, is_image
-from ltvr.errors import UserError
+from ltvr.errors import Missing, UserError
 
 __all__ = [
     "Found",
@@ -117,6 +117,8 @@ def _walk(folder: Path, found: Found, above: set[tuple[int, int]]) -> Iterator[P
 def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
+    except FileNotFoundError:
+        raise Missing(f"folder {folder} is missing; check its path") from None
     except OSError as error:
         raise UserError(f"folder {folder} cannot be read ({error.strerror})") from None
 
@@ -189,7 +191,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise UserError(f"list {path} is missing; put it there or name its folder with --lists")
+        raise Missing(f"list {path} is missing; put it there or name its folder with --lists")
     try:
         content = path.read_bytes()
     except OSError as error:

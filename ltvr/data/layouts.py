@@ -8,7 +8,7 @@ import numpy as np
 
 from ltvr.data.files import Found, class_folders, find_images, numbers_of, read_list
 from ltvr.data.options import DataOptions
-from ltvr.errors import UserError, brief
+from ltvr.errors import Missing, UserError, brief
 
 __all__ = ["LISTS", "SPLITS", "find_data", "find_labelled", "find_split"]
 
@@ -68,7 +68,7 @@ def _folder(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
     root = _root(options)
     for name in ("train", "test"):
         if not (root / name).is_dir():
-            raise UserError(f"{root / name} is missing; expected {name}/<class>/<image> in {root}")
+            raise Missing(f"{root / name} is missing; expected {name}/<class>/<image> in {root}")
     classes = class_folders(root / "train", Found())
     if len(classes) < 2:
         raise UserError(f"{root / 'train'} has {len(classes)} class folders; expected at least 2")
@@ -164,7 +164,7 @@ def _listed(root: Path, path: Path, classes: list[str] | None = None) -> Found:
         )
     if not any(image.exists() for image in found.images):
         encoding = "" if str(found.images[0]).isprintable() else " (the list is not UTF-8)"
-        raise UserError(
+        raise Missing(
             f"image {found.images[0]} of {path.name} is missing{encoding}, and so are all others; "
             "check --root or the list"
         )

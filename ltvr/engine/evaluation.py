@@ -24,13 +24,11 @@ from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data, Split
 from ltvr.device import autocast
 from ltvr.engine.metrics import evaluate
-from ltvr.errors import UserError
+from ltvr.errors import Missing, OtherImages, UserError
 from ltvr.runs.folder import Run
 
 __all__ = ["Source", "add_source", "evaluate_split", "load_own", "load_source", "source_of"]
 
-MISSING = ("is missing", "(No such file")
-"""What errors of files and folders that are not there have."""
 NAMES_TO_SHOW = 10
 
 
@@ -114,7 +112,7 @@ def load_own(run: Run, config: Config) -> Data:
     Raises:
         UserError: images that are missing, or that are others than the run began with.
     """
-    with _hint(f"if the images have moved: {_places(config)}", *MISSING):
+    with _hint(f"if the images have moved: {_places(config)}", Missing):
         data = load_data(config)
     run.check_manifest(manifest(data, config))
     return data
@@ -151,12 +149,12 @@ def load_source(source: Source, run: Run, config: Config) -> Split:
             split.notes.append(f"no images of: {named}{more} ({number})")
         return split
     others = "or evaluate other images with --data" if "root" in source.changes else ""
-    with _hint(others, "(sha256)"):
+    with _hint(others, OtherImages):
         if source.split == "train":
             data = load_own(run, config)
             own = [note for note in data.notes if note.startswith("train: ")]  # not advice
             return replace(data.train, notes=own)
-        with _hint(f"if the images have moved: {_places(config)}", *MISSING):
+        with _hint(f"if the images have moved: {_places(config)}", Missing):
             found = load_split(config, source.split, classes, ranges)
         if found is None:
             raise UserError(f"{options.dataset} has no {source.split} split; use --split test")
@@ -165,14 +163,12 @@ def load_source(source: Source, run: Run, config: Config) -> Split:
 
 
 @contextmanager
-def _hint(hint: str, *words: str) -> Iterator[None]:
-    """Add what the user may do to the errors that have any of these words."""
+def _hint(hint: str, kind: type[UserError]) -> Iterator[None]:
+    """Add what the user may do to the errors of a kind."""
     try:
         yield
-    except UserError as error:
-        if not hint or not any(each in str(error) for each in words):
-            raise
-        raise UserError(f"{error}; {hint}") from None
+    except kind as error:
+        raise (kind(f"{error}; {hint}") if hint else error) from None
 
 
 def _places(config: Config) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ltvr.config.command_line import flag
 from ltvr.config.config import Config
-from ltvr.errors import UserError
+from ltvr.errors import OtherImages, UserError
 from ltvr.runs import files, legacy
 from ltvr.runs.checkpoint import TRAINING, Damaged, load_checkpoint, save_checkpoint
 from ltvr.runs.forms import Form, check, read_json, read_text
@@ -368,17 +368,17 @@ class Run:
         """Refuse to go on with other data than the run began with.
 
         Raises:
-            UserError: a split whose digest differs.
+            OtherImages: a split whose digest differs.
         """
         own = self.manifest()
         if manifest["classes"] != own["classes"]:
             changed = sorted(set(own["classes"]) ^ set(manifest["classes"]))
-            raise UserError(
+            raise OtherImages(
                 f"the classes differ from those of {self.folder} ({', '.join(changed[:3])}); "
                 "restore their names, or start a new run"
             )
         if added := manifest["splits"].keys() - own["splits"].keys():
-            raise UserError(
+            raise OtherImages(
                 f"there are {added.pop()} images, which {self.folder} began without; take them "
                 "away, or start a new run"
             )
@@ -392,11 +392,11 @@ class Run:
             record: of ``ltvr.data.manifest.split_record``.
 
         Raises:
-            UserError: its digest differs.
+            OtherImages: its digest differs.
         """
         own = self.manifest()["splits"].get(name)
         if own is None or not legacy.same_images(own, record):
-            raise UserError(
+            raise OtherImages(
                 f"the {name} images differ from those of {self.folder} (sha256); "
                 "restore them, or start a new run"
             )
