@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -96,11 +97,9 @@ def _write_torch(
 
 def _require_onnx() -> None:
     """Fail before the minutes that the network takes."""
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401 (torch.onnx needs it)
-    except ModuleNotFoundError as error:
-        raise UserError(f"--format onnx needs {error.name}: pip install ltvr[export]") from None
+    for name in ("onnxruntime", "onnxscript"):  # torch.onnx needs the second
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"--format onnx needs {name}: pip install ltvr[export]")
 
 
 def _write_onnx(

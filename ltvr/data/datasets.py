@@ -14,7 +14,7 @@ from ltvr.data.images import Decoder
 from ltvr.data.layouts import find_data, find_labelled, find_split
 from ltvr.data.longtail import Int64Array, longtail_counts, longtail_indices
 from ltvr.data.options import DataOptions
-from ltvr.data.readable import IN_MEMORY_PIXELS, left_out, notes, readable
+from ltvr.data.readable import IN_MEMORY_PIXELS, readable, resizing
 from ltvr.data.splits import Data, Ranges, Split
 from ltvr.data.survey import ranges_of
 from ltvr.errors import UserError
@@ -85,9 +85,8 @@ def load_labelled(
 
 
 def _of_found(name: str, found: Found, options: DataOptions, ranges: Ranges) -> Split:
-    read = readable(found, options, ranges)
-    split = read.load_all(Decoder(options.colour, ranges), options)
-    return replace(split, notes=left_out(name, found, read))
+    read = readable(name, found, options, ranges)
+    return read.load_all(Decoder(options.colour, ranges), options)
 
 
 def _built_in(options: DataOptions) -> Data:
@@ -101,10 +100,10 @@ def _built_in(options: DataOptions) -> Data:
 def _of_files(options: DataOptions) -> Data:
     """What is there, what of it can be read, which training images are kept; then the pixels."""
     classes, found = find_data(options)
-    train = readable(found["train"], options)
+    train = readable("train", found["train"], options)
     chosen = _long_tailed(train.labels, classes, options)
     decoder = Decoder(options.colour, ranges_of([train.facts[i] for i in chosen]))
-    others = {n: readable(f, options, decoder.ranges) for n, f in found.items() if n != "train"}
+    others = {n: readable(n, f, options, decoder.ranges) for n, f in found.items() if n != "train"}
     splits = {"train": train, **others}
     return Data(
         train.load(chosen, decoder, options),
@@ -114,7 +113,7 @@ def _of_files(options: DataOptions) -> Data:
         left_out=len(train.paths) - len(chosen),
         ranges=decoder.ranges,
         unreadable={name: each.unreadable for name, each in splits.items() if each.unreadable},
-        notes=notes(found, splits, options),
+        advice=resizing(train.facts, options),
     )
 
 

@@ -39,6 +39,7 @@ from ltvr.errors import UserError
 
 __all__ = [
     "Decoder",
+    "content_of",
     "deep_kind",
     "deep_values",
     "endings",
@@ -113,7 +114,7 @@ def is_image(path: Path) -> bool:
     """Whether the content of a file is a picture, whatever its name."""
     signed = [name for name in formats() if name not in WITHOUT_SIGNATURE]
     try:
-        with Image.open(_regular(path), formats=signed):
+        with Image.open(io.BytesIO(content_of(path)), formats=signed):
             return True
     except Image.DecompressionBombError:  # one that is too large, which its reading says
         return True
@@ -121,17 +122,49 @@ def is_image(path: Path) -> bool:
         return False
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open a picture: its size and mode are known, its pixels are not read yet.
+def content_of(path: Path) -> bytes:
+    """The content of a regular file; others may block for ever, or never end.
 
     Raises:
-        UserError: a missing file, one that is no file or no picture, or one that is too large.
+        UserError: it is missing, no file, or may not be read.
     """
     try:
-        # From memory: of a path Pillow maps some TIFF files, and turns those wrongly.
-        return Image.open(io.BytesIO(_regular(path).read_bytes()), formats=formats())
-    except UserError:
-        raise
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"image {path} is missing; restore it") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"image {path} cannot be read ({reason}); check its path and permissions"
+        ) from None
+    what = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+    raise UserError(f"image {path} is a {what}; expected an image file")
+
+
+def open_image(content: bytes, path: Path) -> Image.Image:
+    """Open a picture: its size and mode are known, its pixels are not read yet.
+
+    From its content: of a path Pillow maps some TIFF files into memory, and turns those wrongly.
+
+    Args:
+        path: for errors.
+
+    Raises:
+        UserError: no picture, or one that is too large.
+    """
+    try:
+        return Image.open(io.BytesIO(content), formats=formats())
+    except UnidentifiedImageError:
+        if lacking := endings().get(path.suffix.lower()) or _lacking(content):
+            raise UserError(
+                f"image {path} is of a type that needs {lacking}: pip install {lacking}"
+            ) from None
+        raise UserError(
+            f"image {path} is corrupt, or of a format that is not read (those that are: "
+            f"{', '.join(formats())}); replace it"
+        ) from None
     except Exception as error:
         raise unreadable(path, error) from None
 
@@ -172,8 +205,12 @@ class Decoder:
         Raises:
             UserError: a file that is missing, corrupt, too large, or that these rules refuse.
         """
+        return self.decode(content_of(path), path)
+
+    def decode(self, content: bytes, path: Path) -> Image.Image:
+        """Decode the content of the file at ``path``; see ``read``."""
         try:
-            with open_image(path) as image:
+            with open_image(content, path) as image:
                 _refuse_misread(image, path)
                 if (hidden := _transparency(image)) is not None:
                     image.info["transparency"] = hidden
@@ -223,49 +260,21 @@ class Decoder:
         return image.convert("RGB")
 
 
-def _regular(path: Path) -> Path:
-    """The path of a regular file; others may block for ever, or never end."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise UserError(f"image {path} is missing; restore it") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"image {path} cannot be read ({reason})") from None
-    if not stat.S_ISREG(mode):
-        what = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
-        raise UserError(f"image {path} is a {what}; expected an image file")
-    return path
-
-
 def unreadable(path: Path, error: Exception) -> UserError:
     """What to say of a file that Pillow raised ``error`` on."""
     reason = " ".join(str(error).split()).replace(str(path), path.name) or type(error).__name__
-    if isinstance(error, PermissionError):
-        return UserError(f"image {path} cannot be read ({error.strerror}); change its permissions")
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
             f"image {path} is too large ({reason}); scale it down (a small file can hold a picture "
             "that fills the memory, hence a limit)"
         )
-    if isinstance(error, UnidentifiedImageError):
-        lacking = endings().get(path.suffix.lower()) or _lacking(path)
-        if lacking:
-            return UserError(
-                f"image {path} is of a type that needs {lacking}: pip install {lacking}"
-            )
-        return UserError(
-            f"image {path} is corrupt, or of a format that is not read (those that are: "
-            f"{', '.join(formats())}); replace it"
-        )
     return UserError(f"image {path} is corrupt ({reason}); replace it")
 
 
-def _lacking(path: Path) -> str:
+def _lacking(content: bytes) -> str:
     """The package that a picture needs by its first bytes, whatever its name; or nothing."""
-    with path.open("rb") as file:
-        start = file.read(12)
-    return "pillow-heif" if start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"mif") else ""
+    heif = content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"mif")
+    return "pillow-heif" if heif else ""
 
 
 def _orientation(image: Image.Image) -> int | None:

@@ -19,7 +19,7 @@ from ltvr.data.splits import Files, Ranges, Split, load_picture
 from ltvr.data.survey import Facts, survey
 from ltvr.errors import UserError
 
-__all__ = ["IN_MEMORY_PIXELS", "Readable", "left_out", "notes", "readable"]
+__all__ = ["IN_MEMORY_PIXELS", "Readable", "readable", "resizing"]
 
 IN_MEMORY_PIXELS = 64
 """Images of files are kept in memory up to this side; larger ones are read by workers."""
@@ -36,6 +36,8 @@ class Readable:
     facts: list[Facts]
     unreadable: dict[str, str]
     """Paths of the others, and why."""
+    notes: list[str]
+    """What was passed over, cannot be read, or is used in part, a line each."""
 
     def load(self, chosen: Int64Array, decoder: Decoder, options: DataOptions) -> Split:
         """The samples at ``chosen``, in memory if they are small."""
@@ -46,17 +48,20 @@ class Readable:
             with ThreadPoolExecutor() as pool:
                 read = pool.map(lambda path: load_picture(path, decoder, options), files.paths)
                 images = torch.stack(list(read))
-        return Split(images, self.labels[chosen], chosen, files.paths)
+        return Split(images, self.labels[chosen], chosen, files.paths, self.notes)
 
     def load_all(self, decoder: Decoder, options: DataOptions) -> Split:
         """All samples."""
         return self.load(np.arange(len(self.paths), dtype=np.int64), decoder, options)
 
 
-def readable(found: Found, options: DataOptions, ranges: Ranges | None = None) -> Readable:
+def readable(
+    name: str, found: Found, options: DataOptions, ranges: Ranges | None = None
+) -> Readable:
     """What can be read of the files that were found.
 
     Args:
+        name: of the split, for its notes.
         ranges: of the training images of more than 8 bits; None for the training images.
 
     Raises:
@@ -78,34 +83,22 @@ def readable(found: Found, options: DataOptions, ranges: Ranges | None = None) -
     kept = [i for i in range(len(facts)) if i not in problems]
     if not kept:
         raise UserError(f"no image can be read: {next(iter(problems.values()))}")
+    notes = [f"passed over {found.summary()}"] if found.skipped else []
+    if problems:
+        first = next(iter(problems.values()))
+        notes.append(f"skipped {len(problems)} unreadable, first: {first}")
+    if frames := sum(facts[i].frames > 1 for i in kept):
+        notes.append(f"{frames} images have several frames; the first is used")
     return Readable(
         [found.images[i] for i in kept],
         np.asarray(found.labels, np.int64)[kept],
         [facts[i] for i in kept],
         {str(found.images[i]): problem for i, problem in problems.items()},
+        [f"{name}: {note}" for note in notes],
     )
 
 
-def notes(found: dict[str, Found], splits: dict[str, Readable], options: DataOptions) -> list[str]:
-    """What a person should know before training: what was passed over, and how images change."""
-    lines = [line for name, each in splits.items() for line in left_out(name, found[name], each)]
-    return [*lines, *_resizing(splits["train"].facts, options)]
-
-
-def left_out(name: str, found: Found, read: Readable) -> list[str]:
-    """What was passed over of the images called ``name``, cannot be read, or is used in part."""
-    lines = []
-    if found.skipped:
-        lines.append(f"{name}: passed over {found.summary()}")
-    if read.unreadable:
-        first = next(iter(read.unreadable.values()))
-        lines.append(f"{name}: skipped {len(read.unreadable)} unreadable, first: {first}")
-    if frames := sum(facts.frames > 1 for facts in read.facts):
-        lines.append(f"{name}: {frames} images have several frames; the first is used")
-    return lines
-
-
-def _resizing(facts: list[Facts], options: DataOptions) -> list[str]:
+def resizing(facts: list[Facts], options: DataOptions) -> list[str]:
     """What becomes of images of this size, and a warning where little is left of them."""
     width, height = (int(np.median([getattr(f, n) for f in facts])) for n in ("width", "height"))
     size = options.image_size

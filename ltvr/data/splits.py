@@ -82,8 +82,14 @@ class Data:
     """Of the training images of more than 8 bits; see ``ltvr.data.images.Decoder``."""
     unreadable: dict[str, dict[str, str]] = field(default_factory=dict)
     """By split: images that were skipped because they cannot be read, and why."""
-    notes: list[str] = field(default_factory=list)
-    """What a person should know before training, a line each."""
+    advice: list[str] = field(default_factory=list)
+    """What a person who is about to train on them should know, a line each."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know before training: of each split, and the advice."""
+        splits = [split for split in (self.train, self.val, self.test) if split is not None]
+        return [*(note for split in splits for note in split.notes), *self.advice]
 
     @property
     def counts(self) -> Int64Array:

@@ -21,7 +21,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ltvr.data.images import Decoder, deep_kind, deep_values, open_image, unreadable
+from ltvr.data.images import (
+    Decoder,
+    content_of,
+    deep_kind,
+    deep_values,
+    open_image,
+    unreadable,
+)
 from ltvr.errors import UserError
 
 __all__ = ["Facts", "ranges_of", "survey"]
@@ -94,36 +101,33 @@ def ranges_of(facts: Sequence[Facts]) -> dict[str, tuple[float, float]]:
 
 
 def _facts(path: Path) -> Facts:
+    facts = Facts()
     try:
-        with open_image(path) as image:
-            facts = Facts(
-                sha256=_sha256(path),
+        content = content_of(path)
+        facts = Facts(sha256=hashlib.sha256(content).hexdigest())
+        with open_image(content, path) as image:
+            described = replace(
+                facts,
                 width=image.width,
                 height=image.height,
                 mode=image.mode,
                 frames=getattr(image, "n_frames", 1),
                 kind=deep_kind(image),
             )
-            if facts.kind:
+            if described.kind:
                 values = deep_values(image)
                 values = values[np.isfinite(values)]
                 if not values.size:
                     raise UserError(f"image {path} has no value that is a finite number")
-                facts = replace(facts, low=float(values.min()), high=float(values.max()))
+                low, high = float(values.min()), float(values.max())
+                described = replace(described, low=low, high=high)
         # A deep picture is decoded by its own range here: that of all of them is not known yet.
-        Decoder(ranges={facts.kind: (facts.low, facts.high)}).read(path)
-        return facts
+        Decoder(ranges={described.kind: (described.low, described.high)}).decode(content, path)
+        return described
     except UserError as error:
-        return Facts(sha256=_sha256(path), problem=str(error))
+        return replace(facts, problem=str(error))
     except Exception as error:  # Pillow's decoders raise many types
-        return Facts(sha256=_sha256(path), problem=str(unreadable(path, error)))
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    except OSError:
-        return ""
+        return replace(facts, problem=str(unreadable(path, error)))
 
 
 # ---- what is kept between runs ----

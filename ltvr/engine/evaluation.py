@@ -6,7 +6,6 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,9 +150,7 @@ def load_source(source: Source, run: Run, config: Config) -> Split:
     others = "or evaluate other images with --data" if "root" in source.changes else ""
     with _hint(others, OtherImages):
         if source.split == "train":
-            data = load_own(run, config)
-            own = [note for note in data.notes if note.startswith("train: ")]  # not advice
-            return replace(data.train, notes=own)
+            return load_own(run, config).train
         with _hint(f"if the images have moved: {_places(config)}", Missing):
             found = load_split(config, source.split, classes, ranges)
         if found is None:

@@ -33,11 +33,16 @@ def output(path: Path, option: str, *, binary: bool = False) -> Iterator[IO[Any]
     if os.path.lexists(path) and not os.path.isfile(path):
         what = "a folder; name a file in it" if os.path.isdir(path) else "no regular file"
         raise UserError(f"{option} {path} is {what}")
-    text = {} if binary else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with replacing(path) as partial:
         try:
-            with open(partial, "wb" if binary else "w", **text) as file:  # type: ignore[call-overload]
+            with _opened(partial, binary) as file:
                 yield file
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def _opened(path: Path, binary: bool) -> IO[Any]:
+    if binary:
+        return path.open("wb")
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")

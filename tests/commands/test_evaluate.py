@@ -162,10 +162,14 @@ def test_mistakes_are_named_before_anything_is_evaluated(
 
 def test_advice_on_training_is_not_given_later(files, command, monkeypatch):
     load = ltvr.engine.evaluation.load_data
-    advised = ["train: passed over 1 hidden", "test: skipped 1", "raise --image-size"]
-    monkeypatch.setattr(
-        "ltvr.engine.evaluation.load_data", lambda config: replace(load(config), notes=advised)
-    )
+
+    def advised(config):
+        data = load(config)
+        data.train.notes.append("train: passed over 1 hidden")
+        data.test.notes.append("test: skipped 1")
+        return replace(data, advice=["raise --image-size"])
+
+    monkeypatch.setattr("ltvr.engine.evaluation.load_data", advised)
     code, _, err = command(ltvr.evaluate, files / "run", "--split", "train")
     assert (code, err) == (0, "train: passed over 1 hidden\n")
 
