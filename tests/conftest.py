@@ -1,6 +1,7 @@
 """What several tests need: the real commands, in this process, and a run that takes a second."""
 
 import os
+import signal
 import sys
 
 import torch
@@ -15,6 +16,17 @@ from PIL import Image
 from ltvr import errors
 from ltvr.settings import SCHEMA, load_config
 from ltvr.train import train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_of_a_terminal():
+    """Tests send signals; nohup and a shell's background jobs have some of them ignored."""
+    handlers = {signal.SIGINT: signal.default_int_handler}
+    handlers |= dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
