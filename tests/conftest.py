@@ -1,5 +1,6 @@
 """What several tests need: the real commands, in this process, and a run that takes a second."""
 
+import json
 import os
 import signal
 import sys
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ltvr.evaluate
+import ltvr.train
 from ltvr import errors
+from ltvr.runs.folder import Run
 from ltvr.settings import SCHEMA, load_config
-from ltvr.train import train
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,5 +100,34 @@ def tiny_config(**changes):
 def finished(tmp_path_factory):
     """The folder of a finished tiny run; read it, do not write to it."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    train(tiny_config(), folder)
+    ltvr.train.train(tiny_config(), folder)
     return folder
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Runs that make no page at their end, which takes a second."""
+    monkeypatch.setattr(ltvr.train, "write_report", lambda *_: None)
+
+
+def summary(folder):
+    """What a finished run says of itself."""
+    return json.loads((folder / "summary.json").read_text())
+
+
+def records(folder):
+    """The records of the epochs, without what a clock says."""
+    clock = ("seconds", "eval_seconds", "images_per_second")
+    return [{k: v for k, v in r.items() if k not in clock} for r in Run(folder).records()]
+
+
+def assert_evaluate_agrees(folder, command, tmp_path):
+    """Check that the command gives the metrics of the run's own summary."""
+    code, out, err = command(ltvr.evaluate, folder, "--json", tmp_path / "metrics.json")
+    assert code == 0, err
+    got, expected = (
+        json.loads((tmp_path / "metrics.json").read_text()),
+        summary(folder)["metrics"]["crt"],
+    )
+    assert got.pop("classes") == Run.open(folder).manifest()["classes"]
+    assert got == {k: expected[k] for k in got} and f"{got['all']:.2f}" in out
