@@ -30,6 +30,7 @@ from ltvr.device import autocast, choose_device, memory_format
 from ltvr.engine.evaluation import evaluate_split
 from ltvr.engine.interrupt import Requests
 from ltvr.engine.progress import Curves, epoch_line, progress
+from ltvr.engine.resumption import state_to_resume
 from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
@@ -37,11 +38,10 @@ from ltvr.errors import CannotWrite, Diverged, Stopped, UserError
 from ltvr.networks.batchnorm import check_rows
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
-from ltvr.runs.checkpoint import BEST, Foreign, load_checkpoint, load_weights, save_checkpoint
+from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
-from ltvr.runs.forms import check
-from ltvr.runs.origin import check_origin, origin
+from ltvr.runs.origin import origin
 from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
 from ltvr.stages.options import TrainingOptions
@@ -49,8 +49,6 @@ from ltvr.stages.options import TrainingOptions
 __all__ = ["Trainer", "steps_an_epoch"]
 
 SAY = partial(print, flush=True)
-DECIDE_THE_BITS = ("device", "threads", "cpu_capability", "torch")
-"""What of the environment decides how sums are rounded."""
 MOST_CLASSES_OF_CONFUSION = 200
 """With more classes the confusion matrix is left out of the summary."""
 
@@ -67,17 +65,6 @@ def steps_an_epoch(config: Config, data: Data) -> int:
             f"batch_size = {size}: there are only {len(data.train)} training images; lower it"
         )
     return len(data.train) // size
-
-
-def _spans(numbers: list[int]) -> list[str]:
-    """Rising numbers in words, those that follow one another as ``1-3``."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and spans[-1][-1] == number - 1:
-            spans[-1].append(number)
-        else:
-            spans.append([number])
-    return [f"{s[0]}-{s[-1]}" if len(s) > 1 else str(s[0]) for s in spans]
 
 
 def _said(say: Callable[[str], None], line: str) -> None:
@@ -190,77 +177,9 @@ class Trainer:
             UserError: there is none, it is not of this run, or the best epoch so far, which is to
                 be reported, is missing.
         """
-        state, damage = self.run.load()
-        check_origin(state, self.run.last, self.config, self.run.manifest())
-        if state["stage"] not in self.stages:
-            known = ", ".join(self.stages)
-            raise UserError(f"{self.run.last}: stage = {state['stage']!r}: expected one of {known}")
-        if self._training.select == "best" and state["best"] >= 0:
-            state["best"] = self._check_best(state)
-        if damage is not None:
-            self.say(damage)
-        if missing := self._missing_records(state):
-            self.say(
-                f"{self.run.folder}/metrics.jsonl lacks the records of {', '.join(missing)}; the "
-                "report will be without them"
-            )
-        there = state.get("environment", self._environment)
-        differ = [
-            f"{name} {there.get(name)} (now {self._environment[name]})"
-            for name in DECIDE_THE_BITS
-            if there.get(name) != self._environment[name]
-        ]
-        if differ:
-            self.say(
-                f"the last bits may differ from those of a run that was not stopped: it was saved "
-                f"with {', '.join(differ)}"
-            )
-        self._resumed = state
-
-    def _missing_records(self, state: dict[str, Any]) -> list[str]:
-        """The epochs before ``state`` of which there is no record, by stage."""
-        known = {(record["stage"], record["epoch"]) for record in self.run.records()}
-        names, missing = list(self.stages), []
-        for name in names[: names.index(state["stage"]) + 1]:
-            done = state["epoch"] if name == state["stage"] else self.stages[name].epochs
-            lost = [epoch for epoch in range(1, done + 1) if (name, epoch) not in known]
-            if lost:
-                missing.append(f"{name} epoch {', '.join(_spans(lost))}")
-        return missing
-
-    def _check_best(self, state: dict[str, Any]) -> float:
-        """Hold the file of the best epoch of a stage to the state that training goes on from.
-
-        The file is written before ``last.pt``: it may be of an epoch that is to be trained again.
-
-        Returns:
-            The accuracy of its epoch, which the epochs to come are to exceed.
-
-        Raises:
-            UserError: it is missing, damaged, or of another run, stage or epoch.
-        """
-        path = self.run.best(state["stage"])
-        if not path.is_file():
-            raise UserError(
-                f"{path} is missing, and --select best may report it; restore it, or start a new "
-                "run"
-            )
-        best = load_checkpoint(path)
-        check_origin(best, path, self.config, self.run.manifest())
-        if "best" not in best:  # of ltvr 0.1: weights alone, which do not say whose they are
-            return float(state["best"])
-        check(best, BEST, path)
-        ahead = best["epoch"] >= state["epoch"] and best["best"] > state["best"]
-        for name, fits in (
-            ("stage", best["stage"] == state["stage"]),
-            ("best", best["best"] == state["best"] or ahead),
-        ):
-            if not fits:
-                raise Foreign(
-                    f"{path} does not belong to {self.run.last}: {name} is {best[name]} there and "
-                    f"{state[name]} here; restore it, or start a new run"
-                )
-        return float(best["best"])
+        self._resumed = state_to_resume(
+            self.run, self.config, self.stages, self._environment, self.say
+        )
 
     def _start(self, name: str, stage: Stage) -> StageState:
         """Prepare the network for a stage; take the checkpoint's state, if there is one."""
