@@ -46,6 +46,8 @@ class Stage(Component):
     """What tables and figures call it."""
     needs_trained: ClassVar[bool] = False
     """Whether it starts from features that an earlier stage has trained."""
+    classifier_alone: ClassVar[bool] = False
+    """Whether it trains the classifier alone, of embeddings: no mixing, no plan, no ``settle``."""
 
     epochs: int
     lr: float

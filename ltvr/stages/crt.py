@@ -43,6 +43,7 @@ class CRT(Stage):
     options_type = CRTOptions
     title = "cRT"
     needs_trained = True
+    classifier_alone = True
     lr_flag = "--crt-lr"
 
     def __init__(self, config: Config) -> None:
