@@ -19,7 +19,15 @@ from ltvr.samplers.base import Sampler, Shares
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["Stage", "StageLoss"]
+__all__ = ["ParameterGroup", "Stage", "StageLoss"]
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that the optimizer updates at one learning rate."""
+
+    parameters: list[nn.Parameter]
+    lr_factor: float = 1.0
+    """Factor on the learning rate of the stage, at every step."""
 
 
 class StageLoss(NamedTuple):
@@ -83,6 +91,13 @@ class Stage(Component):
     def parameters(self, network: Network, loss: Loss) -> list[nn.Parameter]:
         """What the optimizer updates: all that ``prepare`` left trainable, and the loss's own."""
         return [p for module in (network, loss) for p in module.parameters() if p.requires_grad]
+
+    def parameter_groups(self, network: Network, loss: Loss) -> list[ParameterGroup]:
+        """``parameters`` by their learning rates; by default one group, at that of the stage.
+
+        A resumed run takes the optimizer's state of each group by its place in the list.
+        """
+        return [ParameterGroup(self.parameters(network, loss))]
 
     def plan(self, labels: Tensor, clock: Clock, classes: int) -> SynthesisPlan | None:
         """What is generated from a micro-batch with these host labels [B]; None for nothing."""
