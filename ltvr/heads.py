@@ -23,7 +23,7 @@ from ltvr.engine.trained import (
     weights_of,
 )
 from ltvr.errors import UserError, shown
-from ltvr.posthoc.catalogue import Head, heads_of, names, trained_names
+from ltvr.posthoc.catalogue import Head, heads_of, longest_training, names, trained_names
 from ltvr.posthoc.embeddings import EmbeddingCache, identity_of
 from ltvr.posthoc.images import MOST_BYTES, MOST_VIEWS, Images, load_images
 from ltvr.posthoc.measure import Kept, Measured, measure
@@ -119,7 +119,7 @@ def main() -> None:
     lock = Lock(folder, shlex.join(["python", "-m", "ltvr.heads", *sys.argv[1:]]))
     try:
         say_when_stopped(lambda: "stopped; what is done is kept, and the same command goes on")
-        found, images = fit(arguments, trained, data, heads, folder)
+        found, images = fit(arguments, trained, config, data, heads, folder)
         report(trained, stage, path, images, found)
     finally:
         lock.release()
@@ -223,6 +223,7 @@ def configured(arguments: argparse.Namespace, config: Config, chosen: tuple[str,
 def fit(
     arguments: argparse.Namespace,
     trained: Trained,
+    config: Config,
     data: Data,
     heads: list[Head],
     folder: Path,
@@ -234,7 +235,7 @@ def fit(
         trained,
         data,
         cache,
-        epochs=max(head.epochs for head in heads),
+        epochs=longest_training(config) if any(head.trained for head in heads) else 0,
         views=arguments.views,
         per_class=arguments.hold_out or HOLD_OUT,
     )

@@ -42,9 +42,11 @@ class StageState:
         self.step, self.clock, self.classes = step, clock, classes
         self.device = next(step.network.parameters()).device
         self.optimizer: torch.optim.SGD | None = None  # a stage without epochs may train nothing
-        if parameters := stage.parameters(step.network, step.loss):
+        groups = [g for g in stage.parameter_groups(step.network, step.loss) if g.parameters]
+        self._lr_factors = [group.lr_factor for group in groups]
+        if groups:
             self.optimizer = torch.optim.SGD(
-                parameters,
+                [{"params": group.parameters} for group in groups],
                 lr=stage.lr,
                 momentum=options.momentum,
                 weight_decay=options.weight_decay,
@@ -66,10 +68,14 @@ class StageState:
         return self.step.network if self.average is None else cast(Network, self.average.module)
 
     def update(self, lr: float) -> None:
-        """Take a step of the optimizer at learning rate ``lr``, and clear the gradients."""
+        """Take a step of the optimizer at learning rate ``lr``, and clear the gradients.
+
+        Args:
+            lr: of the stage; every group of parameters has its own factor on it.
+        """
         assert self.optimizer is not None, "a stage that has epochs trains something"
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, factor in zip(self.optimizer.param_groups, self._lr_factors, strict=True):
+            group["lr"] = lr * factor
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -21,8 +21,9 @@ from ltvr.posthoc.embeddings import Embedded
 from ltvr.posthoc.training import train_classifier
 from ltvr.runs.origin import NOT_COMPARED
 from ltvr.stages import STAGES
+from ltvr.stages.base import ClassifierStage
 
-__all__ = ["Head", "heads_of", "names", "trained_names"]
+__all__ = ["Head", "heads_of", "longest_training", "names", "trained_names"]
 
 Logits = Callable[[Tensor], Tensor]
 """Embeddings [R, E] to logits [R, C]."""
@@ -46,7 +47,7 @@ class Head:
         values: that are tried.
         usual: the value that is published; where values are equally good, the nearest to it.
         options: what the result depends on besides, by name.
-        epochs: of its training; 0 where it is not trained.
+        trained: whether it is, by a stage.
         reason: why the classifier cannot have this head; "" where it can.
     """
 
@@ -57,7 +58,7 @@ class Head:
     values: tuple[float | None, ...] = (None,)
     usual: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 0
+    trained: bool = False
     reason: str = ""
 
 
@@ -74,7 +75,12 @@ class Counterfactual(Protocol):
 
 def trained_names() -> tuple[str, ...]:
     """Names of the heads that are trained: the stages that train the classifier alone."""
-    return tuple(name for name in STAGES.names() if STAGES.get(name).classifier_alone)
+    return tuple(name for name in STAGES.names() if issubclass(STAGES.get(name), ClassifierStage))
+
+
+def longest_training(config: Config) -> int:
+    """Epochs of the longest training of a head, whichever are wanted: all see the same views."""
+    return max(STAGES.get(name)(config).epochs for name in trained_names())
 
 
 def names() -> tuple[str, ...]:
@@ -199,5 +205,4 @@ def _trained(name: str, trained: Trained, config: Config, lr_factors: tuple[floa
         if option.name not in NOT_COMPARED
     }
     parameter = "lr factor" if lr_factors != (1.0,) else ""
-    epochs = STAGES.get(name)(config).epochs
-    return Head(name, title, fit, parameter, lr_factors, options=options, epochs=epochs)
+    return Head(name, title, fit, parameter, lr_factors, options=options, trained=True)

@@ -155,7 +155,8 @@ def _try(
     def found(on: Embedded, whole: bool) -> dict[str, Any]:
         return metrics_of(fitted(whole), on, counts, options)
 
-    of = {"head": head.name, "value": value, "options": head.options, "images": images.described}
+    seen = {k: v for k, v in images.described.items() if k != "views" or head.trained}
+    of = {"head": head.name, "value": value, "options": head.options, "images": seen}
     choice = None
     if len(head.values) > 1:
         whole = images.fitted is images.train

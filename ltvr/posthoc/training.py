@@ -28,10 +28,20 @@ __all__ = ["OfEmbeddings", "train_classifier", "views_of"]
 
 
 class OfEmbeddings(Network):
-    """A network whose images are embeddings [B, E]: the classifier is all of it."""
+    """A network whose images are embeddings [B, E]: the classifier is all of it.
 
-    def __init__(self, classifier: Classifier) -> None:
+    Args:
+        classes: C.
+    """
+
+    def __init__(self, classifier: Classifier, classes: int) -> None:
         super().__init__(nn.Identity(), None, nn.Identity(), classifier, image_size=0)
+        self._classes = classes
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self._classes
 
     def features(self, images: Tensor) -> Tensor:
         """The embeddings as they are."""
@@ -73,7 +83,7 @@ def train_classifier(
             f"batch_size = {options.batch_size}: {len(labels)} training images are left beside the "
             "hold-out; lower --hold-out, or name one of --lr-factors"
         )
-    network, seed = OfEmbeddings(copy.deepcopy(classifier)), stream(run.seed, name)
+    network, seed = OfEmbeddings(copy.deepcopy(classifier), classes), stream(run.seed, name)
     with torch.random.fork_rng(devices=[]):
         stage.prepare(network, seed)
     network.to(device)

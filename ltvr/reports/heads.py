@@ -13,7 +13,6 @@ import numpy as np
 from ltvr.data.options import DataOptions
 from ltvr.engine.metrics import COLUMNS, cells, table
 from ltvr.engine.trained import Trained
-from ltvr.posthoc.catalogue import trained_names
 from ltvr.posthoc.embeddings import Embedded
 from ltvr.posthoc.images import Images
 from ltvr.posthoc.measure import Measured, Tried, balanced, metrics_of
@@ -117,14 +116,15 @@ def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -
     fitted = {each.head.name: each for each in found if each.tried}
     if any(each.optimum for each in fitted.values()):
         lines += _choosing(trained, images)
-    if any(name in fitted for name in trained_names()):
+    if training := [name for name, each in fitted.items() if each.head.trained]:
         views = images.described["views"]
         seen = f"each in {views} augmented view{'s' * (views > 1)}"
-        seen = seen if views else "each as inference sees it"
         lines.append(
-            f"Trained heads: {len(images.train.labels)} training images, {seen}; BatchNorm of the "
-            "backbone has its running statistics. The exact counterpart augments every draw anew: "
-            f"`--stages crt --from RUN/{path.name}`, with the BatchNorm of `--crt-batchnorm`."
+            f"Trained heads: {len(images.train.labels)} training images, "
+            f"{seen if views else 'each as inference sees it'}; BatchNorm of the backbone has its "
+            "running statistics. The exact counterparts, with each draw augmented anew and "
+            f"BatchNorm as the stage's own option has it: `--stages {'|'.join(training)} --from "
+            f"RUN/{path.name}`."
         )
     if "logit-adjustment" in fitted:
         lines.append(

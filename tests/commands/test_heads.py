@@ -27,7 +27,10 @@ def started(tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads") / "run"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("ltvr.train.write_report", lambda *_: None)
-        train(tiny_config(method="baseline", eval_batch_size=200, crt_epochs=2), folder)
+        train(
+            tiny_config(method="baseline", eval_batch_size=200, mislas_epochs=2, lws_epochs=2),
+            folder,
+        )
     return folder
 
 
@@ -64,7 +67,7 @@ def test_every_head_is_in_the_table(run, command):
     assert list(found) == list(ltvr.heads.names())
     joint = found["joint"]["chosen"]["metrics"]
     assert joint == {k: summary(run)["metrics"]["features"][k] for k in joint}
-    assert found["crt"]["chosen"]["metrics"]["all"] > joint["all"]
+    assert found["ncm-un"]["chosen"]["metrics"]["all"] > joint["all"] + 20
     assert found["tde"]["chosen"] is None and "TDE: n/a, Linear has kept no moving" in out
 
     for name in ("tau-norm", "tau-norm-bias", "logit-adjustment"):
@@ -116,7 +119,7 @@ def test_killed_anywhere_nothing_is_lost_or_repeated(run, monkeypatch, passes, c
         except Killed:
             kills += 1
             assert not (run / "heads.md").exists()
-    assert kills > 8 and passes == expected
+    assert kills > 6 and passes == expected
     assert len(written_at) == len(expected) + results.read_bytes().count(b"\n")
     assert written(run) == written(whole)
 
@@ -159,12 +162,18 @@ def test_other_options_train_again_and_the_rest_is_kept(run, command, passes):
     assert command(ltvr.heads, run)[0] == 0
     before, results = heads_in(run), run / "heads" / "results.jsonl"
     number, lines = len(passes), results.read_text().count("\n")
-    code, _, err = command(ltvr.heads, run, "--crt-lr", "0.01", "--views", "2")
+    code, _, err = command(ltvr.heads, run, "--crt-lr", "0.01")
     assert code == 0 and len(passes) == number, err
     assert results.read_text().count("\n") == lines + 1
     after = heads_in(run)
     assert after["crt"]["chosen"] != before["crt"]["chosen"]
     assert all(after[name] == before[name] for name in before if name != "crt")
+
+    trained = list(ltvr.heads.trained_names())
+    assert command(ltvr.heads, run, "--views", "1")[0] == 0 and len(passes) == number
+    assert results.read_text().count("\n") == lines + 1 + len(trained)
+    assert command(ltvr.heads, run, "--heads", "crt", "ncm-un")[0] == 0 and len(passes) == number
+    assert heads_in(run) == {name: before[name] for name in ("ncm-un", "crt")}
 
 
 @pytest.mark.parametrize(

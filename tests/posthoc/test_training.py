@@ -1,9 +1,11 @@
 """Stages that train the classifier alone, on embeddings."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from conftest import summary, tiny_config
+from conftest import tiny_config
 
 from ltvr.classifiers.linear import Linear
 from ltvr.config.options import NoOptions
@@ -22,28 +24,34 @@ def test_views_come_by_turns():
     assert views_of(order, drawn, 1).tolist() == [0] * 7
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.8}])
-def test_of_images_that_are_not_augmented_it_is_the_stage(changes, tmp_path, no_report):
+@pytest.mark.parametrize(
+    ("stage", "changes"), [("crt", {}), ("crt", {"ema": 0.8}), ("lws", {}), ("mislas", {})]
+)
+def test_of_images_that_are_not_augmented_it_is_the_stage(stage, changes, tmp_path, no_report):
     """Same draws, same start, same steps: the same classifier, but for the order of additions."""
+    own = {f"{stage}_batchnorm": "eval", f"{stage}_epochs": 3}
+    stages = ("features", stage)
     config = tiny_config(
-        method="baseline", augmentation="none", crt_batchnorm="eval", crt_epochs=3, **changes
+        method="baseline", epochs=1, augmentation="none", stages=stages, **own, **changes
     )
     train(config, tmp_path / "run")
-    expected = load_trained(tmp_path / "run" / "crt.pt").network.classifier
+    expected = load_trained(tmp_path / "run").network.classifier.state_dict()
     first = load_trained(tmp_path / "run" / "features.pt")
     data = load_data(config)
     found = [first.outputs(x) for x, _ in Batches(data.train, config, first.device).evaluate(500)]
     embeddings = torch.cat([each.embeddings for each in found])
     images = Embedded(embeddings, torch.from_numpy(data.train.labels), embeddings[None])
-    before = torch.get_rng_state()
+    before, start = torch.get_rng_state(), copy.deepcopy(first.network.classifier.state_dict())
     trained = train_classifier(
-        config.replaced(stages=("crt",)), first.network.classifier, images, 10
+        config.replaced(stages=(stage,)), first.network.classifier, images, 10
     )
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.testing.assert_close(trained.weight, expected.weight, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(trained.bias, expected.bias, rtol=1e-3, atol=1e-4)
-    assert (trained.weight - first.network.classifier.weight).abs().max() > 0.01
-    assert summary(tmp_path / "run")["metrics"]["crt"]["all"] > 15
+    assert torch.equal(torch.get_rng_state(), before) and not trained.training
+    for name, value in trained.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+    unmoved = {"scale": torch.ones(10)} | {f"classifier.{k}": v for k, v in start.items()} | start
+    moved = {k for k, v in expected.items() if (v - unmoved[k]).abs().max() > 1e-2}
+    assert moved >= {"crt": {"weight", "bias"}, "lws": {"scale"}, "mislas": {"scale"}}[stage]
+    assert all(torch.equal(v, start[k]) for k, v in first.network.classifier.state_dict().items())
 
 
 def images(number):
