@@ -33,14 +33,14 @@ from ltvr.reports.page import named_stages, write_report
 from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import READING
+from ltvr.runs.origin import DECIDE_NOTHING
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
 
 __all__ = ["main", "resume", "train"]
 
-BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", *READING}
+BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", *DECIDE_NOTHING}
 """What may be said beside ``--resume``."""
 
 
@@ -175,12 +175,12 @@ def _train(
 
 
 def resume(
-    run: Run, *, reading: dict[str, Any] | None = None, requests: Requests | None = None
+    run: Run, *, changes: dict[str, Any] | None = None, requests: Requests | None = None
 ) -> dict[str, Any]:
     """Go on with a run from its ``last.pt``; return its summary.
 
     Args:
-        reading: options of ``READING`` that differ from the run's.
+        changes: of options of ``DECIDE_NOTHING``, by name.
         requests: as for ``train``.
 
     Raises:
@@ -193,7 +193,7 @@ def resume(
     run.hold(_command())
     with run:
         say_when_stopped(lambda: _stopped("stopped", run))
-        config = without_initial_weights(run.config()).replaced(**(reading or {}))
+        config = without_initial_weights(run.config()).replaced(**(changes or {}))
         run.command()  # what is wrong with it is better known now than after the training
         data = load_own(run, config)
         with _saying_how_to_go_on(run):
@@ -345,8 +345,7 @@ def main() -> None:
     if arguments.resume is not None:
         run = _resumed(arguments)
         print(f"resuming {run.folder}", flush=True)
-        options = given(arguments, SCHEMA)
-        resume(run, reading={k: v for k, v in options.items() if k in READING}, requests=requests)
+        resume(run, changes=given(arguments, SCHEMA), requests=requests)
     else:
         config = _configured(arguments)
         run_options = config.of(RunOptions)

@@ -215,17 +215,21 @@ class Trainer:
             record = self._train_epoch(stage, state, step)
             began = time.perf_counter()
             state.begin_evaluation()
-            record["eval"] = self._evaluate_epoch(stage, state.evaluated)
+            is_last, every = record["epoch"] == stage.epochs, self._run_options.evaluate_every
+            evaluated = is_last or record["epoch"] % every == 0
+            record["eval"] = self._evaluate_epoch(stage, state.evaluated) if evaluated else None
             record["eval_seconds"] = round(time.perf_counter() - began, 3)
             self.run.append(record)
             curves.add(record, epochs_before)
-            if record["eval"]["all"] > state.best:
+            if evaluated and record["eval"]["all"] > state.best:
                 state.best = record["eval"]["all"]
                 best = {**state.state_dict(), "model": state.evaluated.state_dict()}
                 save_checkpoint(self.run.folder / f"best-{name}.pt", best | self._origin)
             state.next_epoch()
             self._save()
-            self.say(epoch_line(record, stage.epochs))  # now that it is kept: nobody may read it
+            self.say(
+                epoch_line(record, stage.epochs, every)
+            )  # now that it is kept: nobody may read it
         self._state = None
         return self._finish_stage(name, stage, state)
 
@@ -254,7 +258,8 @@ class Trainer:
             self.network, self.test_batches, self.data.counts, confusion=confusion
         )
         result["selected"] = select
-        on = {r["evaluated_on"] for r in self.run.records() if r["stage"] == name}
+        records = [r for r in self.run.records() if r["stage"] == name and r["eval"] is not None]
+        on = {r["evaluated_on"] for r in records}
         result["selected_on"] = None if select == "last" else " and ".join(sorted(on)) or None
         return result
 

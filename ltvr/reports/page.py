@@ -184,10 +184,13 @@ def _curves(records: list[dict[str, Any]]) -> Figure:
             values = [np.nan if (v := r[f"{kind}_{what}"]) is None else v for r in records]
             if not np.isnan(values).all():
                 axis.plot(at, values, label=f"{kind}, training")
+    evaluated = np.array([r["eval"] is not None for r in records], bool)
+    measured = [r["eval"] for r in records if r["eval"] is not None]
     for shot in ("all", "many", "medium", "few"):
-        values = [np.nan if (v := r["eval"][shot]) is None else v for r in records]
+        values = [np.nan if (v := metrics[shot]) is None else v for metrics in measured]
         if not np.isnan(values).all():
-            accuracy.plot(at, values, label=f"{shot}, {records[0]['evaluated_on']}", ls="--")
+            label = f"{shot}, {records[0]['evaluated_on']}"
+            accuracy.plot(at[evaluated], values, label=label, ls="--")
     begins = [i for i in range(1, len(records)) if records[i]["stage"] != records[i - 1]["stage"]]
     for axis, name in ((loss, "mean loss"), (accuracy, "top-1, %")):
         for first in begins:

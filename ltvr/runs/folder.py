@@ -27,7 +27,7 @@ METRICS: Form = {
 RECORD: Form = {
     "stage": (str, int), "epoch": int, "lr": float, "real_loss": NUMBER, "real_accuracy": NUMBER,
     "synthetic_loss": NUMBER, "synthetic_accuracy": NUMBER, "synthetic_counts": [int],
-    "seconds": float, "eval_seconds": float, "evaluated_on": str, "eval": METRICS,
+    "seconds": float, "eval_seconds": float, "evaluated_on": str, "eval": (METRICS, None),
 }  # fmt: skip
 SUMMARY: Form = {"metrics": {str: METRICS}, "seed": int, "environment": dict, "command": str}
 MANIFEST: Form = {
