@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ltvr.afa.planning import SynthesisPlan
+from ltvr.backbones.base import dry_run
 from ltvr.classifiers.base import Classifier
 from ltvr.classifiers.linear import Linear
 from ltvr.config.options import NoOptions
@@ -52,6 +53,13 @@ class Network(nn.Module):
     def backend(self) -> str | None:
         """What runs the decomposition, a name of ``ltvr.afa.functional.Backend``; None without."""
         return None if self.decomposition is None else self.decomposition.backend
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of logits, whatever the classifier is; a dry run tells."""
+        parts = nn.Sequential(self.extractor, self.embedder, self.classifier)
+        images = torch.empty(1, 3, self.image_size, self.image_size, device="meta")
+        return int(dry_run(parts, images, training=False).shape[1])
 
     def use_backend(self, backend: str) -> None:
         """Let ``backend`` run the decomposition, if there is one, from now on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from ltvr.samplers.base import Sampler, Shares
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["ParameterGroup", "Stage", "StageLoss"]
+__all__ = ["ClassifierStage", "ParameterGroup", "Stage", "StageLoss"]
 
 
 class ParameterGroup(NamedTuple):
@@ -127,3 +127,16 @@ class Stage(Component):
         Args:
             batches: of the training split.
         """
+
+
+class ClassifierStage(Stage):
+    """A stage that trains the classifier, or what it adds to it, on features that are frozen."""
+
+    needs_trained = True
+    batchnorm: Literal["train", "eval"]
+    """Of the frozen backbone: by the statistics of a batch, which move the running ones, or not."""
+
+    def train_mode(self, network: Network) -> None:
+        """The frozen part as ``batchnorm`` says; the classifier trains."""
+        network.train(self.batchnorm == "train")
+        network.classifier.train()
