@@ -306,7 +306,14 @@ VARIANTS = {
         "epochs": 2,
         "image_size": 8,
     },
-    "fp16": {"amp": "fp16", "method": "baseline", "image_size": 8},
+    "fp16, maps mixed": {"amp": "fp16", "method": "manifold-mixup", "image_size": 8},
+    "partners, and generation of the mixed": {
+        "mixing": "cmo",
+        "cmo_plain_first": 0,
+        "cmo_plain_last": 0,
+        "image_size": 8,
+        "insert_after": "layer2",
+    },
 }
 
 
