@@ -30,6 +30,7 @@ from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
+from ltvr.reports.protocol import findings
 from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
@@ -272,6 +273,7 @@ def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:
     options = config.of(RunOptions)
     summary = {
         "metrics": metrics,
+        "protocol": [each._asdict() for each in findings(config, run.manifest(), metrics)],
         "classes": trainer.data.classes,
         "train_counts": trainer.data.counts.tolist(),
         "preset": options.preset,

@@ -34,10 +34,11 @@ from ltvr.engine.progress import Curves, epoch_line, progress
 from ltvr.engine.resumption import state_to_resume
 from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
+from ltvr.engine.statistics import accuracy_by_statistics
 from ltvr.engine.step import Step
 from ltvr.errors import CannotWrite, Diverged, Stopped, UserError
 from ltvr.mixing.base import Mixing, with_partners
-from ltvr.networks.batchnorm import check_rows
+from ltvr.networks.batchnorm import check_rows, running_statistics
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -255,6 +256,7 @@ class Trainer:
             load_weights(self.network, load_checkpoint(path)["model"], path)
         elif state.average is not None:
             load_weights(self.network, state.evaluated.state_dict(), self.run.last)
+        running = running_statistics(self.network)
         stage.settle(self.network, self.train_batches)
         for path in (self.run.weights(name), self.run.final):
             save_checkpoint(path, {"model": self.network.state_dict(), "stage": name})
@@ -262,6 +264,15 @@ class Trainer:
         result = evaluate_split(
             self.network, self.test_batches, self.data.counts, confusion=confusion
         )
+        if self._run_options.batchnorm_images:
+            result["batchnorm"] = accuracy_by_statistics(
+                self.network,
+                running,
+                result,
+                self.train_batches,
+                self.test_batches,
+                self.data.counts,
+            )
         result["selected"] = select
         records = [r for r in self.run.records() if r["stage"] == name and r["eval"] is not None]
         on = {r["evaluated_on"] for r in records}

@@ -13,9 +13,8 @@ from ltvr.runs.forms import Form, check
 
 __all__ = ["DECIDE_NOTHING", "check_origin", "origin"]
 
-DECIDE_NOTHING = ("workers", "root", "lists", "evaluate_every")
-"""Options that no weight depends on: where images are, how they are read, and which epochs are
-evaluated."""
+DECIDE_NOTHING = ("workers", "root", "lists", "evaluate_every", "batchnorm_images")
+"""Options that no weight depends on: where images are, how they are read, and what is evaluated."""
 NOT_COMPARED = {*DECIDE_NOTHING, "preset", "method", "weights", "pretrained", "device"}
 """Options that may differ: labels, what a run has left behind once it has begun, and the device,
 whose change is told of by the environment in the checkpoint."""
