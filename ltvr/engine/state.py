@@ -84,14 +84,19 @@ class StageState:
         self.clock = replace(self.clock, step=self.clock.step + 1, micro_batch=0)
 
     def begin_evaluation(self) -> None:
-        """Take the random numbers of now for what is saved until the next epoch.
+        """Keep the random numbers of now, for what is saved meanwhile and for the next epoch.
 
-        An evaluation that is stopped is begun anew, with all that it draws.
+        An evaluation that is stopped is begun anew, with all that it draws; training goes on with
+        the same numbers however often it is evaluated.
         """
         self._random = self._generators()
 
     def next_epoch(self) -> None:
-        """Move to the start of the next epoch."""
+        """Move to the start of the next epoch, after ``begin_evaluation``."""
+        assert self._random is not None
+        torch.set_rng_state(self._random["rng"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self._random["cuda_rng"])
         self._random = None
         self.clock = replace(self.clock, epoch=self.clock.epoch + 1, step=0)
         self.totals = EpochTotals(self.device, self.classes)

@@ -100,6 +100,12 @@ class FeaturesOptions(Options):
                     f"epoch {round(share * self.epochs)} of {self.epochs}, and so never; lower it, "
                     "or raise --epochs"
                 )
+        mixing = MIXINGS.build(config, self.mixing) if self.mixing != "none" else None
+        if mixing is not None and self.epochs and not mixing.epochs(self.epochs):
+            raise UserError(
+                f"epochs = {self.epochs}: mixing = {self.mixing} mixes in none of them; raise "
+                "--epochs, or lower the number that it leaves plain"
+            )
         start = first_generating_epoch(config)
         if start is not None and 0 < self.epochs <= start:
             share = config.of(DecompositionOptions).lay_back_start
