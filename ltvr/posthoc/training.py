@@ -19,6 +19,7 @@ from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
 from ltvr.errors import Diverged, UserError
+from ltvr.mixing.base import Blend
 from ltvr.networks.network import Network
 from ltvr.posthoc.embeddings import Embedded
 from ltvr.stages.build import stages_of
@@ -43,8 +44,8 @@ class OfEmbeddings(Network):
         """C."""
         return self._classes
 
-    def features(self, images: Tensor) -> Tensor:
-        """The embeddings as they are."""
+    def features(self, images: Tensor, blend: Blend | None = None) -> Tensor:
+        """The embeddings as they are: a stage of the classifier alone blends nothing."""
         return images
 
 
