@@ -50,6 +50,7 @@ class StageState:
                 lr=stage.lr,
                 momentum=options.momentum,
                 weight_decay=options.weight_decay,
+                nesterov=options.nesterov,
             )
         fp16 = config.of(RunOptions).amp == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
