@@ -269,7 +269,7 @@ class Trainer:
         total, start = clock.steps * accumulate, clock.step * accumulate
         began = time.perf_counter()
         stage.train_mode(state.step.network)
-        state.step.begin_epoch(clock)
+        state.step.begin_epoch(clock, learning_rate(stage, replace(clock, step=0)))
         seed = stream(clock.seed, clock.stage)
         order = stage.sampler.epoch(
             self.data.train.labels, seed=seed, epoch=clock.epoch, epochs=clock.epochs
