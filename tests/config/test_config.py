@@ -60,7 +60,7 @@ def test_only_the_options_of_chosen_components_are_in_use():
     assert "FocalOptions" in used("focal") and "MixupOptions" in used("mixup")
     assert "CosineOptions" in used("cosine")
     assert load_config("digits", "baseline").architecture().keys() == {
-        "image_size", "backbone", "stem", "decomposition", "classifier"
+        "image_size", "backbone", "stem", "decomposition", "embedding_layer", "classifier"
     }  # fmt: skip
 
 
