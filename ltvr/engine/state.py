@@ -50,6 +50,7 @@ class StageState:
                 lr=stage.lr,
                 momentum=options.momentum,
                 weight_decay=options.weight_decay,
+                nesterov=options.nesterov,
             )
         fp16 = config.of(RunOptions).amp == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
@@ -84,14 +85,19 @@ class StageState:
         self.clock = replace(self.clock, step=self.clock.step + 1, micro_batch=0)
 
     def begin_evaluation(self) -> None:
-        """Take the random numbers of now for what is saved until the next epoch.
+        """Keep the random numbers of now, for what is saved meanwhile and for the next epoch.
 
-        An evaluation that is stopped is begun anew, with all that it draws.
+        An evaluation that is stopped is begun anew, with all that it draws; training goes on with
+        the same numbers however often it is evaluated.
         """
         self._random = self._generators()
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
+        if self._random is not None:  # whatever an evaluation has drawn
+            torch.set_rng_state(self._random["rng"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._random["cuda_rng"])
         self._random = None
         self.clock = replace(self.clock, epoch=self.clock.epoch + 1, step=0)
         self.totals = EpochTotals(self.device, self.classes)

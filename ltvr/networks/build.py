@@ -117,4 +117,5 @@ def build_network(
         parts.embedder,
         CLASSIFIERS.build(config, chosen.classifier, embedding_dim, num_classes),
         image_size=size,
+        stages=parts.stages,
     )

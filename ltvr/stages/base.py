@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from ltvr.samplers.base import Sampler, Shares
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["ParameterGroup", "Stage", "StageLoss"]
+__all__ = ["ClassifierStage", "ParameterGroup", "Stage", "StageLoss"]
 
 
 class ParameterGroup(NamedTuple):
@@ -54,11 +54,14 @@ class Stage(Component):
     """What tables and figures call it."""
     needs_trained: ClassVar[bool] = False
     """Whether it starts from features that an earlier stage has trained."""
+    replaces_classifier: ClassVar[bool] = False
+    """Whether another classifier is in the place of the network's own from then on."""
 
     epochs: int
     lr: float
     """Learning rate of the first step after the warm-up, for the batch size of the run."""
     warmup_epochs: float = 0.0
+    warmup_by: Literal["step", "epoch"] = "step"
     milestones: tuple[float, ...] = ()
     """Shares of the epochs at which the learning rate falls by ``lr_decay``; none: cosine to 0."""
     lr_decay: float = 1.0
@@ -148,3 +151,20 @@ class Stage(Component):
         Args:
             batches: of the training split.
         """
+
+
+class ClassifierStage(Stage):
+    """A stage that trains the classifier, or what it adds to it, on features that are frozen.
+
+    Embeddings are all that it needs of the images (``ltvr.posthoc.training``): it neither mixes
+    them nor generates from them, and has nothing to ``settle``.
+    """
+
+    needs_trained = True
+    batchnorm: Literal["train", "eval"]
+    """Of the frozen backbone: by the statistics of a batch, which move the running ones, or not."""
+
+    def train_mode(self, network: Network) -> None:
+        """The frozen part as ``batchnorm`` says; the classifier trains."""
+        network.train(self.batchnorm == "train")
+        network.classifier.train()

@@ -22,6 +22,7 @@ from ltvr.oltr.attention import ModulatedAttention
 from ltvr.oltr.classifier import MetaEmbedding
 from ltvr.oltr.loss import CentroidLoss
 from ltvr.samplers import SAMPLERS
+from ltvr.stages import STAGES
 from ltvr.stages.base import ParameterGroup, Stage
 from ltvr.stages.options import TrainingOptions
 
@@ -39,10 +40,10 @@ class OLTROptions(Options):
     oltr_lr: float = option(
         0.4, "learning rate of the classifier at --lr-batch images a step", at_least=0
     )
-    oltr_backbone_rate: float = option(
+    oltr_backbone_factor: float = option(
         0.1, "learning rate of the backbone, as a share of --oltr-lr", at_least=0
     )
-    oltr_centroids_rate: float = option(
+    oltr_centroids_factor: float = option(
         0.1, "learning rate of the centroids, as a share of --oltr-lr", at_least=0
     )
     oltr_milestones: tuple[float, ...] = option(
@@ -75,17 +76,27 @@ class OLTROptions(Options):
         0.01, "of the distance to the centroids of other classes in that loss", at_least=0
     )
     oltr_margin: float = option(
-        10.0, "mean squared distance from which on they do not repel", at_least=0
+        10.0,
+        "mean squared distance from which on they do not repel",
+        at_least=0,
+        idle={"oltr_repel_weight": 0.0},
     )
 
     def check(self, config: Any) -> None:
-        """Refuse a first stage whose classifier the memory cannot be asked by."""
-        classifier = config.of(NetworkOptions).classifier
+        """Refuse a stage before whose classifier the memory cannot be asked by."""
+        classifier, stages = config.of(NetworkOptions).classifier, config.of(TrainingOptions).stages
         if classifier != "linear":
             raise UserError(
                 f"classifier = {classifier}: the stage oltr starts from a linear one, which it "
                 "replaces; say --classifier linear"
             )
+        before = stages[: stages.index("oltr")] if "oltr" in stages else ()
+        for name in before:
+            if STAGES.get(name).replaces_classifier:
+                raise UserError(
+                    f"stages = {' '.join(stages)}: oltr starts from a linear classifier, and "
+                    f"{name} leaves another; put oltr before it, or leave one out"
+                )
 
 
 class OLTR(Stage):
@@ -100,6 +111,7 @@ class OLTR(Stage):
     options_type = OLTROptions
     title = "OLTR"
     needs_trained = True
+    replaces_classifier = True
     lr_flag = "--oltr-lr"
     loss = "cross-entropy"
 
@@ -162,8 +174,8 @@ class OLTR(Stage):
         before = [p for p in self.parameters(network, loss) if id(p) not in own]
         return [
             ParameterGroup(memory.trained()),
-            ParameterGroup(before, self.options.oltr_backbone_rate),
-            ParameterGroup([memory.centroids], self.options.oltr_centroids_rate),
+            ParameterGroup(before, self.options.oltr_backbone_factor),
+            ParameterGroup([memory.centroids], self.options.oltr_centroids_factor),
         ]
 
 

@@ -65,7 +65,7 @@ def test_it_starts_as_the_first_stage_with_the_means_of_the_classes(first_stage)
 
 @pytest.mark.parametrize("backbone", ["tuned", "frozen"])
 def test_every_part_is_trained_at_its_own_rate(backbone):
-    rates = {"oltr_backbone_rate": 0.3, "oltr_centroids_rate": 0.7}
+    rates = {"oltr_backbone_factor": 0.3, "oltr_centroids_factor": 0.7}
     config = config_of_tests(oltr_backbone=backbone, **rates)
     network, stage = build_network(config, 10, "reference"), OLTR(config)
     stage.prepare(network, 1)
@@ -176,6 +176,13 @@ def test_the_commands_read_a_run_of_it(run, tmp_path, command):
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_another_classifier_is_refused():
-    with pytest.raises(UserError, match="classifier = cosine: .* say --classifier linear"):
-        config_of_tests(classifier="cosine")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classifier": "cosine"}, "classifier = cosine: .* say --classifier linear"),
+        ({"stages": ("features", "lws", "oltr")}, "stages = .* and lws leaves another; put oltr"),
+    ],
+)
+def test_another_classifier_is_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        config_of_tests(**changes)
