@@ -60,7 +60,7 @@ def test_only_the_options_of_chosen_components_are_in_use():
     assert "FocalOptions" in used("focal") and "MixupOptions" in used("mixup")
     assert "CosineOptions" in used("cosine")
     assert load_config("digits", "baseline").architecture().keys() == {
-        "image_size", "backbone", "stem", "decomposition", "classifier"
+        "image_size", "backbone", "stem", "decomposition", "embedding_layer", "classifier"
     }  # fmt: skip
 
 
@@ -79,10 +79,7 @@ def test_every_option_has_a_range_that_holds_its_default():
         ({"mixup_alpha": 0}, "mixup_alpha = 0.0: expected above 0"),
         ({"ema": 1.0}, "ema = 1.0: expected at least 0, below 1"),
         ({"stages": ("features", "rest")}, "stages = 'rest': expected one of crt, features"),
-        (
-            {"decomposition": "pca"},
-            "decomposition = 'pca': expected one of afa, cbam, gc, gc-add, none",
-        ),
+        ({"decomposition": "senet"}, "decomposition = 'senet': expected one of afa, cbam"),
         ({"gama": 1}, "unknown field 'gama'; did you mean gamma"),
         ({"std": (0.1, float("nan"), 0.1)}, "std = nan: expected above 0, finite"),
         ({"std": (0.1, 1e-300, 0.1)}, "std = 1e-300: expected above 0"),
