@@ -268,14 +268,13 @@ def test_reading_yaml_imports_no_library_of_images():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("other", methods())
-def test_another_method_over_a_recorded_run_is_that_method(other, method, tmp_path):
+def test_another_method_over_a_recorded_run_is_that_method(other, tmp_path):
     save_config(load_config("cifar10-ir100-cpu", other), tmp_path / "config.yaml")
     path = str(tmp_path / "config.yaml")
-    got = load_config(path, method).flat()
-    expected = load_config("cifar10-ir100-cpu", method).flat()
-    assert got == expected
+    for method in ("baseline", "ltvr", other):  # what is kept of the run's own would show in one
+        expected = load_config("cifar10-ir100-cpu", method).flat()
+        assert load_config(path, method).flat() == expected
 
 
 def test_a_preset_names_no_preset_and_a_method_no_method(tmp_path):
