@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ltvr.afa.planning import SynthesisPlan
 from ltvr.classifiers.base import Classifier
 from ltvr.clock import Clock, stream
 from ltvr.config.config import Config
@@ -19,6 +20,8 @@ from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
 from ltvr.errors import Diverged, UserError
+from ltvr.losses.base import Outputs
+from ltvr.mixing.base import Blend
 from ltvr.networks.network import Network
 from ltvr.posthoc.embeddings import Embedded
 from ltvr.stages.build import stages_of
@@ -43,9 +46,11 @@ class OfEmbeddings(Network):
         """C."""
         return self._classes
 
-    def features(self, images: Tensor) -> Tensor:
-        """The embeddings as they are."""
-        return images
+    def outputs(
+        self, images: Tensor, plan: SynthesisPlan | None = None, blend: Blend | None = None
+    ) -> Outputs:
+        """Logits of the embeddings, and the embeddings as they are."""
+        return Outputs(self.classifier(images), images)
 
 
 def train_classifier(
@@ -110,7 +115,7 @@ def train_classifier(
             state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
             if state.clock.micro_batch == options.accumulate:
                 state.update(lr_factor * learning_rate(stage, state.clock))
-        state.next_epoch()
+        state.clock = replace(state.clock, epoch=epoch + 1, step=0)
     trained = state.evaluated.classifier
     if not all(value.isfinite().all() for value in trained.state_dict().values()):
         raise Diverged(
