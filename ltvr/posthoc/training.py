@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ltvr.afa.planning import SynthesisPlan
 from ltvr.classifiers.base import Classifier
 from ltvr.clock import Clock, stream
 from ltvr.config.config import Config
@@ -20,7 +19,6 @@ from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
 from ltvr.errors import Diverged, UserError
-from ltvr.losses.base import Outputs
 from ltvr.mixing.base import Blend
 from ltvr.networks.network import Network
 from ltvr.posthoc.embeddings import Embedded
@@ -46,11 +44,9 @@ class OfEmbeddings(Network):
         """C."""
         return self._classes
 
-    def outputs(
-        self, images: Tensor, plan: SynthesisPlan | None = None, blend: Blend | None = None
-    ) -> Outputs:
-        """Logits of the embeddings, and the embeddings as they are."""
-        return Outputs(self.classifier(images), images)
+    def features(self, images: Tensor, blend: Blend | None = None) -> Tensor:
+        """The embeddings as they are: a stage of the classifier alone blends nothing."""
+        return images
 
 
 def train_classifier(
@@ -115,7 +111,7 @@ def train_classifier(
             state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
             if state.clock.micro_batch == options.accumulate:
                 state.update(lr_factor * learning_rate(stage, state.clock))
-        state.clock = replace(state.clock, epoch=epoch + 1, step=0)
+        state.next_epoch()
     trained = state.evaluated.classifier
     if not all(value.isfinite().all() for value in trained.state_dict().values()):
         raise Diverged(

@@ -59,6 +59,7 @@ class Stage(Component):
     lr: float
     """Learning rate of the first step after the warm-up, for the batch size of the run."""
     warmup_epochs: float = 0.0
+    warmup_by: Literal["step", "epoch"] = "step"
     milestones: tuple[float, ...] = ()
     """Shares of the epochs at which the learning rate falls by ``lr_decay``; none: cosine to 0."""
     lr_decay: float = 1.0
