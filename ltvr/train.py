@@ -63,8 +63,8 @@ def parser() -> Parser:
         "--from",
         dest="source",
         metavar="RUN",
-        help="run folder, or a checkpoint in it, that --stages crt starts from; its configuration "
-        "holds where no preset is given",
+        help="run folder, or a checkpoint in it, that --stages crt, or another that trains no "
+        "features, starts from; its configuration holds where no preset is given",
     )
     p.add_argument(
         "--resume", metavar="PATH|auto", help="go on with a run; auto: the newest of --out"
@@ -232,15 +232,17 @@ def _go_on(run: Run) -> str:
 
 def _check_source(config: Config, source: Path | None) -> None:
     """Refuse a first stage without the weights that it starts from, or a source for nothing."""
-    name, first = next(iter(stages_of(config).items()))
+    stages = stages_of(config)
+    name, first = next(iter(stages.items()))
     if first.needs_trained and source is None:
         raise UserError(
             f"--stages {name} starts from trained features: add --from RUN, the run that has them"
         )
     if source is not None and not first.needs_trained:
+        later = next((each for each, stage in stages.items() if stage.needs_trained), "crt")
         raise UserError(
             f"--from is for stages that start from trained features, and {name} does not; add "
-            "--stages crt"
+            f"--stages {later}"
         )
     if source is not None:
         Run.open(source).check_architecture(config)

@@ -197,8 +197,10 @@ class Trainer:
         else:
             prepare_through(self.network, self.stages, name, seed)
         self.network.to(self.device)  # what the stage may have put into it
+        if self._resumed is None:
+            stage.begin(self.network, self.train_batches)
         counts = torch.from_numpy(self.data.counts).to(self.device)
-        loss = stage.build_loss(counts).to(self.device)
+        loss = stage.training_loss(self.network, counts).to(self.device)
         clock = Clock(seed, name, stage.epochs, steps, training.accumulate)
         state = StageState(Step(self.network, loss), stage, self.config, clock, classes)
         if self._resumed is not None:
@@ -289,7 +291,7 @@ class Trainer:
         total, start = clock.steps * accumulate, clock.step * accumulate
         began = time.perf_counter()
         stage.train_mode(state.step.network)
-        state.step.begin_epoch(clock)
+        state.step.begin_epoch(clock, learning_rate(stage, replace(clock, step=0)))
         mixing = stage.mixing
         if mixing is not None and clock.epoch not in mixing.epochs(clock.epochs):
             mixing = None
