@@ -25,6 +25,7 @@ from ltvr.engine.evaluation import load_own
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.metrics import table
 from ltvr.engine.rehearsal import rehearse
+from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, Stopped, UserError, brief, shown
 from ltvr.networks.build import check_network, choose_backend
@@ -177,7 +178,7 @@ def _train(
         with _saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
             if source is not None:
-                path = source if source.suffix == ".pt" else _trained_features(Run.open(source))
+                path = source if source.suffix == ".pt" else trained_features(Run.open(source))
                 trainer.start_from(load_checkpoint(path)["model"], path)
             _finish(trainer)
     return run
@@ -251,15 +252,6 @@ def _check_source(config: Config, source: Path | None) -> None:
         )
     if source is not None:
         Run.open(source).check_architecture(config)
-
-
-def _trained_features(run: Run) -> Path:
-    """The weights that the stages which train features left in ``run``."""
-    stages = stages_of(run.config())
-    trained = [name for name, stage in stages.items() if not stage.needs_trained]
-    if not trained:
-        raise UserError(f"{run.folder} trained no features; name the run that it started from")
-    return run.weights(trained[-1])
 
 
 def _finish(trainer: Trainer) -> None:

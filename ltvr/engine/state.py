@@ -50,6 +50,7 @@ class StageState:
                 lr=stage.lr,
                 momentum=options.momentum,
                 weight_decay=options.weight_decay,
+                nesterov=options.nesterov,
             )
         fp16 = config.of(RunOptions).amp == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
@@ -92,11 +93,11 @@ class StageState:
         self._random = self._generators()
 
     def next_epoch(self) -> None:
-        """Move to the start of the next epoch, after ``begin_evaluation``."""
-        assert self._random is not None
-        torch.set_rng_state(self._random["rng"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(self._random["cuda_rng"])
+        """Move to the start of the next epoch."""
+        if self._random is not None:  # whatever an evaluation has drawn
+            torch.set_rng_state(self._random["rng"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._random["cuda_rng"])
         self._random = None
         self.clock = replace(self.clock, epoch=self.clock.epoch + 1, step=0)
         self.totals = EpochTotals(self.device, self.classes)

@@ -210,9 +210,8 @@ class Trainer:
                 save_checkpoint(self.run.folder / f"best-{name}.pt", best | self._origin)
             state.next_epoch()
             self._save()
-            self.say(
-                epoch_line(record, stage.epochs, every)
-            )  # now that it is kept: nobody may read it
+            # Said now that it is kept: nobody may read it.
+            self.say(epoch_line(record, stage.epochs, every))
         self._state = None
         return self._finish_stage(name, stage, state)
 

@@ -59,6 +59,7 @@ class Stage(Component):
     lr: float
     """Learning rate of the first step after the warm-up, for the batch size of the run."""
     warmup_epochs: float = 0.0
+    warmup_by: Literal["step", "epoch"] = "step"
     milestones: tuple[float, ...] = ()
     """Shares of the epochs at which the learning rate falls by ``lr_decay``; none: cosine to 0."""
     lr_decay: float = 1.0
@@ -130,7 +131,11 @@ class Stage(Component):
 
 
 class ClassifierStage(Stage):
-    """A stage that trains the classifier, or what it adds to it, on features that are frozen."""
+    """A stage that trains the classifier, or what it adds to it, on features that are frozen.
+
+    Embeddings are all that it needs of the images (``ltvr.posthoc.training``): it neither mixes
+    them nor generates from them, and has nothing to ``settle``.
+    """
 
     needs_trained = True
     batchnorm: Literal["train", "eval"]

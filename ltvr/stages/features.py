@@ -40,6 +40,11 @@ class FeaturesOptions(Options):
     epochs: int = option(90, "T, the epochs of this stage", at_least=0)
     lr: float = option(0.2, "learning rate at --lr-batch images a step", at_least=0)
     warmup_epochs: float = option(0.0, "linear warm-up before the schedule", at_least=0)
+    warmup_by: Literal["step", "epoch"] = option(
+        "step",
+        "the warm-up rises at every step, or stands at (e + 1) / --warmup-epochs in epoch e",
+        idle={"warmup_epochs": 0.0},
+    )
     milestones: tuple[float, ...] = option(
         (),
         "shares of the epochs at which the learning rate falls by --lr-decay; none: cosine to 0",
@@ -155,7 +160,7 @@ class Features(Stage):
         options = config.of(FeaturesOptions)
         self.epochs = options.epochs
         self.lr = config.of(TrainingOptions).scaled_lr(options.lr)
-        self.warmup_epochs = options.warmup_epochs
+        self.warmup_epochs, self.warmup_by = options.warmup_epochs, options.warmup_by
         self.milestones, self.lr_decay = options.milestones, options.lr_decay
         self.loss = options.loss
         self.sampler = SAMPLERS.build(config, options.sampler)

@@ -10,6 +10,7 @@ from torch import nn
 from ltvr.clock import Clock
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
+from ltvr.errors import UserError
 from ltvr.runs.checkpoint import Foreign
 from ltvr.stages.base import ParameterGroup
 from ltvr.stages.features import Features
@@ -28,9 +29,9 @@ class TwoRates(Features):
         ]
 
 
-def state_of(kind):
+def state_of(kind, **changes):
     torch.manual_seed(0)
-    config = tiny_config(method="baseline", momentum=0.9, weight_decay=0.01)
+    config = tiny_config(method="baseline", momentum=0.9, weight_decay=0.01, **changes)
     step = Step(nn.Linear(3, 2), nn.Identity())
     return StageState(step, kind(config), config, Clock(0, "features", 2, 3), 2)
 
@@ -42,12 +43,13 @@ def train(state, rates=RATES):
         state.update(lr)
 
 
-def by_hand(start, factor):
+def by_hand(start, factor=1.0, nesterov=False):
     """SGD with momentum 0.9 and weight decay 0.01, in float64."""
     p, moved = start.double(), torch.zeros_like(start, dtype=torch.float64)
     for lr in RATES:
-        moved = 0.9 * moved + p + 0.01 * p
-        p = p - factor * lr * moved
+        gradient = p + 0.01 * p
+        moved = 0.9 * moved + gradient
+        p = p - factor * lr * (gradient + 0.9 * moved if nesterov else moved)
     return p.float()
 
 
@@ -57,8 +59,19 @@ def test_every_group_is_updated_at_its_share_of_the_learning_rate(kind, factor):
     network = state.step.network
     weight, bias = (p.detach().clone() for p in network.parameters())
     train(state)
-    torch.testing.assert_close(network.weight, nn.Parameter(by_hand(weight, 1.0)))
+    torch.testing.assert_close(network.weight, nn.Parameter(by_hand(weight)))
     torch.testing.assert_close(network.bias, nn.Parameter(by_hand(bias, factor)))
+
+
+def test_the_momentum_may_be_nesterovs():
+    state = state_of(Features, nesterov=True)
+    weight = state.step.network.weight.detach().clone()
+    train(state)
+    expected = by_hand(weight, nesterov=True)
+    torch.testing.assert_close(state.step.network.weight, nn.Parameter(expected))
+    assert not torch.allclose(by_hand(weight), expected, rtol=1e-3)
+    with pytest.raises(UserError, match="nesterov: there is no momentum"):
+        tiny_config(nesterov=True, momentum=0.0)
 
 
 @pytest.mark.parametrize("kind", [Features, TwoRates])
