@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import resource
 import sys
@@ -24,9 +26,14 @@ def capacity(device: torch.device) -> int:
 
 def start_measuring(device: torch.device) -> None:
     """Let ``most_used`` count from now on; where only Linux can, it counts from the start."""
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif (PROCESS / "clear_refs").exists():
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)  # or what was freed before would count: glibc keeps it
+    if (PROCESS / "clear_refs").exists():
         (PROCESS / "clear_refs").write_text("5")  # resets the high-water mark: proc(5)
 
 
