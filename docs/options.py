@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from ltvr.config.command_line import title
-from ltvr.config.options import Option, Options, options_of
+from ltvr.config.options import Option, Options, lineage, options_of
 from ltvr.settings import SCHEMA
 
 SIGNS = {"at_least": "≥", "above": ">", "at_most": "≤", "below": "<"}
@@ -53,8 +53,8 @@ def chosen_by() -> dict[type[Options], list[str]]:
         if option.slot is not None:
             found.setdefault(option.slot.common, []).append(f"any `{option.name}`")
             for name in option.slot.names():
-                kind = option.slot.get(name).options_type
-                found.setdefault(kind, []).append(f"`{option.name}: {name}`")
+                for kind in lineage(option.slot.get(name).options_type):
+                    found.setdefault(kind, []).append(f"`{option.name}: {name}`")
     return found
 
 

@@ -17,7 +17,14 @@ from ltvr.data.batches import Batches
 from ltvr.data.splits import Split
 from ltvr.engine.evaluation import add_source, load_source, source_of
 from ltvr.engine.inputs import Problems, find_inputs, read_batches
-from ltvr.engine.trained import Trained, add_device, load_trained, trained_parser
+from ltvr.engine.trained import (
+    Trained,
+    add_device,
+    add_inference,
+    inference_of,
+    load_trained,
+    trained_parser,
+)
 from ltvr.errors import UserError, shown
 from ltvr.losses.base import Outputs
 from ltvr.runs.output import output
@@ -45,6 +52,7 @@ def parser() -> Parser:
     )
     add_source(p)
     add_device(p)
+    add_inference(p)
     p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz to write")
     return p
 
@@ -80,7 +88,8 @@ def main() -> int:
                 raise UserError(f"{flag(name)} is of the run's own images; leave it or DATA out")
     problems = Problems()
     with output(arguments.out, "--out", binary=True) as file:
-        trained = load_trained(arguments.run, arguments.device, arguments.fused)
+        inference = inference_of(arguments)
+        trained = load_trained(arguments.run, arguments.device, arguments.fused, inference)
         if arguments.data:
             batches = of_paths(trained, arguments.data, arguments.root, problems)
         else:

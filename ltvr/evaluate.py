@@ -17,7 +17,14 @@ from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.engine.evaluation import Source, add_source, evaluate_split, load_source, source_of
 from ltvr.engine.metrics import table
-from ltvr.engine.trained import add_device, load_trained, trained_parser, weights_of
+from ltvr.engine.trained import (
+    add_device,
+    add_inference,
+    inference_of,
+    load_trained,
+    trained_parser,
+    weights_of,
+)
 from ltvr.errors import UserError, shown
 from ltvr.reports.tables import write_confusion, write_per_class
 from ltvr.runs.output import output
@@ -36,6 +43,7 @@ def parser() -> Parser:
     )
     add_source(p)
     add_device(p)
+    add_inference(p)
     p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics here too")
     p.add_argument(
         "--per-class", type=Path, metavar="FILE", help="CSV of each class: images, accuracy, shot"
@@ -60,7 +68,7 @@ class Measured(NamedTuple):
 
 def measure(path: Path, source: Source, arguments: Any) -> Measured:
     """Evaluate one run."""
-    trained = load_trained(path, arguments.device, arguments.fused)
+    trained = load_trained(path, arguments.device, arguments.fused, inference_of(arguments))
     split = load_source(source, trained.run, trained.config)
     for note in split.notes:
         print(shown(note), file=sys.stderr)

@@ -18,7 +18,7 @@ from ltvr.config.config import Config
 from ltvr.data.geometry import describe
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Ranges
-from ltvr.engine.trained import load_trained, trained_parser
+from ltvr.engine.trained import add_inference, inference_of, load_trained, trained_parser
 from ltvr.errors import UserError, shown
 from ltvr.networks.network import Network
 from ltvr.runs.folder import Run
@@ -178,11 +178,14 @@ def main() -> None:
     p.add_argument(
         "--out", type=Path, metavar="FILE", help="default: model.onnx or .pt2 in RUN; replaced"
     )
+    add_inference(p)
     arguments = p.parse_args()
     kind = arguments.format
     default = Run.open(arguments.run).folder / f"model{SUFFIXES[kind]}"
     path = _checked(arguments.out or default, kind)
-    network, config, run, classes, _ = load_trained(arguments.run, "cpu", arguments.fused)
+    network, config, run, classes, _ = load_trained(
+        arguments.run, "cpu", arguments.fused, inference_of(arguments)
+    )
     size = config.of(DataOptions).image_size
     prepared = preparation(config, run.ranges())
     worst = export(network, kind, path, {"classes": json.dumps(classes), "preparation": prepared})

@@ -12,7 +12,14 @@ from ltvr import errors
 from ltvr.config.command_line import Parser
 from ltvr.engine.inputs import Problems, find_inputs, read_batches
 from ltvr.engine.prior import adjustment
-from ltvr.engine.trained import add_device, load_trained, trained_parser, weights_of
+from ltvr.engine.trained import (
+    add_device,
+    add_inference,
+    inference_of,
+    load_trained,
+    trained_parser,
+    weights_of,
+)
 from ltvr.errors import UserError, shown
 from ltvr.runs.checkpoint import load_checkpoint
 
@@ -52,6 +59,7 @@ def parser() -> Parser:
         "is a JSON object of them (those that the last stage was trained with)",
     )
     add_device(p)
+    add_inference(p)
     return p
 
 
@@ -99,7 +107,8 @@ def main() -> int:
     shift = None
     if arguments.prior is not None:
         shift = adjustment(run, load_checkpoint(weights)["stage"], arguments.prior)
-    trained = load_trained(arguments.run, arguments.device, arguments.fused)
+    inference = inference_of(arguments)
+    trained = load_trained(arguments.run, arguments.device, arguments.fused, inference)
 
     number = top or min(3, len(classes))
     write, problems, done = FORMATS[arguments.format](number), Problems(), 0

@@ -218,15 +218,16 @@ def save_config(config: Config, path: Path) -> None:
     used: list[str] = []
     others: dict[str, Any] = {}
     for kind in config.schema.classes:
+        own = {option.name: option.default for option in options_of(kind)}
         values = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in vars(config.of(kind)).items()
+            if name in own
         }
         if kind in config.in_use:
             used.append(f"# {title(kind)}\n{_yaml(values)}")
         else:
-            defaults = {o.name: o.default for o in options_of(kind)}
-            others |= {k: v for k, v in values.items() if v != defaults[k]}
+            others |= {k: v for k, v in values.items() if v != own[k]}
     if others:
         used.append(f"# Not in use in this run\n{_yaml(others)}")
     path.write_text("\n".join(used), encoding="utf-8")

@@ -13,6 +13,9 @@ __all__ = ["CIFARResNet"]
 DEPTHS = (20, 32, 44, 56, 110)
 
 
+PAIRED = "bbn_resnet32_cifar"
+
+
 class CIFARResNet(Family):
     """``resnet20_cifar``, ``resnet32_cifar``, ...: 6 n + 2 layers, three stages of n basic blocks.
 
@@ -21,43 +24,55 @@ class CIFARResNet(Family):
     has weights. Weights are drawn by Kaiming's normal initialisation, the classifier's too, as in
     the code of Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
     NeurIPS 2019, whose recipe the field trains it with.
+
+    ``bbn_resnet32_cifar`` is that of Zhou et al., BBN: Bilateral-Branch Network, CVPR 2020, as
+    their code has it (megvii-research/BBN, ``lib/backbone/resnet_cifar.py``), and that of Tang et
+    al., NeurIPS 2020, after them: the last of the fifteen blocks is there twice, side by side. Both
+    read what the block before gives, and their maps together have 128 channels. BBN trains the two
+    on different samples; here, and in Tang et al., their initial weights alone tell them apart.
     """
 
     stems = ("cifar",)
 
     def names(self) -> list[str]:
-        """The depths of the paper."""
-        return [f"resnet{depth}_cifar" for depth in DEPTHS]
+        """The depths of the paper, and BBN's network."""
+        return [*(f"resnet{depth}_cifar" for depth in DEPTHS), PAIRED]
 
     def build(self, name: str, pretrained: bool, image_size: int | None) -> nn.Module:
         """Build one."""
-        depth = int(name.removeprefix("resnet").removesuffix("_cifar"))
-        return _ResNet((depth - 2) // 6)
+        depth = int(name.removeprefix("bbn_").removeprefix("resnet").removesuffix("_cifar"))
+        return _ResNet((depth - 2) // 6, paired=name == PAIRED)
 
 
 class _ResNet(nn.Module):
-    """Three stages of ``blocks`` basic blocks; the parts are called as torchvision's."""
+    """Three stages of ``blocks`` basic blocks; the parts are called as torchvision's.
 
-    def __init__(self, blocks: int, classes: int = 10) -> None:
+    Args:
+        paired: whether a pair of blocks takes the place of the last one.
+    """
+
+    def __init__(self, blocks: int, paired: bool, classes: int = 10) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU()
         self.layer1 = _stage(blocks, 16, 16, stride=1)
         self.layer2 = _stage(blocks, 16, 32, stride=2)
-        self.layer3 = _stage(blocks, 32, 64, stride=2)
+        self.layer3 = _stage(blocks - paired, 32, 64, stride=2)
+        if paired:
+            self.pair = _Pair(64)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(64, classes)
+        self.fc = nn.Linear(128 if paired else 64, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] to logits [B, C]."""
-        x = self.relu(self.bn1(self.conv1(images)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
-        return logits
+        x = images
+        for name, module in self.named_children():
+            x = module(torch.flatten(x, 1) if name == "fc" else x)
+        return x
 
 
 def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -83,3 +98,14 @@ class _BasicBlock(nn.Module):
             kept = x[:, :, :: self.stride, :: self.stride]
             shortcut = F.pad(kept, (0, 0, 0, 0, self.padding, self.padding))
         return F.relu(y + shortcut)
+
+
+class _Pair(nn.Module):
+    """Two basic blocks side by side: maps of D channels to maps of 2 D."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (_BasicBlock(channels, channels, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.first(x), self.second(x)], 1)

@@ -19,7 +19,7 @@ class BackboneOptions(Options):
 
     backbone: str = option(
         "resnext50_32x4d",
-        "name in torchvision, a small ResNeXt, resnet32_cifar, or timm:NAME",
+        "name in torchvision, a small ResNeXt, resnet32_cifar, bbn_resnet32_cifar, or timm:NAME",
         architecture=True,
     )
     stem: Stem = option(

@@ -16,7 +16,7 @@ class Classifier(Component, nn.Module):
 
     A subclass is made as ``Classifier(options, embedding_dim, num_classes)`` with the options of
     its own ``options_type``, and states ``forward``; parameters and buffers are in the checkpoint.
-    ``cosine.py`` is a short example.
+    ``linear.py`` is a short example.
     """
 
     def reset_parameters(self) -> None:
@@ -27,11 +27,14 @@ class Classifier(Component, nn.Module):
         """The parameters that a stage which trains the classifier alone trains: all of them."""
         return list(self.parameters())
 
-    def begin_epoch(self, clock: Clock) -> None:
+    def begin_epoch(self, clock: Clock, lr: float) -> None:
         """Take note of the epoch, as ``ltvr.losses.base.Loss.begin_epoch``.
 
         What inference reads belongs in a buffer: attributes are in no checkpoint, nor in the
         weight average.
+
+        Args:
+            lr: the learning rate of the first step of the epoch.
         """
 
     def observe(self, embeddings: Tensor, targets: Targets, real: int) -> None:

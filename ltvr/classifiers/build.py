@@ -37,9 +37,9 @@ class Scaled(Classifier):
         """Those of the classifier, and the scales."""
         return [*self.classifier.trained(), self.scale]
 
-    def begin_epoch(self, clock: Clock) -> None:
+    def begin_epoch(self, clock: Clock, lr: float) -> None:
         """Tell the classifier."""
-        self.classifier.begin_epoch(clock)
+        self.classifier.begin_epoch(clock, lr)
 
     def observe(self, embeddings: Tensor, targets: Targets, real: int) -> None:
         """Show them to the classifier."""

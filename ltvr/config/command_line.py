@@ -45,8 +45,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_arguments(parser: argparse.ArgumentParser, schema: Schema) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, schema: Schema, *, inference: bool = False
+) -> None:
     """Add one argument an option, grouped by component; unset ones stay out of the namespace.
+
+    Args:
+        inference: those that may be set anew for a trained network alone.
 
     Raises:
         TypeError: an option that is declared twice, or has the name of an argument of the command.
@@ -56,18 +61,28 @@ def add_arguments(parser: argparse.ArgumentParser, schema: Schema) -> None:
     for kind in schema.classes:
         group = parser.add_argument_group(title(kind))
         for option in options_of(kind):
+            if inference and not option.inference:
+                continue
             if option.name in own:
                 raise TypeError(
                     f"option {option.name!r} of {kind.__module__} has the name of an argument of "
                     "the command; choose another"
                 )
-            group.add_argument(flag(option.name), **_argument(option))
+            argument = _argument(option, "as the run" if inference else _shown(option.default))
+            group.add_argument(flag(option.name), **argument)
 
 
-def _argument(option: Option) -> dict[str, Any]:
+def _shown(default: Any) -> str:
+    """A default value for ``--help``."""
+    if default in ("", None, ()):
+        return "none"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _argument(option: Option, otherwise: str) -> dict[str, Any]:
+    """The arguments of ``add_argument``; ``otherwise`` is what holds where it is not given."""
     default = option.default
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    text = f"{option.text} ({'none' if default in ('', None, ()) else shown})".replace("%", "%%")
+    text = f"{option.text} ({otherwise})".replace("%", "%%")
     argument: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
     origin = typing.get_origin(option.kind)
     if option.kind is bool:
@@ -95,12 +110,15 @@ def number_or_none(text: str) -> float | None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or none") from None
 
 
-def given(namespace: argparse.Namespace, schema: Schema) -> dict[str, Any]:
-    """The options that were set on the command line, by name."""
+def given(
+    namespace: argparse.Namespace, schema: Schema, *, inference: bool = False
+) -> dict[str, Any]:
+    """The options that were set on the command line, by name; ``inference`` as they were added."""
+    options = schema.options
     return {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in vars(namespace).items()
-        if name in schema.options
+        if name in options and (options[name].inference or not inference)
     }
 
 
@@ -123,6 +141,6 @@ def refuse_unused(config: Config, names: typing.Container[str]) -> None:
             for other, value in option.idle.items():
                 if values[other] == value:
                     raise UserError(
-                        f"{flag(option.name)} changes nothing with {other} = {value or 'none'}; "
+                        f"{flag(option.name)} changes nothing with {other} = {_shown(value)}; "
                         f"drop it, or set {flag(other)}"
                     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
-from ltvr.config.options import NoOptions, Option, Options, options_of
+from ltvr.config.options import NoOptions, Option, Options, lineage, options_of
 from ltvr.config.slots import Slot
 from ltvr.errors import UserError, brief
 
@@ -36,10 +36,9 @@ class Schema:
         found: list[type[Options]] = []
 
         def visit(kind: type[Options]) -> None:
-            if kind in found or kind is NoOptions:
-                return
-            found.append(kind)
-            for option in options_of(kind):
+            new = [each for each in lineage(kind) if each not in found]
+            found.extend(new)
+            for option in (option for each in new for option in options_of(each)):
                 if option.slot is not None:
                     visit(option.slot.common)
                     first = option.default  # the components of the default, in their order
@@ -112,10 +111,9 @@ class Config:
         used: list[type[Options]] = []
 
         def visit(kind: type[Options]) -> None:
-            if kind in used or kind is NoOptions:
-                return
-            used.append(kind)
-            for slot, name in self._chosen(kind):
+            new = [each for each in lineage(kind) if each not in used]
+            used.extend(new)
+            for slot, name in (chosen for each in new for chosen in self._chosen(each)):
                 visit(slot.common)
                 visit(slot.get(name).options_type)
 

@@ -7,6 +7,7 @@ the errors for values out of range and the check for another architecture all fo
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import numbers
 import types
 import typing
@@ -18,7 +19,7 @@ import numpy as np
 
 from ltvr.errors import UserError, brief
 
-__all__ = ["NoOptions", "Option", "Options", "option", "options_of"]
+__all__ = ["NoOptions", "Option", "Options", "lineage", "option", "options_of"]
 
 LARGEST_INT = 2**31 - 1
 """Of whole numbers that declare no upper limit: what every library takes as a size."""
@@ -37,6 +38,7 @@ def option(
     slot: Any = None,
     optional: bool = False,
     architecture: bool = False,
+    inference: bool = False,
     idle: Mapping[str, Any] | None = None,
 ) -> Any:
     """Declare one option as a field of an ``Options`` dataclass.
@@ -49,6 +51,8 @@ def option(
         slot: the ``ltvr.config.slots.Slot`` whose components are the choices.
         optional: whether ``none`` (no component of the slot) is a choice as well.
         architecture: whether it decides what the weights of a network mean.
+        inference: whether it is of inference alone, so that commands on a trained network may set
+            it anew.
         idle: values of other options, each of which makes this one change nothing.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
@@ -58,6 +62,7 @@ def option(
         "slot": slot,
         "optional": optional,
         "architecture": architecture,
+        "inference": inference,
         "idle": idle or {},
     }
     return field(default=default, metadata=metadata)
@@ -68,11 +73,14 @@ class Options:
     """Base of all options; holds every value to its type and range when it is made.
 
     The first line of a subclass's docstring is its heading in ``--help`` and ``config.yaml``.
+    Options that several components share are declared in a common base of theirs, which has a
+    heading of its own and is in use where any of them is.
     """
 
     def __post_init__(self) -> None:
-        for each in options_of(type(self)):
-            object.__setattr__(self, each.name, each.read(getattr(self, each.name)))
+        for kind in lineage(type(self)):
+            for each in options_of(kind):
+                object.__setattr__(self, each.name, each.read(getattr(self, each.name)))
 
     def check(self, config: Any) -> None:
         """Check these options against the others of ``config``; called for options in use.
@@ -100,6 +108,7 @@ class Option:
     slot: Any
     optional: bool
     architecture: bool
+    inference: bool
     idle: Mapping[str, Any]
 
     @property
@@ -196,11 +205,19 @@ class Option:
 
 
 def options_of(kind: type[Options]) -> list[Option]:
-    """The options that a class declares, in order."""
-    types_of = typing.get_type_hints(kind)
+    """The options that a class declares itself, in order; those of a base are the base's."""
+    types_of, own = typing.get_type_hints(kind), inspect.get_annotations(kind)
     return [
-        Option(f.name, types_of[f.name], f.default, **f.metadata) for f in dataclasses.fields(kind)
+        Option(f.name, types_of[f.name], f.default, **f.metadata)
+        for f in dataclasses.fields(kind)
+        if f.name in own
     ]
+
+
+def lineage(kind: type[Options]) -> list[type[Options]]:
+    """The classes that declare the options of ``kind``: its bases, and last itself."""
+    bases = [each for each in reversed(kind.__mro__) if issubclass(each, Options)]
+    return [each for each in bases if each not in (Options, NoOptions)]
 
 
 def _plain(limit: float) -> str:

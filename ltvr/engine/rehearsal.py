@@ -38,6 +38,8 @@ ROOM = 0.8
 """Share of the memory that the next step, of twice the size, may be expected to take."""
 SMALLEST = 2
 """Images of the first step: BatchNorm takes two."""
+ENOUGH = 8
+"""Images of the step after which the measuring may end: below, the update takes the most memory."""
 
 
 class Cost(NamedTuple):
@@ -170,7 +172,7 @@ def _rehearse_stage(
             measured[generates].append(cost)
         slow = max(cost.seconds for cost in costs.values()) > LONG
         full = 2 * max(cost.peak for cost in costs.values()) > ROOM * memory.capacity(device)
-        if images > SMALLEST and (slow or full):
+        if images >= ENOUGH and (slow or full):
             break
     steps = len(data.train) // training.batch_size
     phases = []

@@ -42,10 +42,14 @@ class Step(nn.Module):
         super().__init__()
         self.network, self.loss = network, loss
 
-    def begin_epoch(self, clock: Clock) -> None:
-        """Tell the loss and the classifier of a new epoch, before its first micro-batch."""
+    def begin_epoch(self, clock: Clock, lr: float) -> None:
+        """Tell the loss and the classifier of a new epoch, before its first micro-batch.
+
+        Args:
+            lr: the learning rate of the first step of the epoch.
+        """
         self.loss.begin_epoch(clock)
-        self.network.classifier.begin_epoch(clock)
+        self.network.classifier.begin_epoch(clock, lr)
 
     def forward(
         self,

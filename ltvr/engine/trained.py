@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ltvr.config.command_line import Parser
+from ltvr.classifiers import CLASSIFIERS
+from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_unused
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.device import autocast, choose_device, memory_format
@@ -21,11 +23,14 @@ from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import without_initial_weights
 from ltvr.runs.checkpoint import load_checkpoint, load_weights
 from ltvr.runs.folder import Run
+from ltvr.settings import SCHEMA
 from ltvr.stages.build import prepare_through, stages_of
 
 __all__ = [
     "Trained",
     "add_device",
+    "add_inference",
+    "inference_of",
     "load_trained",
     "trained_features",
     "trained_parser",
@@ -82,6 +87,16 @@ def add_device(p: Parser) -> None:
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
 
 
+def add_inference(p: Parser) -> None:
+    """Add the options of inference, of whichever component, which ``inference_of`` reads."""
+    add_arguments(p, SCHEMA, inference=True)
+
+
+def inference_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of inference that a command was given, by name."""
+    return given(arguments, SCHEMA, inference=True)
+
+
 def weights_of(path: Path) -> tuple[Run, Path]:
     """The run of a path, and the file of the weights that the path stands for.
 
@@ -113,17 +128,24 @@ def trained_features(run: Run) -> Path:
     return run.weights(trained[-1])
 
 
-def load_trained(path: Path, device: str = "auto", fused: bool | None = None) -> Trained:
+def load_trained(
+    path: Path,
+    device: str = "auto",
+    fused: bool | None = None,
+    inference: Mapping[str, Any] | None = None,
+) -> Trained:
     """Load the network of a run in eval mode.
 
     Args:
         path: a run folder (its ``final.pt``) or one of its checkpoints.
         device: ``auto``, ``cpu`` or ``cuda``.
         fused: AFA by the fused kernels of the device or by the reference; None: as the run.
+        inference: options of inference by name, in place of the run's.
 
     Raises:
-        UserError: no run, an unfinished one, weights that do not fit its configuration, or fused
-            kernels that do not run here or that the network has no use for.
+        UserError: no run, an unfinished one, weights that do not fit its configuration, options of
+            inference that change nothing, or fused kernels that do not run here or that the
+            network has no use for.
     """
     run, weights = weights_of(path)
     config, classes = run.config(), run.manifest()["classes"]
@@ -132,6 +154,8 @@ def load_trained(path: Path, device: str = "auto", fused: bool | None = None) ->
             method = config.of(RunOptions).method
             raise UserError(f"method {method} has no AFA to run fused; drop --fused")
         config = config.replaced(fused=fused)
+    if inference:
+        config = _with_inference(config, inference, run)
     place = choose_device(device)
     network = build_network(
         without_initial_weights(config), len(classes), choose_backend(config, place)
@@ -139,6 +163,23 @@ def load_trained(path: Path, device: str = "auto", fused: bool | None = None) ->
     state = load_checkpoint(weights)
     with torch.random.fork_rng(devices=[]):
         prepare_through(network, stages_of(config), state["stage"], config.of(RunOptions).seed)
+    if inference and not isinstance(
+        network.classifier, CLASSIFIERS.get(config.of(NetworkOptions).classifier)
+    ):
+        raise UserError(
+            f"{weights}: its stage, {state['stage']}, has a classifier of its own, for which "
+            f"{flag(next(iter(inference)))} changes nothing; drop it, or name another checkpoint"
+        )
     load_weights(network, state["model"], weights)
     network.to(place).to(memory_format=memory_format(config.of(RunOptions).channels_last))
     return Trained(network.eval(), config, run, classes, place)
+
+
+def _with_inference(config: Config, inference: Mapping[str, Any], run: Run) -> Config:
+    """The configuration of a run with other options of inference, all of which it reads."""
+    try:
+        changed = config.replaced(**inference)
+        refuse_unused(changed, inference)
+    except UserError as error:
+        raise UserError(f"{run.folder}: {error}") from None
+    return changed

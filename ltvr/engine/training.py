@@ -84,7 +84,7 @@ def train_epoch(
     total, start = clock.steps * accumulate, clock.step * accumulate
     began = time.perf_counter()
     stage.train_mode(state.step.network)
-    state.step.begin_epoch(clock)
+    state.step.begin_epoch(clock, learning_rate(stage, replace(clock, step=0)))
     mixing = stage.mixing
     if mixing is not None and clock.epoch not in mixing.epochs(clock.epochs):
         mixing = None

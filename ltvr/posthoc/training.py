@@ -95,7 +95,8 @@ def train_classifier(
     drawn = np.zeros(len(labels), np.int64)
     for epoch in range(stage.epochs):
         stage.train_mode(network)
-        state.step.begin_epoch(state.clock)
+        first = lr_factor * learning_rate(stage, state.clock)
+        state.step.begin_epoch(state.clock, first)
         order = stage.sampler.epoch(labels, seed=seed, epoch=epoch, epochs=stage.epochs)
         order = order[: steps * options.batch_size]
         chosen = torch.from_numpy(views_of(order, drawn, len(train.views)))

@@ -323,7 +323,11 @@ class Run:
         elif missing := sorted(WHOLE - set(values)):
             raise UserError(f"{self._config} lacks {missing[0]}; restore it from a copy")
         try:
-            return SCHEMA.config({"resize": legacy.resize(values), **values})
+            older = {
+                "resize": legacy.resize(values),
+                "moving_feature": legacy.moving_feature(values),
+            }
+            return SCHEMA.config({**older, **values})
         except UserError as error:
             raise UserError(f"{self._config}: {error}") from None
 

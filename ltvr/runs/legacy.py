@@ -21,6 +21,7 @@ __all__ = [
     "config",
     "is_legacy",
     "metrics",
+    "moving_feature",
     "record",
     "resize",
     "same_images",
@@ -81,6 +82,11 @@ def resize(values: dict[str, Any]) -> str:
     on_disk = isinstance(size, int) and size > 64
     trained_on_parts = values.get("augmentation") in ("imagenet", "none")
     return "short-side-crop" if on_disk and trained_on_parts else "squash"
+
+
+def moving_feature(values: dict[str, Any]) -> bool:
+    """The option ``moving_feature`` of a run from before there was one: nothing was kept."""
+    return values.get("classifier") != "cosine"  # of others it was no option
 
 
 def same_images(own: dict[str, Any], record: dict[str, Any]) -> bool:

@@ -55,6 +55,21 @@ def test_resnet32_is_the_papers():
     assert not block(features)[:, :8].any() and not block(features)[:, 24:].any()
 
 
+def test_bbns_resnet32_ends_in_two_blocks_side_by_side():
+    network = build_backbone("bbn_resnet32_cifar", "cifar").eval()
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) == 33 and len(network.layer3) == 4
+    block = 2 * 64 * 64 * 9 + 4 * 64  # two convolutions and their BatchNorms
+    assert sum(p.numel() for p in network.parameters()) == 464_154 + block + 64 * 10
+    parts, x = cut_backbone(network, "layer3", 32), torch.randn(2, 3, 32, 32)
+    assert parts.features == (64, 8, 8) and parts.embedding_dim == 128
+    features = parts.extractor(x)
+    halves = [b(features).mean((2, 3)) for b in (network.pair.first, network.pair.second)]
+    torch.testing.assert_close(parts.embedder(features), torch.cat(halves, 1))
+    torch.testing.assert_close(network(x), network.fc(torch.cat(halves, 1)))
+    assert not torch.equal(*halves)
+
+
 def test_pretrained_weights_are_what_was_downloaded(monkeypatch):
     torch.manual_seed(1)
     downloaded = build_backbone("resnet18").state_dict()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ltvr.config.command_line import Parser, add_arguments
+from ltvr.config.command_line import Parser, add_arguments, given
 from ltvr.config.config import Schema
 from ltvr.config.options import Options, option, options_of
 from ltvr.config.slots import Slot
@@ -79,7 +79,10 @@ def test_every_option_has_a_range_that_holds_its_default():
         ({"mixup_alpha": 0}, "mixup_alpha = 0.0: expected above 0"),
         ({"ema": 1.0}, "ema = 1.0: expected at least 0, below 1"),
         ({"stages": ("features", "rest")}, "stages = 'rest': expected one of crt, features"),
-        ({"decomposition": "cbam"}, "decomposition = 'cbam': expected one of afa, none"),
+        (
+            {"decomposition": "pca"},
+            "decomposition = 'pca': expected one of afa, cbam, gc, gc-add, none",
+        ),
         ({"gama": 1}, "unknown field 'gama'; did you mean gamma"),
         ({"std": (0.1, float("nan"), 0.1)}, "std = nan: expected above 0, finite"),
         ({"std": (0.1, 1e-300, 0.1)}, "std = 1e-300: expected above 0"),
@@ -155,6 +158,66 @@ def test_two_options_of_one_name_are_refused():
 
     with pytest.raises(TypeError, match="'focal_gamma' is declared by .*"):
         _ = Schema(*SCHEMA.sections, Other).options
+
+
+def test_options_of_a_common_base_are_shared(tmp_path, monkeypatch):
+    """They are declared, read and written once, and in use with either component."""
+    package = tmp_path / "shared_losses"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "_both.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from ltvr.config.options import Options, option\n"
+        "@dataclass(frozen=True)\n"
+        "class Both(Options):\n"
+        "    'Both.'\n"
+        "    shared: float = option(1.0, 'of both', at_most=9, inference=True)\n"
+    )
+    for name in ("one", "two"):
+        (package / f"{name}.py").write_text(
+            "from dataclasses import dataclass\n"
+            "from shared_losses._both import Both\n"
+            "from ltvr.config.options import option\n"
+            "from ltvr.losses.base import Loss\n"
+            "__all__ = ['It']\n"
+            "@dataclass(frozen=True)\n"
+            "class Own(Both):\n"
+            f"    'Own of {name}.'\n"
+            f"    own_{name}: int = option(0, 'its own')\n"
+            "class It(Loss):\n"
+            "    options_type = Own\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    slot = Slot("loss", "shared_losses", Loss)
+
+    @dataclass(frozen=True)
+    class Chosen(Options):
+        """Chosen."""
+
+        loss: str = option("one", "of every row", slot=slot, optional=True)
+
+    schema = Schema(Chosen)
+    assert list(schema.options) == ["loss", "shared", "own_one", "own_two"]
+    config = schema.config({"shared": 2, "own_two": 3, "loss": "two"})
+    assert vars(config.of(slot.get("two").options_type)) == {"shared": 2.0, "own_two": 3}
+    assert [len(vars(config.of(kind))) for kind in config.in_use] == [1, 1, 2]
+    assert config.replaced(loss="none").in_use == [Chosen]
+    save_config(config, tmp_path / "config.yaml")
+    written = (tmp_path / "config.yaml").read_text()
+    assert written == "# Chosen\nloss: two\n\n# Both\nshared: 2.0\n\n# Own of two\nown_two: 3\n"
+    for refuse in (
+        lambda: slot.get("one").options_type(shared=10),
+        lambda: schema.config({"shared": 10}),
+    ):
+        with pytest.raises(UserError, match="shared = 10.0: expected at most 9"):
+            refuse()
+
+    parser = Parser()
+    add_arguments(parser, schema, inference=True)
+    namespace = parser.parse_args(["--shared", "4"])
+    namespace.loss = "an argument of the command's own"
+    assert given(namespace, schema, inference=True) == {"shared": 4.0}
+    assert "as the run" in parser.format_help() and "--own-one" not in parser.format_help()
 
 
 def test_a_file_is_a_component(tmp_path, monkeypatch):

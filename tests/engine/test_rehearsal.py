@@ -47,7 +47,7 @@ def test_stages_are_rehearsed_with_generation_and_without(finished):
     assert found.seconds == pytest.approx(trained + 5500 * found.evaluation_seconds)
 
 
-@pytest.mark.parametrize("method", ["lws", "mislas", "cosine"])
+@pytest.mark.parametrize("method", ["lws", "mislas", "de-confound-tde"])
 def test_any_stage_is_rehearsed(method):
     config = tiny_config(method=method, batch_size=4)
     phases = rehearse(config, stub_data(config, CPU), CPU).phases
@@ -61,7 +61,7 @@ def test_a_step_that_is_long_or_large_ends_the_measuring(monkeypatch):
             for name, value in limit.items():
                 patched.setattr(rehearsal, name, value)
             (phase,) = rehearse(config, stub_data(config, CPU), CPU).phases
-        assert [cost.images for cost in phase.measured] == [2, 4]
+        assert [cost.images for cost in phase.measured] == [2, 4, 8]
         assert phase.estimated and phase.cost.images == 64
 
 

@@ -78,12 +78,12 @@ def test_classifier_and_loss_see_epochs_and_embeddings(monkeypatch):
     module, seen = step_module(), []
     classifier = module.network.classifier
     for part in (classifier, module.loss):
-        monkeypatch.setattr(part, "begin_epoch", lambda clock: seen.append(clock.epoch))
+        monkeypatch.setattr(part, "begin_epoch", lambda clock, *lr: seen.append((clock.epoch, *lr)))
     monkeypatch.setattr(
         classifier,
         "observe",
         lambda x, targets, real: seen.append((x.shape, x.requires_grad, real)),
     )
-    module.begin_epoch(Clock(0, "features", epochs=2, steps=1, epoch=1))
+    module.begin_epoch(Clock(0, "features", epochs=2, steps=1, epoch=1), 0.5)
     module(IMAGES, Targets(LABELS), None)
-    assert seen == [1, 1, (torch.Size([6, 512]), False, 6)]
+    assert seen == [(1,), (1, 0.5), (torch.Size([6, 512]), False, 6)]

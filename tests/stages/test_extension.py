@@ -3,19 +3,19 @@
 import json
 
 import pytest
-import torch
 from conftest import tiny_config
 
 import ltvr.classifiers
 import ltvr.stages
+from ltvr.classifiers.cosine import Cosine
 from ltvr.engine.trained import load_trained
+from ltvr.errors import UserError
 from ltvr.runs.folder import Run
 from ltvr.settings import SCHEMA
 from ltvr.train import resume, train
 
 NEAREST_MEAN = '''
 """A classifier without gradients: minus the distance to the mean embedding of each class."""
-import torch
 from ltvr.classifiers.base import Classifier
 __all__ = ["NearestMean"]
 class NearestMean(Classifier):
@@ -27,7 +27,6 @@ class NearestMean(Classifier):
 '''
 MEANS = '''
 """A stage that replaces the classifier and fits it, without an epoch."""
-import torch
 from ltvr.classifiers.nearest_mean import NearestMean
 from ltvr.config.options import NoOptions
 from ltvr.samplers.instance import Instance
@@ -71,13 +70,17 @@ def components(tmp_path, monkeypatch):
 
 def test_a_stage_of_ones_own_replaces_the_classifier_and_fits_it(components, tmp_path, monkeypatch):
     monkeypatch.setattr("ltvr.train.write_report", lambda *_: None)
-    config = tiny_config(stages=("features", "means"), epochs=3)
+    config = tiny_config(stages=("features", "means"), epochs=3, classifier="cosine")
     metrics = train(config, tmp_path / "run")["metrics"]
     assert list(metrics) == ["features", "means"] and metrics["means"]["all"] > 30
     network = load_trained(tmp_path / "run").network
     assert type(network.classifier).__name__ == "NearestMean" and network.classifier.means.any()
     first = load_trained(tmp_path / "run" / "features.pt").network
-    assert isinstance(first.classifier, torch.nn.Linear)
+    assert type(first.classifier) is Cosine
+    tde = {"tde": True}
+    assert load_trained(tmp_path / "run" / "features.pt", inference=tde).network.classifier.alpha
+    with pytest.raises(UserError, match="means, has a classifier of its own, for which --tde chan"):
+        load_trained(tmp_path / "run", inference=tde)
     (tmp_path / "run" / "summary.json").unlink()
     assert resume(Run.open(tmp_path / "run"))["metrics"] == metrics
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"] == metrics
