@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from ltvr import errors
-from ltvr.config.command_line import Parser, add_arguments, given, refuse_unused
+from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_unused
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
-from ltvr.data.datasets import load_data
+from ltvr.data.datasets import load_data, stub_data
 from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
 from ltvr.device import choose_device
 from ltvr.engine.evaluation import load_own
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.metrics import table
+from ltvr.engine.rehearsal import rehearse
 from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, Stopped, UserError, brief, shown
@@ -32,6 +33,7 @@ from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
 from ltvr.reports.protocol import findings
+from ltvr.reports.rehearsal import rehearsal_lines
 from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
@@ -82,6 +84,12 @@ def parser() -> Parser:
         metavar="TIME",
         help="save and stop when the command has run for so long: 3:50:00, 90m, or seconds; exit "
         f"status {TIME_IS_UP} (none)",
+    )
+    p.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train nothing: take a step of every stage on random images, and say what memory, "
+        "time and disk the run would take",
     )
     add_arguments(p, SCHEMA)
     return p
@@ -282,6 +290,28 @@ def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:
     run.write("summary.json", summary)
 
 
+def _dry_run(arguments: Any, config: Config, source: Path | None) -> None:
+    """Print what a run would take."""
+    for name in ("name", "save_every", "time_limit"):
+        if getattr(arguments, name) != parser().get_default(name):
+            raise UserError(f"{flag(name)} changes nothing with --dry-run; leave it out")
+    if source is not None:
+        _check_source(config, source)
+    device = choose_device(config.of(RunOptions).device)
+    check_network(config, choose_backend(config, device))
+    data = stub_data(config, device)
+    steps_an_epoch(config, data)
+    size, counts = config.of(DataOptions).image_size, data.counts
+    print(
+        f"dry run: {len(data.train)} random images of {size}x{size} pixels in place of the "
+        f"training images, {counts.max()} to {counts.min()} of {len(counts)} classes; nothing is "
+        "written",
+        flush=True,
+    )
+    for line in rehearsal_lines(rehearse(config, data, device), device):
+        print(line)
+
+
 def _resumed(arguments: Any) -> Run:
     """The run that ``--resume`` names."""
     p = parser()
@@ -357,6 +387,8 @@ def main() -> None:
         method = run_options.method + (f" ({backend})" if decomposed else "")
         print(f"{method} on {config.of(DataOptions).dataset}, {device.type}", flush=True)
         source = Path(arguments.source) if arguments.source is not None else None
+        if arguments.dry_run:
+            return _dry_run(arguments, config, source)
         numbered = arguments.name is None
         run = _train(config, folder, source, requests, numbered=numbered)
     stages = named_stages(run.read_summary()["metrics"])

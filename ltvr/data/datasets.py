@@ -6,20 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ltvr.config.config import Config
 from ltvr.data import built_in
 from ltvr.data.files import Found
 from ltvr.data.images import Decoder
 from ltvr.data.layouts import find_data, find_labelled, find_split
-from ltvr.data.longtail import Int64Array, longtail_counts, longtail_indices
+from ltvr.data.longtail import (
+    CIFAR,
+    Int64Array,
+    imagenet_lt_counts,
+    longtail_counts,
+    longtail_indices,
+)
 from ltvr.data.options import DataOptions
 from ltvr.data.readable import IN_MEMORY_PIXELS, readable, resizing
-from ltvr.data.splits import Data, Ranges, Split
+from ltvr.data.splits import Data, Ranges, Split, random_images
 from ltvr.data.survey import ranges_of
 from ltvr.errors import UserError
 
-__all__ = ["load_data", "load_labelled", "load_split"]
+__all__ = ["load_data", "load_labelled", "load_split", "stub_data"]
 
 BUILT_IN = ("digits", "cifar10", "cifar100")
 
@@ -31,13 +38,58 @@ def load_data(config: Config) -> Data:
         UserError: a folder, list or image that is missing or does not fit.
     """
     options = config.of(DataOptions)
+    _check_augmentation(options)
+    return _built_in(options) if options.dataset in BUILT_IN else _of_files(options)
+
+
+def stub_data(config: Config, device: torch.device) -> Data:
+    """The data set of a configuration with random images in place of its own, which are not read.
+
+    There are as many of each class as ``load_data`` gives. Those of CIFAR and of ImageNet-LT are
+    known; of ImageNet-LT under ``root`` and of other data sets files and lists are counted.
+
+    Args:
+        device: where the images are to be: they take no memory there.
+
+    Raises:
+        UserError: as ``load_data``, for what can be told without reading an image.
+    """
+    options = config.of(DataOptions)
+    _check_augmentation(options)
+    if options.dataset == "digits":
+        return load_data(config)
+    evaluated: dict[str, int]
+    if options.dataset in CIFAR:
+        number, each = CIFAR[options.dataset]
+        counts, evaluated = np.full(number, each), {"test": 10_000}
+    elif options.dataset == "imagenet-lt" and not options.root:
+        counts = np.array(imagenet_lt_counts())
+        evaluated = {"val": 20_000, "test": 50_000}
+    else:
+        classes, found = find_data(options)
+        counts = np.bincount(found["train"].labels, minlength=len(classes))
+        evaluated = {name: len(f.images) for name, f in found.items() if name != "train"}
+    classes = [str(k) for k in range(len(counts))]
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    chosen = _long_tailed(labels, classes, options)
+
+    def split(of: Int64Array) -> Split:
+        return Split(random_images(len(of), options.image_size, device), of, np.arange(len(of)))
+
+    splits = {name: split(np.arange(n) % len(classes)) for name, n in evaluated.items()}
+    left_out = len(labels) - len(chosen)
+    train = split(labels[chosen])
+    return Data(train, splits.get("val"), splits["test"], classes, left_out=left_out)
+
+
+def _check_augmentation(options: DataOptions) -> None:
+    """Refuse an augmentation of files for images that are read into memory."""
     in_memory = options.dataset in BUILT_IN or options.image_size <= IN_MEMORY_PIXELS
     if options.augmentation == "imagenet" and in_memory:
         raise UserError(
             "augmentation imagenet is for images on disk, which are those of more than "
             f"{IN_MEMORY_PIXELS} pixels; use crop-flip, crop or none"
         )
-    return _built_in(options) if options.dataset in BUILT_IN else _of_files(options)
 
 
 def load_split(config: Config, name: str, classes: list[str], ranges: Ranges) -> Split | None:

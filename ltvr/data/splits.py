@@ -15,7 +15,7 @@ from ltvr.data.images import Decoder
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 
-__all__ = ["Data", "Files", "Ranges", "Split", "load_picture"]
+__all__ = ["Data", "Files", "Ranges", "Split", "load_picture", "random_images"]
 
 Ranges = Mapping[str, tuple[float, float]]
 """By kind of deep picture, the values that are black and white."""
@@ -95,6 +95,17 @@ class Data:
     def counts(self) -> Int64Array:
         """[C] training images of each class."""
         return np.bincount(self.train.labels, minlength=len(self.classes)).astype(np.int64)
+
+
+def random_images(number: int, size: int, device: torch.device) -> Tensor:
+    """Images of noise, no two the same: uint8 [number, 3, S, S], read-only.
+
+    They take the memory of one: each begins a byte further in the same noise.
+    """
+    random = torch.Generator(device).manual_seed(0)
+    length = number + 3 * size * size
+    noise = torch.randint(0, 256, (length,), dtype=torch.uint8, device=device, generator=random)
+    return noise.as_strided((number, 3, size, size), (1, size * size, size, 1))
 
 
 def load_picture(path: str | Path, decoder: Decoder, options: DataOptions) -> Tensor:

@@ -7,45 +7,36 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ltvr.afa import ops
 from ltvr.clock import Clock, stream
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
-from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
-from ltvr.data.targets import Targets
 from ltvr.data.workers import require_shared_memory
-from ltvr.device import autocast, choose_device, memory_format
+from ltvr.device import choose_device
 from ltvr.engine.evaluation import evaluate_split
 from ltvr.engine.interrupt import Requests
-from ltvr.engine.progress import Curves, epoch_line, progress
+from ltvr.engine.progress import Curves, epoch_line
 from ltvr.engine.resumption import state_to_resume
-from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.statistics import accuracy_by_statistics
 from ltvr.engine.step import Step
+from ltvr.engine.training import network_to_train, train_epoch
 from ltvr.errors import CannotWrite, Diverged, Stopped, UserError
-from ltvr.mixing.base import Mixing, with_partners
-from ltvr.networks.batchnorm import check_rows, running_statistics
-from ltvr.networks.build import build_network, choose_backend
+from ltvr.networks.batchnorm import running_statistics
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import origin
-from ltvr.samplers.base import Sampler
 from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
 from ltvr.stages.options import TrainingOptions
@@ -116,22 +107,7 @@ class Trainer:
         self._run_options, self._training = config.of(RunOptions), config.of(TrainingOptions)
         self.device = choose_device(self._run_options.device)
         self.stages = stages_of(config)
-        torch.manual_seed(self._run_options.seed)
-        backend = choose_backend(config, self.device)
-        self.network = build_network(config, len(data.classes), backend, self.say)
-        rows = self._training.batch_size // self._training.accumulate
-        for stage in (each for each in self.stages.values() if each.epochs):
-            stage.train_mode(self.network)
-            check_rows(self.network, rows)
-            if stage.mixing is not None:
-                stage.mixing.check(self.network.stages)
-        if self.network.decomposition is not None:
-            try:
-                ops.require_extension()  # the plans are made there
-            except RuntimeError as error:
-                raise UserError(str(error)) from None
-        layout = memory_format(self._run_options.channels_last)
-        self.network.to(self.device).to(memory_format=layout)
+        self.network = network_to_train(config, len(data.classes), self.device, self.say)
         self._require_shared_memory()
         self.train_batches = Batches(data.train, config, self.device, self._look)
         self.test_batches = Batches(data.test, config, self.device, self._look)
@@ -220,7 +196,8 @@ class Trainer:
         before = itertools.takewhile(lambda other: other is not stage, self.stages.values())
         epochs_before = sum(other.epochs for other in before)
         while state.clock.epoch < stage.epochs:
-            record = self._train_epoch(stage, state, step)
+            record = train_epoch(stage, state, step, self.train_batches)
+            record["evaluated_on"] = "val" if self.val_batches else "test"
             began = time.perf_counter()
             state.begin_evaluation()
             is_last, every = record["epoch"] == stage.epochs, self._run_options.evaluate_every
@@ -280,97 +257,7 @@ class Trainer:
         result["selected_on"] = None if select == "last" else " and ".join(sorted(on)) or None
         return result
 
-    # ---- an epoch and a micro-batch ----
-
-    def _train_epoch(
-        self, stage: Stage, state: StageState, step: Callable[..., Any]
-    ) -> dict[str, Any]:
-        """Train (the rest of) an epoch; return its record, without the evaluation."""
-        clock, accumulate = state.clock, self._training.accumulate
-        size = self._training.batch_size // accumulate
-        total, start = clock.steps * accumulate, clock.step * accumulate
-        began = time.perf_counter()
-        stage.train_mode(state.step.network)
-        state.step.begin_epoch(clock, learning_rate(stage, replace(clock, step=0)))
-        mixing = stage.mixing
-        if mixing is not None and clock.epoch not in mixing.epochs(clock.epochs):
-            mixing = None
-        order, rows = self._order(stage.sampler, clock, clock.stage)[: total * size], size
-        if mixing is not None and mixing.partners is not None:
-            partners = self._order(mixing.partners, clock, f"{clock.stage}/partners")
-            order, rows = with_partners(order, partners[: total * size], size), 2 * size
-        seed = stream(clock.seed, clock.stage)
-        batches = self.train_batches.train(order, rows, seed=seed, epoch=clock.epoch, start=start)
-        what = f"{clock.stage} epoch {clock.epoch + 1}/{clock.epochs}"
-        with closing(batches):
-            for images, labels in progress(batches, what, start * rows, total * rows):
-                loss = self._loss(stage, mixing, state, step, images, labels)
-                state.scaler.scale(loss / accumulate).backward()
-                state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
-                if state.clock.micro_batch == accumulate:
-                    state.update(learning_rate(stage, state.clock))
-        means = state.totals.means()
-        if not np.isfinite(means["real_loss"] or 0.0):
-            raise Diverged(
-                f"the loss became {means['real_loss']} in epoch {clock.epoch + 1} of stage "
-                f"{clock.stage}; start again with a lower {stage.lr_flag} or with --warmup-epochs"
-            )
-        seconds = time.perf_counter() - began
-        return {
-            "stage": clock.stage,
-            "epoch": clock.epoch + 1,
-            "lr": learning_rate(stage, replace(clock, step=clock.steps - 1)),
-            **means,
-            "synthetic_counts": state.totals.synthetic_counts.tolist(),
-            "seconds": round(seconds, 3),
-            "images_per_second": round((total - start) * size / seconds, 1),
-            "evaluated_on": self._evaluated_on,
-        }
-
-    def _order(self, sampler: Sampler, clock: Clock, name: str) -> Int64Array:
-        """The samples of an epoch by the random numbers of the stream ``name``."""
-        return sampler.epoch(
-            self.data.train.labels,
-            seed=stream(clock.seed, name),
-            epoch=clock.epoch,
-            epochs=clock.epochs,
-        )
-
-    def _loss(
-        self,
-        stage: Stage,
-        mixing: Mixing | None,
-        state: StageState,
-        step: Callable[..., Any],
-        images: Tensor,
-        labels: Tensor,
-    ) -> Tensor:
-        """The loss of one micro-batch; images are on the device, labels on the host.
-
-        Args:
-            mixing: of this epoch; ``images`` and ``labels`` are what it takes.
-        """
-        clock, classes = state.clock, len(self.data.classes)
-        targets, blend = Targets(labels), None
-        if mixing is not None:
-            random = clock.random("mixing")
-            images, targets, blend = mixing.mix(images, targets, self.data.counts, random)
-            blend = blend.to(self.device) if blend is not None else None
-        plan = stage.plan(targets.labels, clock, classes)
-        if plan is not None:
-            state.totals.count(plan)
-            plan = plan.to(self.device)
-        with autocast(self._run_options.amp, self.device):
-            rows = step(images, targets.to(self.device), plan, blend)
-        loss = stage.total(rows.values, rows.weights, len(targets.labels))
-        state.totals.add(loss, rows, len(targets.labels))
-        return loss.total
-
     # ---- evaluation and checkpoints ----
-
-    @property
-    def _evaluated_on(self) -> str:
-        return "val" if self.val_batches else "test"
 
     @property
     def _is_whole(self) -> bool:
