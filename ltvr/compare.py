@@ -71,7 +71,7 @@ def main() -> None:
         name = shown(entry.run.folder)
         if entry.metrics is None:
             notes.append(f"{name} is not finished: its curves end where it is")
-        elif any(each.get("selected_on") == "test" for each in entry.metrics.values()):
+        elif any("test" in (each.get("selected_on") or "") for each in entry.metrics.values()):
             notes.append(f"{name} chose its epoch on the test set: optimistic")
     with ExitStack() as stack:
         file = stack.enter_context(output(arguments.out, "--out"))

@@ -61,8 +61,8 @@ def test_two_seeds_of_two_configurations_are_paired_by_seed(of):
         0: [91.0, 80.0, *[61.0] * 5, 40.0, 20.0, None],
         1: [90.0, 84.0, *[65.0] * 5, 40, 40, None],
     }
-    entries = [of(f"b{s}", before[s], method="baseline", seed=s) for s in (1, 0)]
-    entries += [of(f"a{s}", after[s], seed=s) for s in (0, 1)]
+    entries = [of(f"b{s}", before[s], method="baseline", seed=s + 5) for s in (1, 0)]
+    entries += [of(f"a{s}", after[s], seed=s + 5) for s in (0, 1)]
     entries += [of("a2", after[0], seed=2)]  # which the baseline has not
     first, other = grouped(entries)
     features, crt = gains_over(first, other, Given([]))
