@@ -177,14 +177,9 @@ def simulated(
     sampler, steps = Instance(NoOptions()), total // batch
     for epoch in range(epochs):
         order = sampler.epoch(labels, seed=stream(seed, "features"), epoch=epoch, epochs=epochs)
-        for step, chosen in enumerate(labels[order[: steps * batch]].reshape(steps, batch)):
-            plan = plan_synthesis(
-                torch.from_numpy(chosen),
-                gamma=gamma,
-                alpha=alpha,
-                seed=seed,
-                step=epoch * steps + step,
-            )
+        for batch_labels in torch.from_numpy(labels[order[: steps * batch]]).split(batch):
+            # How many of each class: a matter of the labels alone, whatever is drawn from them.
+            plan = plan_synthesis(batch_labels, gamma=gamma, alpha=alpha, seed=seed, step=0)
             made += np.bincount(plan.labels.numpy(), minlength=len(made))
     source = (
         f"planned from the class counts alone, {batch} images a plan, gamma {gamma:g}, alpha "

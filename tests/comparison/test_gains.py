@@ -108,6 +108,7 @@ def test_one_run_each_is_tested_over_the_images(of):
     assert (few.before, few.after, few.gain) == (25.0, 75.0, 50.0)
     assert (few.won, few.lost, few.p) == (6, 0, 2 / 64)
     assert crt.shots["medium"].gain is None and crt.shots["medium"].p is None
+    assert (crt.classes[7].before, crt.classes[7].gain) == (0.0, 100.0)
     assert crt.classes[7].p == pytest.approx(3 / 32)  # Holm: times the three classes that have one
     assert crt.classes[0].p == crt.classes[8].p == 1.0 and crt.classes[1].before is None
 

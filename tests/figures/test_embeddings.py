@@ -17,12 +17,13 @@ from ltvr.figures.plot import write
 
 
 def test_measures_by_hand():
-    points = np.array([[0.0, 0.0], [0.0, 2.0], [6.0, 0.0], [6.0, 2.0]])
-    labels = np.array([0, 0, 1, 1])
-    apart = how_apart(points, labels)
-    assert apart.within == 1.0 and apart.between == 6.0
-    nearest = (6 + math.hypot(6, 2)) / 2  # mean distance from the other class, alike for all four
-    assert apart.silhouette == pytest.approx((nearest - 2) / nearest)
+    points = np.array([[0.0, 0.0], [0.0, 0.0], [0.0, 3.0], [6.0, 1.0], [6.0, 1.0]])
+    apart = how_apart(points, np.array([0, 0, 0, 1, 1]))
+    assert apart.within == pytest.approx((4 / 3 + 0) / 2)  # of distances 1, 1, 2 and 0, 0
+    assert apart.between == 6.0
+    near, far = math.hypot(6, 1), math.hypot(6, 2)  # from the images of class 1
+    of_each = [1 - 1.5 / near, 1 - 1.5 / near, 1 - 3 / far, 1.0, 1.0]
+    assert apart.silhouette == pytest.approx(sum(of_each) / 5)
 
 
 def test_a_panel_a_network_and_its_numbers(tmp_path):
