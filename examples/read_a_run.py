@@ -19,10 +19,10 @@ def main(folder: Path) -> list[tuple[str, int, float | None]]:
     config, summary, manifest = run.config(), run.read_summary(), run.manifest()
     print(f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}, {run.command()}")
     for record in run.records():
-        loss, accuracy = record["real_loss"], record["eval"]["all"]
-        print(
-            f"{record['stage']:>10} epoch {record['epoch']:>3}  loss {loss:.3f}  {accuracy:.1f} %"
-        )
+        evaluated = record["eval"]  # None where --evaluate-every passes an epoch over
+        shown = "" if evaluated is None else f"  {evaluated['all']:.1f} %"
+        loss = record["real_loss"]
+        print(f"{record['stage']:>10} epoch {record['epoch']:>3}  loss {loss:.3f}{shown}")
 
     last = list(summary["metrics"].values())[-1]
     classes = sorted(

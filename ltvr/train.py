@@ -24,23 +24,25 @@ from ltvr.device import choose_device
 from ltvr.engine.evaluation import load_own
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.metrics import table
+from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, Stopped, UserError, brief, shown
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
+from ltvr.reports.protocol import findings
 from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import READING
+from ltvr.runs.origin import DECIDE_NOTHING
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
 
 __all__ = ["main", "resume", "train"]
 
-BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", *READING}
+BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", *DECIDE_NOTHING}
 """What may be said beside ``--resume``."""
 
 
@@ -168,19 +170,19 @@ def _train(
         with _saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
             if source is not None:
-                path = source if source.suffix == ".pt" else _trained_features(Run.open(source))
+                path = source if source.suffix == ".pt" else trained_features(Run.open(source))
                 trainer.start_from(load_checkpoint(path)["model"], path)
             _finish(trainer)
     return run
 
 
 def resume(
-    run: Run, *, reading: dict[str, Any] | None = None, requests: Requests | None = None
+    run: Run, *, changes: dict[str, Any] | None = None, requests: Requests | None = None
 ) -> dict[str, Any]:
     """Go on with a run from its ``last.pt``; return its summary.
 
     Args:
-        reading: options of ``READING`` that differ from the run's.
+        changes: of options of ``DECIDE_NOTHING``, by name.
         requests: as for ``train``.
 
     Raises:
@@ -193,7 +195,7 @@ def resume(
     run.hold(_command())
     with run:
         say_when_stopped(lambda: _stopped("stopped", run))
-        config = without_initial_weights(run.config()).replaced(**(reading or {}))
+        config = without_initial_weights(run.config()).replaced(**(changes or {}))
         run.command()  # what is wrong with it is better known now than after the training
         data = load_own(run, config)
         with _saying_how_to_go_on(run):
@@ -244,15 +246,6 @@ def _check_source(config: Config, source: Path | None) -> None:
         Run.open(source).check_architecture(config)
 
 
-def _trained_features(run: Run) -> Path:
-    """The weights that the stages which train features left in ``run``."""
-    stages = stages_of(run.config())
-    trained = [name for name, stage in stages.items() if not stage.needs_trained]
-    if not trained:
-        raise UserError(f"{run.folder} trained no features; name the run that it started from")
-    return run.weights(trained[-1])
-
-
 def _finish(trainer: Trainer) -> None:
     """Train what is left, and write the summary and the report."""
     run = trainer.run
@@ -272,6 +265,7 @@ def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:
     options = config.of(RunOptions)
     summary = {
         "metrics": metrics,
+        "protocol": [each._asdict() for each in findings(config, run.manifest(), metrics)],
         "classes": trainer.data.classes,
         "train_counts": trainer.data.counts.tolist(),
         "preset": options.preset,
@@ -345,8 +339,7 @@ def main() -> None:
     if arguments.resume is not None:
         run = _resumed(arguments)
         print(f"resuming {run.folder}", flush=True)
-        options = given(arguments, SCHEMA)
-        resume(run, reading={k: v for k, v in options.items() if k in READING}, requests=requests)
+        resume(run, changes=given(arguments, SCHEMA), requests=requests)
     else:
         config = _configured(arguments)
         run_options = config.of(RunOptions)

@@ -92,7 +92,7 @@ def tiny_config(**changes):
     """Settings of a run of 6 steps an epoch: one epoch of real images, one of both, one of cRT."""
     tiny = {"imbalance": 30.0, "stem": "stride2", "batch_size": 64, "epochs": 2, "crt_epochs": 1}
     method = changes.pop("method", None)
-    tiny |= {"lay_back_start": 0.5, "device": "cpu", **changes}
+    tiny |= {"lay_back_start": 0.5, "device": "cpu", "batchnorm_images": 0, **changes}
     return load_config("digits", method, tiny)
 
 

@@ -13,11 +13,11 @@ from ltvr.config.options import options_of
 from ltvr.config.run import RunOptions
 from ltvr.errors import UserError, brief, shown
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import READING
+from ltvr.runs.origin import DECIDE_NOTHING
 
 __all__ = ["Entry", "Group", "check_comparable", "differences", "grouped", "read_entry"]
 
-NO_DIFFERENCE = {*READING, "device", "eval_batch_size"}
+NO_DIFFERENCE = {*DECIDE_NOTHING, "device", "eval_batch_size"}
 """Options that a person does not compare: of the machine, not of the method."""
 LABELS = {"preset", "method"}
 """Options that name others."""

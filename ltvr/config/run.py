@@ -32,3 +32,12 @@ class RunOptions(Options):
     channels_last: bool = option(True, "store the maps of the convolutions channels last")
     compile: bool = option(False, "torch.compile the training step")
     eval_batch_size: int = option(500, "images a batch in evaluation", at_least=1)
+    batchnorm_images: int = option(
+        5000,
+        "training images that the BatchNorm statistics of the protocol check are measured on; 0: "
+        "no such check",
+        at_least=0,
+    )
+    evaluate_every: int = option(
+        1, "epochs to the next evaluation; the last of a stage always has one", at_least=1
+    )

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Int64Array", "longtail_counts", "longtail_indices", "shot_of"]
+__all__ = [
+    "CIFAR",
+    "Int64Array",
+    "imagenet_lt_counts",
+    "longtail_counts",
+    "longtail_indices",
+    "shot_of",
+]
 
 Int64Array = npt.NDArray[np.int64]
+CIFAR = {"cifar10": (10, 5000), "cifar100": (100, 500)}
+"""Classes, and training images of each, of the balanced data sets."""
 
 
 def longtail_counts(
@@ -48,6 +59,14 @@ def longtail_indices(labels: npt.ArrayLike, counts: list[int], data_seed: int = 
         random.shuffle(indices)
         chosen.append(indices[:n])
     return np.concatenate(chosen).astype(np.int64)
+
+
+@cache
+def imagenet_lt_counts() -> tuple[int, ...]:
+    """Training images of each class of ImageNet-LT, by label: 115,846 in all, 1,280 to 5."""
+    path = Path(__file__).parent / "imagenet_lt_counts.txt"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    return tuple(int(word) for line in lines for word in line.split())
 
 
 def shot_of(count: int, many_above: int = 100, few_below: int = 20) -> str:

@@ -18,7 +18,7 @@ from ltvr.afa.checks import (
 )
 from ltvr.afa.planning import SynthesisPlan
 from ltvr.config.options import Options, option
-from ltvr.decompositions.base import Decomposition
+from ltvr.decompositions.base import Decomposition, bottleneck
 from ltvr.errors import UserError, brief
 
 __all__ = ["AFA", "AFAOptions"]
@@ -101,9 +101,7 @@ class AFA(Decomposition):
         check_flag("attention_addition", attention_addition)
         channels = check_integer("channels", channels, 1, "the number of channels, at least 1")
         height, width = _check_spatial(spatial)
-        reduction = self.options.reduction
-        if reduction > channels:
-            raise UserError(f"reduction = {reduction}: expected 1 to channels = {channels}")
+        inner = bottleneck("reduction", self.options.reduction, channels)
         self.channels = channels
         self.spatial = (height, width)
         self.attention_addition = attention_addition
@@ -118,8 +116,8 @@ class AFA(Decomposition):
         self.w_q = nn.Parameter(torch.empty(size, size))
         self.w_k = nn.Parameter(torch.empty(size, size))
         self.w_v = nn.Parameter(torch.empty(size, size))
-        self.w_1 = nn.Parameter(torch.empty(channels // reduction, channels))
-        self.w_2 = nn.Parameter(torch.empty(channels, channels // reduction))
+        self.w_1 = nn.Parameter(torch.empty(inner, channels))
+        self.w_2 = nn.Parameter(torch.empty(channels, inner))
         self.reset_parameters()
 
     @classmethod

@@ -11,9 +11,10 @@ from ltvr.afa.checks import check_features
 from ltvr.afa.planning import SynthesisPlan, check_fit, check_plan, plan_synthesis
 from ltvr.config.options import Options
 from ltvr.config.slots import Component
+from ltvr.errors import UserError
 from ltvr.transfer import to_device
 
-__all__ = ["Decomposition"]
+__all__ = ["Decomposition", "bottleneck"]
 
 Self = TypeVar("Self", bound="Decomposition")
 
@@ -46,9 +47,22 @@ class Decomposition(Component, nn.Module):
             backend: to be refused where this decomposition has no such implementation.
 
         Raises:
-            UserError: options that do not fit the features.
+            UserError: options that do not fit the features, or no such implementation.
         """
         raise NotImplementedError
+
+    @classmethod
+    def require_reference(cls, backend: str) -> None:
+        """Refuse every ``backend`` but the reference, for a decomposition in plain PyTorch.
+
+        Raises:
+            UserError: another one.
+        """
+        if backend != "reference":
+            raise UserError(
+                f"--fused: there are no fused kernels of {cls.__name__}, but of AFA alone; drop "
+                "it, or say --no-fused"
+            )
 
     def decompose(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """X_class and X_var of the features X, all [B, D, H, W]."""
@@ -112,3 +126,21 @@ class Decomposition(Component, nn.Module):
         plan = plan_synthesis(labels, gamma=gamma, alpha=alpha, seed=seed, step=step)
         plan, labels = plan.to(x.device), to_device(labels, x.device)
         return self.generate(x, plan), torch.cat([labels, plan.labels])
+
+
+def bottleneck(name: str, reduction: int, channels: int, least: int = 1) -> int:
+    """Channels of a bottleneck, ``channels / reduction`` rounded down.
+
+    Args:
+        name: of the option that sets the reduction.
+        least: how many there have to be.
+
+    Raises:
+        UserError: there would be fewer.
+    """
+    if channels // reduction < least:
+        raise UserError(
+            f"{name} = {reduction}: expected 1 to {channels // least}, since the features have "
+            f"{channels} channels; lower it"
+        )
+    return channels // reduction

@@ -62,7 +62,7 @@ def trained_prior(run: Run, stage: str) -> Shares:
     if described.epochs and not records:
         raise UserError(
             f"{run.folder} has no record of the stage {stage} in metrics.jsonl, which says what "
-            "its classes weighed; restore it, or leave out --prior"
+            "its classes weighed; restore it, or leave out --prior (of heads, logit-adjustment)"
         )
     epoch = records[-1]["epoch"] - 1 if records else 0
     generated = records[-1]["synthetic_counts"] if records else [0] * len(counts)

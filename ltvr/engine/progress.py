@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -45,21 +46,27 @@ def progress(
             bar.update(len(labels))
 
 
-def epoch_line(record: dict[str, Any], epochs: int) -> str:
-    """One line on an epoch: losses, accuracies, speed, time left in the stage."""
-    measured = record["eval"]
+def epoch_line(record: dict[str, Any], epochs: int, every: int) -> str:
+    """One line on an epoch: losses, accuracies, speed, time left in the stage.
+
+    Args:
+        epochs: of the stage, of which each ``every``-th is evaluated.
+    """
     loss = f"loss {record['real_loss']:.3f}"
     if record["synthetic_loss"] is not None:
         loss += f" (synthetic {record['synthetic_loss']:.3f})"
-    shots = " ".join(
-        f"{name} {measured[name]:.1f}" if measured[name] is not None else f"{name} n/a"
-        for name in ("all", "many", "medium", "few")
-    )
-    left = (record["seconds"] + record["eval_seconds"]) * (epochs - record["epoch"])
+    accuracy = ""
+    if (measured := record["eval"]) is not None:
+        shots = " ".join(
+            f"{name} {measured[name]:.1f}" if measured[name] is not None else f"{name} n/a"
+            for name in ("all", "many", "medium", "few")
+        )
+        accuracy = f"  {record['evaluated_on']}: {shots}"
+    to_come = epochs - record["epoch"]
+    left = record["seconds"] * to_come + record["eval_seconds"] * math.ceil(to_come / every)
     return (
-        f"{record['stage']} epoch {record['epoch']}/{epochs}  {loss}  "
-        f"{record['evaluated_on']}: {shots}  {record['images_per_second']:.0f} images/s, "
-        f"{left:.0f} s left"
+        f"{record['stage']} epoch {record['epoch']}/{epochs}  {loss}{accuracy}  "
+        f"{record['images_per_second']:.0f} images/s, {left:.0f} s left"
     )
 
 
@@ -93,7 +100,8 @@ class Curves:
             CannotWrite: as for the class.
         """
         shown = {f"train/{name}": record[name] for name in self.SCALARS}
-        shown |= {f"{record['evaluated_on']}/{name}": v for name, v in record["eval"].items()}
+        measured = record["eval"] or {}
+        shown |= {f"{record['evaluated_on']}/{name}": value for name, value in measured.items()}
         values = [
             Summary.Value(tag=tag, simple_value=value)
             for tag, value in shown.items()

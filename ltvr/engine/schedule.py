@@ -21,7 +21,14 @@ def cosine(step: int, steps: int, warmup: int = 0) -> float:
 
 
 def learning_rate(stage: Stage, clock: Clock) -> float:
-    """Learning rate of the step that ``clock`` stands at."""
+    """Learning rate of the step that ``clock`` stands at.
+
+    Warm-up and cosine go by the step, milestones by the epoch, as by epoch e of E with
+    e >= round(m E). A warm-up by the epoch is lr (e + 1) / W in epoch e < W, as in the code of Cao
+    et al., LDAM, NeurIPS 2019.
+    """
+    if stage.warmup_by == "epoch" and clock.epoch < stage.warmup_epochs:
+        return stage.lr * min(1.0, (clock.epoch + 1) / stage.warmup_epochs)
     steps, warmup = clock.epochs * clock.steps, round(stage.warmup_epochs * clock.steps)
     if stage.milestones and clock.steps_done >= warmup:
         passed = sum(clock.epoch >= round(m * clock.epochs) for m in stage.milestones)

@@ -42,12 +42,15 @@ class StageState:
         self.step, self.clock, self.classes = step, clock, classes
         self.device = next(step.network.parameters()).device
         self.optimizer: torch.optim.SGD | None = None  # a stage without epochs may train nothing
-        if parameters := stage.parameters(step.network, step.loss):
+        groups = [g for g in stage.parameter_groups(step.network, step.loss) if g.parameters]
+        self._lr_factors = [group.lr_factor for group in groups]
+        if groups:
             self.optimizer = torch.optim.SGD(
-                parameters,
+                [{"params": group.parameters} for group in groups],
                 lr=stage.lr,
                 momentum=options.momentum,
                 weight_decay=options.weight_decay,
+                nesterov=options.nesterov,
             )
         fp16 = config.of(RunOptions).amp == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
@@ -66,10 +69,14 @@ class StageState:
         return self.step.network if self.average is None else cast(Network, self.average.module)
 
     def update(self, lr: float) -> None:
-        """Take a step of the optimizer at learning rate ``lr``, and clear the gradients."""
+        """Take a step of the optimizer at learning rate ``lr``, and clear the gradients.
+
+        Args:
+            lr: of the stage; every group of parameters has its own factor on it.
+        """
         assert self.optimizer is not None, "a stage that has epochs trains something"
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, factor in zip(self.optimizer.param_groups, self._lr_factors, strict=True):
+            group["lr"] = lr * factor
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -78,14 +85,19 @@ class StageState:
         self.clock = replace(self.clock, step=self.clock.step + 1, micro_batch=0)
 
     def begin_evaluation(self) -> None:
-        """Take the random numbers of now for what is saved until the next epoch.
+        """Keep the random numbers of now, for what is saved meanwhile and for the next epoch.
 
-        An evaluation that is stopped is begun anew, with all that it draws.
+        An evaluation that is stopped is begun anew, with all that it draws; training goes on with
+        the same numbers however often it is evaluated.
         """
         self._random = self._generators()
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
+        if self._random is not None:  # whatever an evaluation has drawn
+            torch.set_rng_state(self._random["rng"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._random["cuda_rng"])
         self._random = None
         self.clock = replace(self.clock, epoch=self.clock.epoch + 1, step=0)
         self.totals = EpochTotals(self.device, self.classes)

@@ -11,6 +11,7 @@ from ltvr.afa.planning import SynthesisPlan
 from ltvr.clock import Clock
 from ltvr.data.targets import Targets
 from ltvr.losses.base import Loss, Outputs
+from ltvr.mixing.base import Blend
 from ltvr.networks.network import Network
 
 __all__ = ["Rows", "Step"]
@@ -46,15 +47,22 @@ class Step(nn.Module):
         self.loss.begin_epoch(clock)
         self.network.classifier.begin_epoch(clock)
 
-    def forward(self, images: Tensor, targets: Targets, plan: SynthesisPlan | None) -> Rows:
+    def forward(
+        self,
+        images: Tensor,
+        targets: Targets,
+        plan: SynthesisPlan | None,
+        blend: Blend | None = None,
+    ) -> Rows:
         """The rows of one micro-batch.
 
         Args:
             images: [B, 3, S, S].
             targets: of the B images, on their device.
             plan: of their labels, on their device; None generates nothing.
+            blend: what the network is to mix of them, on their device.
         """
-        outputs = self.network.outputs(images, plan)
+        outputs = self.network.outputs(images, plan, blend)
         if plan is not None:
             targets = targets.augmented(plan)
         self.network.classifier.observe(outputs.embeddings.detach(), targets, len(images))

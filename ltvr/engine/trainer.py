@@ -22,6 +22,7 @@ from ltvr.clock import Clock, stream
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
+from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
 from ltvr.data.targets import Targets
@@ -33,15 +34,18 @@ from ltvr.engine.progress import Curves, epoch_line, progress
 from ltvr.engine.resumption import state_to_resume
 from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
+from ltvr.engine.statistics import accuracy_by_statistics
 from ltvr.engine.step import Step
 from ltvr.errors import CannotWrite, Diverged, Stopped, UserError
-from ltvr.networks.batchnorm import check_rows
+from ltvr.mixing.base import Mixing, with_partners
+from ltvr.networks.batchnorm import check_rows, running_statistics
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import origin
+from ltvr.samplers.base import Sampler
 from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
 from ltvr.stages.options import TrainingOptions
@@ -119,6 +123,8 @@ class Trainer:
         for stage in (each for each in self.stages.values() if each.epochs):
             stage.train_mode(self.network)
             check_rows(self.network, rows)
+            if stage.mixing is not None:
+                stage.mixing.check(self.network.stages)
         if self.network.decomposition is not None:
             try:
                 ops.require_extension()  # the plans are made there
@@ -215,17 +221,20 @@ class Trainer:
             record = self._train_epoch(stage, state, step)
             began = time.perf_counter()
             state.begin_evaluation()
-            record["eval"] = self._evaluate_epoch(stage, state.evaluated)
+            is_last, every = record["epoch"] == stage.epochs, self._run_options.evaluate_every
+            evaluated = is_last or record["epoch"] % every == 0
+            record["eval"] = self._evaluate_epoch(stage, state.evaluated) if evaluated else None
             record["eval_seconds"] = round(time.perf_counter() - began, 3)
             self.run.append(record)
             curves.add(record, epochs_before)
-            if record["eval"]["all"] > state.best:
+            if evaluated and record["eval"]["all"] > state.best:
                 state.best = record["eval"]["all"]
                 best = {**state.state_dict(), "model": state.evaluated.state_dict()}
                 save_checkpoint(self.run.folder / f"best-{name}.pt", best | self._origin)
             state.next_epoch()
             self._save()
-            self.say(epoch_line(record, stage.epochs))  # now that it is kept: nobody may read it
+            # Said now that it is kept: nobody may read it.
+            self.say(epoch_line(record, stage.epochs, every))
         self._state = None
         return self._finish_stage(name, stage, state)
 
@@ -246,6 +255,7 @@ class Trainer:
             load_weights(self.network, load_checkpoint(path)["model"], path)
         elif state.average is not None:
             load_weights(self.network, state.evaluated.state_dict(), self.run.last)
+        running = running_statistics(self.network)
         stage.settle(self.network, self.train_batches)
         for path in (self.run.weights(name), self.run.final):
             save_checkpoint(path, {"model": self.network.state_dict(), "stage": name})
@@ -253,8 +263,18 @@ class Trainer:
         result = evaluate_split(
             self.network, self.test_batches, self.data.counts, confusion=confusion
         )
+        if self._run_options.batchnorm_images:
+            result["batchnorm"] = accuracy_by_statistics(
+                self.network,
+                running,
+                result,
+                self.train_batches,
+                self.test_batches,
+                self.data.counts,
+            )
         result["selected"] = select
-        on = {r["evaluated_on"] for r in self.run.records() if r["stage"] == name}
+        records = [r for r in self.run.records() if r["stage"] == name and r["eval"] is not None]
+        on = {r["evaluated_on"] for r in records}
         result["selected_on"] = None if select == "last" else " and ".join(sorted(on)) or None
         return result
 
@@ -270,15 +290,19 @@ class Trainer:
         began = time.perf_counter()
         stage.train_mode(state.step.network)
         state.step.begin_epoch(clock)
+        mixing = stage.mixing
+        if mixing is not None and clock.epoch not in mixing.epochs(clock.epochs):
+            mixing = None
+        order, rows = self._order(stage.sampler, clock, clock.stage)[: total * size], size
+        if mixing is not None and mixing.partners is not None:
+            partners = self._order(mixing.partners, clock, f"{clock.stage}/partners")
+            order, rows = with_partners(order, partners[: total * size], size), 2 * size
         seed = stream(clock.seed, clock.stage)
-        order = stage.sampler.epoch(
-            self.data.train.labels, seed=seed, epoch=clock.epoch, epochs=clock.epochs
-        )[: total * size]
-        batches = self.train_batches.train(order, size, seed=seed, epoch=clock.epoch, start=start)
+        batches = self.train_batches.train(order, rows, seed=seed, epoch=clock.epoch, start=start)
         what = f"{clock.stage} epoch {clock.epoch + 1}/{clock.epochs}"
         with closing(batches):
-            for images, labels in progress(batches, what, start * size, total * size):
-                loss = self._loss(stage, state, step, images, labels)
+            for images, labels in progress(batches, what, start * rows, total * rows):
+                loss = self._loss(stage, mixing, state, step, images, labels)
                 state.scaler.scale(loss / accumulate).backward()
                 state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
                 if state.clock.micro_batch == accumulate:
@@ -301,28 +325,43 @@ class Trainer:
             "evaluated_on": self._evaluated_on,
         }
 
+    def _order(self, sampler: Sampler, clock: Clock, name: str) -> Int64Array:
+        """The samples of an epoch by the random numbers of the stream ``name``."""
+        return sampler.epoch(
+            self.data.train.labels,
+            seed=stream(clock.seed, name),
+            epoch=clock.epoch,
+            epochs=clock.epochs,
+        )
+
     def _loss(
         self,
         stage: Stage,
+        mixing: Mixing | None,
         state: StageState,
         step: Callable[..., Any],
         images: Tensor,
         labels: Tensor,
     ) -> Tensor:
-        """The loss of one micro-batch; images are on the device, labels on the host."""
+        """The loss of one micro-batch; images are on the device, labels on the host.
+
+        Args:
+            mixing: of this epoch; ``images`` and ``labels`` are what it takes.
+        """
         clock, classes = state.clock, len(self.data.classes)
-        plan = stage.plan(labels, clock, classes)
+        targets, blend = Targets(labels), None
+        if mixing is not None:
+            random = clock.random("mixing")
+            images, targets, blend = mixing.mix(images, targets, self.data.counts, random)
+            blend = blend.to(self.device) if blend is not None else None
+        plan = stage.plan(targets.labels, clock, classes)
         if plan is not None:
             state.totals.count(plan)
             plan = plan.to(self.device)
-        targets = Targets(labels)
-        if stage.mixing is not None:
-            random = clock.random("mixing")
-            images, targets = stage.mixing.mix(images, targets, self.data.counts, random)
         with autocast(self._run_options.amp, self.device):
-            rows = step(images, targets.to(self.device), plan)
-        loss = stage.total(rows.values, rows.weights, len(labels))
-        state.totals.add(loss, rows, len(labels))
+            rows = step(images, targets.to(self.device), plan, blend)
+        loss = stage.total(rows.values, rows.weights, len(targets.labels))
+        state.totals.add(loss, rows, len(targets.labels))
         return loss.total
 
     # ---- evaluation and checkpoints ----
@@ -350,7 +389,10 @@ class Trainer:
     def _require_shared_memory(self) -> None:
         """Refuse now what would else be refused at the first evaluation, an epoch later."""
         data, evaluated = self.config.of(DataOptions), self._run_options.eval_batch_size
-        sizes = [(self.data.train, self._training.batch_size // self._training.accumulate)]
+        stages = self.stages.values()
+        partners = any(s.mixing is not None and s.mixing.partners is not None for s in stages)
+        rows = self._training.batch_size // self._training.accumulate
+        sizes = [(self.data.train, 2 * rows if partners else rows)]
         sizes += [(split, evaluated) for split in (self.data.val, self.data.test) if split]
         for split, size in sizes:
             if not isinstance(split.images, Tensor):

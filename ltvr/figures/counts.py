@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,8 @@ from matplotlib.ticker import FuncFormatter
 from ltvr.afa.planning import plan_synthesis
 from ltvr.clock import stream
 from ltvr.config.options import NoOptions
-from ltvr.data.files import read_lines
-from ltvr.data.longtail import Int64Array
-from ltvr.errors import UserError, brief, shown
+from ltvr.data.longtail import Int64Array, imagenet_lt_counts
+from ltvr.errors import UserError, shown
 from ltvr.figures.plot import Plot
 from ltvr.figures.style import COLOURS, QUIET, axes, bars, class_axis, styled
 from ltvr.runs.folder import Run
@@ -32,7 +29,7 @@ __all__ = [
     "draw_counts",
     "draw_mixed",
     "draw_synthetic",
-    "read_counts",
+    "imagenet_lt",
     "simulated",
 ]
 
@@ -95,57 +92,10 @@ def counts_of(run: Run, name: str) -> ClassCounts:
     return replace(counts, synthetic=synthetic, source=source)
 
 
-def read_counts(path: Path, name: str) -> ClassCounts:
-    """The training images of each class from a file.
-
-    Args:
-        path: ``.json`` (a list of numbers, or an object of them by class), or lines
-            ``class,number``.
-        name: of the data set.
-
-    Raises:
-        UserError: no such file, or something in it that is no number of images.
-    """
-    pairs = _json(path) if path.suffix.lower() == ".json" else _lines(path)
-    for each, number in pairs:
-        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number < 2**31:
-            raise UserError(
-                f"{path}: class {each!r} has {brief(number)}; expected a number of images, at "
-                "least 1"
-            )
-    if len(pairs) < 2:
-        raise UserError(f"{path} has {len(pairs)} classes; expected at least 2")
-    classes = [each for each, _ in pairs]
-    if len(set(classes)) < len(classes):
-        twice = next(each for each in classes if classes.count(each) > 1)
-        raise UserError(f"{path}: class {twice!r} is there twice")
-    return ClassCounts(name, classes, np.asarray([number for _, number in pairs], np.int64))
-
-
-def _json(path: Path) -> list[tuple[str, Any]]:
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}); name a file of counts") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    if isinstance(value, dict):
-        return list(value.items())
-    if isinstance(value, list):
-        return [(str(k), number) for k, number in enumerate(value)]
-    raise UserError(f'{path}: expected a list of numbers, or an object {{"class": number}}')
-
-
-def _lines(path: Path) -> list[tuple[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"cannot read {path}; name a file of lines `class,number`, or a .json")
-    pairs: list[tuple[str, Any]] = []
-    for number, line in read_lines(path):
-        each, comma, count = line.rpartition(",")
-        if not comma or not count.strip().isdecimal():
-            raise UserError(f"{path} line {number}: {line!r}: expected `class,number`")
-        pairs.append((each.strip(), int(count)))
-    return pairs
+def imagenet_lt() -> ClassCounts:
+    """The counts of ImageNet-LT, of which nothing else is needed."""
+    counts = np.asarray(imagenet_lt_counts(), np.int64)
+    return ClassCounts("ImageNet-LT", [str(k) for k in range(len(counts))], counts)
 
 
 def simulated(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ltvr.data.longtail import CIFAR, longtail_counts
 from ltvr.engine.evaluation import Source
 from ltvr.figures.counts import (
     ClassCounts,
@@ -13,7 +14,7 @@ from ltvr.figures.counts import (
     draw_counts,
     draw_mixed,
     draw_synthetic,
-    read_counts,
+    imagenet_lt,
     simulated,
 )
 from ltvr.figures.embeddings import draw_embeddings, embedded
@@ -27,37 +28,41 @@ __all__ = ["FIGURES", "Runs"]
 Runs = Mapping[str, Mapping[str, Sequence[Path]]]
 """Data set -> name of a run, as ``ltvr-t-10`` -> the folders of its finished seeds."""
 
-Draw = Callable[[Runs, "Path | None"], "Plot | None"]
-
-NAMES = {"cifar10": ("CIFAR-10-IR100", 10), "cifar100": ("CIFAR-100-IR100", 100)}
-"""What the paper calls a data set, and its classes; the imbalance is 100."""
-IMAGENET = "ImageNet-LT"
+NAMES = {"cifar10": "CIFAR-10-IR100", "cifar100": "CIFAR-100-IR100"}
+"""What the paper calls a data set of imbalance 100."""
 IMAGES_A_PLAN = 24
 """Of the counts that are planned without a run. The paper does not say its own; at 24 all three of
 its ratios come out, at 32 nearly."""
 
 
-def fig2(runs: Runs, counts: Path | None) -> Plot | None:
-    """Training images of each class."""
-    found = [_counts(data, next(iter(of.values()))[0]) for data, of in runs.items() if of]
-    if counts is not None:
-        found.append(read_counts(counts, IMAGENET))
-    return draw_counts(found) if found else None
+def fig2(runs: Runs) -> Plot:
+    """Training images of each class, of any run of a data set, and of ImageNet-LT."""
+    any_of = {
+        data: [each for folders in of.values() for each in folders] for data, of in runs.items()
+    }
+    found = [_counts(data, folders[0]) for data, folders in any_of.items() if folders]
+    missing = [data for data, folders in any_of.items() if not folders]
+    return _without(draw_counts([*found, imagenet_lt()]), missing)
 
 
-def _mixed(draw: Callable[[Sequence[ClassCounts]], Plot]) -> Draw:
-    """Figures of synthetic samples: those of the runs ``ltvr``, and of ImageNet-LT planned ones."""
-
-    def drawn(runs: Runs, counts: Path | None) -> Plot | None:
-        found = [_counts(data, of["ltvr"][0]) for data, of in runs.items() if of.get("ltvr")]
-        if counts is not None:
-            found.append(simulated(read_counts(counts, IMAGENET), IMAGES_A_PLAN))
-        return draw(found) if found else None
-
-    return drawn
+def _of_synthetic(draw: Callable[[Sequence[ClassCounts]], Plot], runs: Runs) -> Plot:
+    """Synthetic samples of the runs ``ltvr``, and those planned of ImageNet-LT."""
+    found = [_counts(data, of["ltvr"][0]) for data, of in runs.items() if of.get("ltvr")]
+    missing = [data for data, of in runs.items() if not of.get("ltvr")]
+    return _without(draw([*found, simulated(imagenet_lt(), IMAGES_A_PLAN)]), missing)
 
 
-def fig3(runs: Runs, counts: Path | None) -> Plot | None:
+def fig5(runs: Runs) -> Plot:
+    """Synthetic samples of each class."""
+    return _of_synthetic(draw_synthetic, runs)
+
+
+def fig6(runs: Runs) -> Plot:
+    """Training images and synthetic samples together."""
+    return _of_synthetic(draw_mixed, runs)
+
+
+def fig3(runs: Runs) -> Plot | None:
     """Accuracy over t and lambda, of the runs ``ltvr``, ``ltvr-t-...`` and ``ltvr-lambda-...``."""
 
     def named(kind: str) -> list[Run]:
@@ -74,7 +79,7 @@ def fig3(runs: Runs, counts: Path | None) -> Plot | None:
     return draw_sensitivity(points_over_t(named("t")), points_over_lambda(named("lambda")))
 
 
-def fig4(runs: Runs, counts: Path | None) -> Plot | None:
+def fig4(runs: Runs) -> Plot | None:
     """Embeddings of the test images after the first stage, of ``baseline`` and ``ltvr``."""
     shown = {"baseline": "Baseline", "ltvr": "LTVR"}
     found = {
@@ -95,10 +100,12 @@ def fig4(runs: Runs, counts: Path | None) -> Plot | None:
 def _counts(data: str, folder: Path) -> ClassCounts:
     """The counts of a run, under the paper's name where they are the paper's."""
     counts = counts_of(Run.open(folder), data)
-    name, classes = NAMES.get(data, (data, 0))
-    imbalance = counts.original.max() / counts.original.min()
-    same = len(counts.classes) == classes and imbalance == 100
-    return replace(counts, name=name) if same else counts
+    if data not in NAMES:
+        return counts
+    classes, largest = CIFAR[data]
+    papers = longtail_counts(largest, classes, 100)
+    same = sorted(counts.original.tolist(), reverse=True) == papers
+    return replace(counts, name=NAMES[data]) if same else counts
 
 
 def _without(plot: Plot, missing: Sequence[str]) -> Plot:
@@ -110,23 +117,17 @@ def _without(plot: Plot, missing: Sequence[str]) -> Plot:
     return replace(plot, notes=[*plot.notes, line])
 
 
-def _writer(draw: Draw) -> Callable[..., list[Path]]:
-    def written(runs: Runs, to: Path, counts: Path | None = None) -> list[Path]:
-        plot = draw(runs, counts)
-        if plot is None:
-            return []
-        return write(_without(plot, [data for data, of in runs.items() if not of]), to)
+def _writer(draw: Callable[[Runs], Plot | None]) -> Callable[[Runs, Path], list[Path]]:
+    def written(runs: Runs, to: Path) -> list[Path]:
+        plot = draw(runs)
+        return [] if plot is None else write(plot, to)
 
     return written
 
 
-FIGURES: dict[str, Callable[..., list[Path]]] = {
-    "fig2": _writer(fig2),
-    "fig3": _writer(fig3),
-    "fig4": _writer(fig4),
-    "fig5": _writer(_mixed(draw_synthetic)),
-    "fig6": _writer(_mixed(draw_mixed)),
+FIGURES: dict[str, Callable[[Runs, Path], list[Path]]] = {
+    draw.__name__: _writer(draw) for draw in (fig2, fig3, fig4, fig5, fig6)
 }
-"""``FIGURES["fig6"](runs, to, counts)`` draws what there is, and returns the files that it wrote
-(``to.svg``, ``.png``, ``.csv``, and ``.txt``, a line a number of the caption): none if there is no
-run. ``counts`` is a file of the class counts of ImageNet-LT, which it is then drawn from alone."""
+"""``FIGURES["fig6"](runs, to)`` draws what there is, and returns the files that it wrote:
+``to.svg``, ``.png``, ``.csv``, and ``.txt``, a line a number of the caption. Figures 2, 5 and 6
+have ImageNet-LT from its class counts alone; 3 and 4 are not drawn while there is no run."""

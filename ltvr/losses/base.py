@@ -50,6 +50,14 @@ class Loss(Component, nn.Module):
         """
         raise NotImplementedError
 
+    def rows_weighted(self, outputs: Outputs, labels: Tensor, weights: Tensor) -> Tensor:
+        """``rows`` where every row will count ``weights`` [R] times: [R].
+
+        For a loss that reads the weights of the classes, beside counting by them; by default it is
+        ``rows``.
+        """
+        return self.rows(outputs, labels)
+
     def weights(self, labels: Tensor) -> Tensor:
         """How much every row counts in a mean, by its label: [R]; by default all alike."""
         return torch.ones_like(labels, dtype=torch.float32)

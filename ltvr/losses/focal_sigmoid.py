@@ -22,6 +22,9 @@ class FocalSigmoidOptions(Options):
     focal_sigmoid_gamma: float = option(
         2.0, "exponent of |t - p|; 0 is the binary cross-entropy", at_least=0
     )
+    focal_sigmoid_prior: bool = option(
+        True, "begin with every p at 1 / C; without, at 1 / 2, which may diverge at once"
+    )
 
 
 class FocalSigmoid(Loss):
@@ -40,7 +43,8 @@ class FocalSigmoid(Loss):
     def __init__(self, options: FocalSigmoidOptions, counts: Tensor) -> None:
         super().__init__(options, counts)
         self.gamma = options.focal_sigmoid_gamma
-        self.bias = -math.log(max(1, len(counts) - 1))
+        others = max(1, len(counts) - 1)
+        self.bias = -math.log(others) if options.focal_sigmoid_prior else 0.0
 
     def rows(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """The loss of every row: [R]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixing
+from ltvr.mixing.base import Mixed, Mixing
 from ltvr.transfer import to_device
 
-__all__ = ["Cutmix", "CutmixOptions"]
+__all__ = ["Cutmix", "CutmixOptions", "draw_box"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,40 @@ class CutmixOptions(Options):
     )
 
 
+Box = tuple[EllipsisType, slice, slice]
+
+
+def draw_box(
+    height: int, width: int, alpha: float, random: np.random.Generator
+) -> tuple[Box, float]:
+    """A box of an image, and the share of the image that is left outside of it.
+
+    Its sides are sqrt(1 - l) of the image's, l ~ Beta(a, a), its centre is drawn evenly, and what
+    lies outside of the image is cut off.
+
+    Args:
+        alpha: a.
+
+    Returns:
+        what indexes [B, 3, height, width], and 1 - area / (height * width).
+    """
+    side = np.sqrt(1 - random.beta(alpha, alpha))
+    size = np.array([height, width])
+    corner = random.integers(size) - (side * size).astype(np.int64) // 2
+    (top, left), (bottom, right) = (
+        np.clip(edge, 0, size).tolist()
+        for edge in (corner, corner + (side * size).astype(np.int64))
+    )
+    share = 1 - (bottom - top) * (right - left) / float(size.prod())
+    return (..., slice(top, bottom), slice(left, right)), share
+
+
 class Cutmix(Mixing):
     """A box of x_i is replaced by that of x_j; the labels share as the areas do.
 
-    One box a batch: its sides are sqrt(1 - l) of the image's, l ~ Beta(a, a), its centre is drawn
-    evenly, and what lies outside of the image is cut off. Yun et al., CutMix: Regularization
-    Strategy to Train Strong Classifiers with Localizable Features, ICCV 2019; on CIFAR their code
-    mixes half of the batches. j is a random permutation of the batch.
+    One box a batch (``draw_box``). Yun et al., CutMix: Regularization Strategy to Train Strong
+    Classifiers with Localizable Features, ICCV 2019; on CIFAR their code mixes half of the batches.
+    j is a random permutation of the batch.
     """
 
     options_type = CutmixOptions
@@ -46,21 +74,13 @@ class Cutmix(Mixing):
 
     def mix(
         self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> tuple[Tensor, Targets]:
+    ) -> Mixed:
         """Mixed images and targets of two labels; or the batch as it came."""
         if random.random() >= self.probability:
-            return images, targets
-        side = np.sqrt(1 - random.beta(self.alpha, self.alpha))
-        size = np.array(images.shape[2:])
-        corner = random.integers(size) - (side * size).astype(np.int64) // 2
-        (top, left), (bottom, right) = (
-            np.clip(edge, 0, size).tolist()
-            for edge in (corner, corner + (side * size).astype(np.int64))
-        )
+            return Mixed(images, targets)
+        box, share = draw_box(images.shape[2], images.shape[3], self.alpha, random)
         partner = torch.from_numpy(random.permutation(len(images)))
-        box = (..., slice(top, bottom), slice(left, right))
         mixed = images.clone()
         mixed[box] = images[box][to_device(partner, images.device)]
-        share = 1 - (bottom - top) * (right - left) / float(size.prod())
         shares = torch.full((len(images),), share)
-        return mixed, Targets(targets.labels, targets.labels[partner], shares)
+        return Mixed(mixed, Targets(targets.labels, targets.labels[partner], shares))

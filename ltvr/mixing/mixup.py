@@ -11,7 +11,7 @@ from torch import Tensor
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixing
+from ltvr.mixing.base import Mixed, Mixing
 from ltvr.transfer import to_device
 
 __all__ = ["Mixup", "MixupOptions"]
@@ -40,10 +40,10 @@ class Mixup(Mixing):
 
     def mix(
         self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> tuple[Tensor, Targets]:
+    ) -> Mixed:
         """Mixed images and targets of two labels."""
         share = float(random.beta(self.alpha, self.alpha))
         partner = torch.from_numpy(random.permutation(len(images)))
         mixed = torch.lerp(images[to_device(partner, images.device)], images, share)
         shares = torch.full((len(images),), share)
-        return mixed, Targets(targets.labels, targets.labels[partner], shares)
+        return Mixed(mixed, Targets(targets.labels, targets.labels[partner], shares))

@@ -11,7 +11,7 @@ from torch import Tensor
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixing
+from ltvr.mixing.base import Mixed, Mixing
 from ltvr.mixing.mixup import Mixup, MixupOptions
 
 __all__ = ["Remix", "RemixOptions"]
@@ -47,13 +47,13 @@ class Remix(Mixing):
 
     def mix(
         self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> tuple[Tensor, Targets]:
+    ) -> Mixed:
         """Mixed images and targets of two labels, whose share is each row's own."""
-        mixed, (labels, other, share) = self.mixup.mix(images, targets, counts, random)
+        mixed, (labels, other, share), _ = self.mixup.mix(images, targets, counts, random)
         assert other is not None and share is not None, "mixup gives both"
         n = torch.from_numpy(counts)
         first, second = n[labels], n[other]
         gives_way = (first >= self.k * second) & (share < self.t)
         takes_all = (second >= self.k * first) & (1 - share < self.t)
         share = share.masked_fill(gives_way, 0.0).masked_fill(takes_all, 1.0)
-        return mixed, Targets(labels, other, share)
+        return Mixed(mixed, Targets(labels, other, share))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from ltvr.backbones.base import dry_run
@@ -16,12 +17,23 @@ from ltvr.config.run import RunOptions
 from ltvr.device import autocast
 from ltvr.errors import UserError
 from ltvr.networks.network import Network
+from ltvr.samplers.base import Sampler
 from ltvr.samplers.instance import Instance
 
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["check_rows", "measure_real_statistics"]
+__all__ = [
+    "Statistics",
+    "check_rows",
+    "measure_real_statistics",
+    "measure_statistics",
+    "running_statistics",
+    "set_statistics",
+]
+
+Statistics = dict[str, Tensor]
+"""Running means and variances, by name."""
 
 
 def check_rows(network: Network, rows: int) -> None:
@@ -57,9 +69,44 @@ def measure_real_statistics(network: nn.Module, batches: Batches, config: Config
         batches: of the training split, augmented as in training; a pure function of the seed. An
             incomplete last batch is dropped.
     """
+    measure_statistics(network, batches, config, Instance(NoOptions()), len(batches.split))
+
+
+def measure_statistics(
+    network: nn.Module, batches: Batches, config: Config, sampler: Sampler, images: int
+) -> int:
+    """Replace the running statistics of ``network`` by the mean ones of batches of a sampler.
+
+    Args:
+        batches: as for ``measure_real_statistics``.
+        images: that are taken at most, of the first of the sampler's epoch.
+
+    Returns:
+        How many were taken: whole batches of ``eval_batch_size``.
+    """
     run = config.of(RunOptions)
     seed = stream(run.seed, "statistics")
-    order = Instance(NoOptions()).epoch(batches.split.labels, seed=seed, epoch=0, epochs=1)
+    order = sampler.epoch(batches.split.labels, seed=seed, epoch=0, epochs=1)
     size = min(max(run.eval_batch_size, 2), len(order))  # one image has no statistics
+    order = order[: max(images // size, 1) * size]
     with autocast(run.amp, batches.device):
         update_bn(batches.train(order, size, seed=seed, epoch=0), network)
+    return len(order) // size * size
+
+
+def running_statistics(network: nn.Module) -> Statistics:
+    """A copy of the running statistics of ``network``, by name; empty without BatchNorm."""
+    return {
+        f"{name}.{kind}": buffer.clone()
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm)
+        for kind, buffer in module.named_buffers()
+        if kind.startswith("running_")
+    }
+
+
+def set_statistics(network: nn.Module, statistics: Statistics) -> None:
+    """Put statistics of ``running_statistics`` back."""
+    buffers = dict(network.named_buffers())
+    for name, values in statistics.items():
+        buffers[name].copy_(values)

@@ -111,4 +111,5 @@ def build_network(
         parts.embedder,
         CLASSIFIERS.build(config, chosen.classifier, parts.embedding_dim, num_classes),
         image_size=size,
+        stages=parts.stages,
     )

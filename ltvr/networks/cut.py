@@ -23,6 +23,8 @@ class BackboneParts(NamedTuple):
     embedding_dim: int
     features: tuple[int, int, int]
     """(D, H, W) at the image size that it was cut for."""
+    stages: tuple[str, ...]
+    """Names of the stages before the decomposition; of all where there is none."""
 
 
 def cut_backbone(
@@ -69,7 +71,10 @@ def cut(parts: Parts, insert_after: str, image_size: int, decomposed: bool) -> B
             half = embedder
     if parts.channels_last:
         extractor.add_module("channels_first", _Permute(0, 3, 1, 2))
-    return BackboneParts(extractor, embedder, parts.embedding_dim, (channels, height, width))
+    names = list(parts.stages)
+    stages = tuple(names[: names.index(insert_after) + 1] if decomposed else names)
+    features = (channels, height, width)
+    return BackboneParts(extractor, embedder, parts.embedding_dim, features, stages)
 
 
 def _add(half: nn.Sequential, name: str, module: nn.Module) -> None:

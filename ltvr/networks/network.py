@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ltvr.afa.planning import SynthesisPlan
+from ltvr.backbones.base import dry_run
 from ltvr.classifiers.base import Classifier
 from ltvr.classifiers.linear import Linear
 from ltvr.config.options import NoOptions
 from ltvr.decompositions.afa import AFA
 from ltvr.decompositions.base import Decomposition
 from ltvr.losses.base import Outputs
+from ltvr.mixing.base import Blend
 from ltvr.networks.cut import cut_backbone
 
 __all__ = ["LTVR", "Network"]
@@ -31,6 +33,7 @@ class Network(nn.Module):
         embedder: features to embeddings [B, E].
         classifier: embeddings to logits [B, C].
         image_size: S, the side of the square images, in pixels.
+        stages: names of the parts of extractor and embedder after which maps may be mixed.
     """
 
     def __init__(
@@ -40,9 +43,10 @@ class Network(nn.Module):
         embedder: nn.Module,
         classifier: Classifier,
         image_size: int,
+        stages: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        self.image_size = image_size
+        self.image_size, self.stages = image_size, stages
         self.extractor = extractor
         self.decomposition = decomposition
         self.embedder = embedder
@@ -53,13 +57,23 @@ class Network(nn.Module):
         """What runs the decomposition, a name of ``ltvr.afa.functional.Backend``; None without."""
         return None if self.decomposition is None else self.decomposition.backend
 
+    @property
+    def num_classes(self) -> int:
+        """C, the number of logits, whatever the classifier is; a dry run tells."""
+        parts = nn.Sequential(self.extractor, self.embedder, self.classifier)
+        images = torch.empty(1, 3, self.image_size, self.image_size, device="meta")
+        return int(dry_run(parts, images, training=False).shape[1])
+
     def use_backend(self, backend: str) -> None:
         """Let ``backend`` run the decomposition, if there is one, from now on."""
         if self.decomposition is not None:
             self.decomposition.backend = backend
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, blend: Blend | None = None) -> Tensor:
         """Images [B, 3, S, S] to features [B, D, H, W], what the decomposition reads.
+
+        Args:
+            blend: what is to be mixed on the way, on the device of the images.
 
         Raises:
             ValueError: images of another size than the network was built for.
@@ -72,15 +86,17 @@ class Network(nn.Module):
                 f"{self.image_size}x{self.image_size}; resize them, or build it with "
                 f"image_size={images.shape[2]}"
             )
-        features: Tensor = self.extractor(images)
-        return features
+        return self._through(self.extractor, images, blend)
 
-    def outputs(self, images: Tensor, plan: SynthesisPlan | None = None) -> Outputs:
+    def outputs(
+        self, images: Tensor, plan: SynthesisPlan | None = None, blend: Blend | None = None
+    ) -> Outputs:
         """Logits and embeddings of the real rows, and of those that ``plan`` generates.
 
         Args:
             images: [B, 3, S, S].
             plan: of the labels of these images, on their device; None generates nothing.
+            blend: what is to be mixed after a stage of ``stages``, on their device.
 
         Returns:
             R = B + G rows, the B real ones first.
@@ -88,12 +104,12 @@ class Network(nn.Module):
         Raises:
             ValueError: images of another size, or a plan without a decomposition.
         """
-        features = self.features(images)
+        features = self.features(images, blend)
         if plan is not None:
             features = self._decomposition().generate(features, plan)
         elif self.decomposition is not None:
             features = self.decomposition(features)
-        embeddings = self.embedder(features)
+        embeddings = self._through(self.embedder, features, blend)
         return Outputs(self.classifier(embeddings), embeddings)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -122,6 +138,22 @@ class Network(nn.Module):
     def masks(self, images: Tensor) -> Tensor:
         """What the decomposition takes for class-related [B, D, H, W], to look at."""
         return self._decomposition().mask(self.features(images))
+
+    def _through(self, half: nn.Module, x: Tensor, blend: Blend | None) -> Tensor:
+        """``x`` through a half of the network, mixed after the stage of ``blend``, if there."""
+        if blend is None:
+            output: Tensor = half(x)
+            return output
+        stage = self.stages[blend.after - 1]
+        for name, part in half.named_children():
+            if stage.startswith(f"{name}."):  # a sequence of stages
+                for inner, each in part.named_children():
+                    x = each(x)
+                    x = blend.mix(x) if stage == f"{name}.{inner}" else x
+            else:
+                x = part(x)
+                x = blend.mix(x) if stage == name else x
+        return x
 
     def _decomposition(self) -> Decomposition:
         if self.decomposition is None:
@@ -168,4 +200,4 @@ class LTVR(Network):
             channels, height, width = parts.features
             afa = AFA(channels, (height, width), **afa_options)
         classifier = Linear(NoOptions(), parts.embedding_dim, num_classes)
-        super().__init__(parts.extractor, afa, parts.embedder, classifier, image_size)
+        super().__init__(parts.extractor, afa, parts.embedder, classifier, image_size, parts.stages)

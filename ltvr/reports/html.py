@@ -24,7 +24,8 @@ BASE = """<!doctype html>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
 background: var(--ground); color: var(--ink) }
 table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right }
-th:first-child, td:first-child { text-align: left } tr { border-bottom: 1px solid var(--line) }
+th:first-child, td:first-child, .text td, .text th { text-align: left }
+tr { border-bottom: 1px solid var(--line) }
 svg { width: 100%; height: auto; display: block; margin: .5rem 0 }
 pre { background: var(--panel); padding: 1rem; overflow-x: auto }
 .wide { overflow-x: auto }

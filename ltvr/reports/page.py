@@ -22,6 +22,7 @@ from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
 from ltvr.figures.style import QUIET, bars, styled
 from ltvr.reports.html import drawing, render, short
+from ltvr.reports.protocol import findings
 from ltvr.runs import files
 from ltvr.runs.folder import Run
 from ltvr.runs.forms import check
@@ -36,6 +37,11 @@ PAGE = """
 {% for name, cells in rows %}<tr><td>{{ name }}</td>
 {% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table>
 {% for note in notes %}<p>{{ note }}</p>{% endfor %}
+<h2>Protocol</h2><p>What this run does otherwise than the field, and whether its numbers can be
+compared with published ones.</p>
+<table class="text"><tr><th>check</th><th>this run</th><th>the field</th><th>comparable</th></tr>
+{% for check, found, field, comparable in protocol %}<tr><td>{{ check }}</td><td>{{ found }}</td>
+<td>{{ field }}</td><td>{{ comparable }}</td></tr>{% endfor %}</table>
 {% for heading, caption, image in figures %}
 <h2>{{ heading }}</h2><p>{{ caption }}</p>
 {{ image }}
@@ -100,13 +106,8 @@ def write_report(run: Run, data: Data | None) -> None:
                     _masks(trained, data, rarest),
                 )
             )
-    on = final.get("selected_on")
-    selection = "Reported epoch: the last." if on is None else f"Reported epoch: best on {on}."
-    if on == "test":
-        selection += " Chosen on the test set: optimistic."
-    notes.insert(0, selection)
     check(described.get("unreadable", {}), {str: dict}, run.folder / "manifest.json", "unreadable")
-    notes.insert(1, _images(described))
+    notes.insert(0, _images(described))
     rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
     name = shown(f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}")
     files.write(
@@ -120,6 +121,7 @@ def write_report(run: Run, data: Data | None) -> None:
             classes=_classes(metrics, described["classes"], counts),
             more=max(len(counts) - CLASSES_TO_LIST, 0),
             notes=notes,
+            protocol=[each.cells for each in findings(config, described, metrics)],
             figures=[(h, c, drawing(f)) for h, c, f in figures],
             config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
             environment=json.dumps(summary["environment"], indent=1),
@@ -162,10 +164,13 @@ def _curves(records: list[dict[str, Any]]) -> Figure:
             values = [np.nan if (v := r[f"{kind}_{what}"]) is None else v for r in records]
             if not np.isnan(values).all():
                 axis.plot(at, values, label=f"{kind}, training")
+    evaluated = np.array([r["eval"] is not None for r in records], bool)
+    measured = [r["eval"] for r in records if r["eval"] is not None]
     for shot in ("all", "many", "medium", "few"):
-        values = [np.nan if (v := r["eval"][shot]) is None else v for r in records]
+        values = [np.nan if (v := metrics[shot]) is None else v for metrics in measured]
         if not np.isnan(values).all():
-            accuracy.plot(at, values, label=f"{shot}, {records[0]['evaluated_on']}", ls="--")
+            label = f"{shot}, {records[0]['evaluated_on']}"
+            accuracy.plot(at[evaluated], values, label=label, ls="--")
     begins = [i for i in range(1, len(records)) if records[i]["stage"] != records[i - 1]["stage"]]
     for axis, name in ((loss, "mean loss"), (accuracy, "top-1, %")):
         for first in begins:

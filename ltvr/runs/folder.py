@@ -27,8 +27,14 @@ METRICS: Form = {
 RECORD: Form = {
     "stage": (str, int), "epoch": int, "lr": float, "real_loss": NUMBER, "real_accuracy": NUMBER,
     "synthetic_loss": NUMBER, "synthetic_accuracy": NUMBER, "synthetic_counts": [int],
-    "seconds": float, "eval_seconds": float, "evaluated_on": str, "eval": METRICS,
+    "seconds": float, "eval_seconds": float, "evaluated_on": str, "eval": (METRICS, None),
 }  # fmt: skip
+SHOTS: Form = {"all": float, "many": NUMBER, "medium": NUMBER, "few": NUMBER}
+LATER: Form = {
+    "selected_on": (str, None),
+    "batchnorm": ({"images": int, "reported": str, "accuracy": {str: SHOTS}}, None),
+}
+"""What the metrics of a stage hold in summaries of later versions; None where it was not done."""
 SUMMARY: Form = {"metrics": {str: METRICS}, "seed": int, "environment": dict, "command": str}
 MANIFEST: Form = {
     "classes": [str],
@@ -473,6 +479,9 @@ class Run:
         if not self.summary.is_file():
             raise UserError(f"{self.folder} is not finished; go on with --resume {self.folder}")
         summary: dict[str, Any] = read_json(self.summary, SUMMARY)
+        for stage, metrics in summary["metrics"].items():
+            found = {key: metrics.get(key) for key in LATER}
+            check(found, LATER, self.summary, f"metrics.{stage}")
         return {**summary, "metrics": legacy.metrics(summary["metrics"])}
 
     def write(self, name: str, value: dict[str, Any]) -> None:

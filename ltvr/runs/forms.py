@@ -58,6 +58,8 @@ def check(value: Any, form: Form, source: Path | str, at: str = "") -> None:
     """
     if isinstance(form, tuple):
         for one in form:
+            if isinstance(one, (dict, list)) and isinstance(value, type(one)):
+                return check(value, one, source, at)  # its error names the field
             try:
                 return check(value, one, source, at)
             except UserError:

@@ -11,11 +11,11 @@ from ltvr.errors import brief
 from ltvr.runs.checkpoint import Foreign
 from ltvr.runs.forms import Form, check
 
-__all__ = ["READING", "check_origin", "origin"]
+__all__ = ["DECIDE_NOTHING", "check_origin", "origin"]
 
-READING = ("workers", "root", "lists")
-"""Options of where images are and of how they are read: they decide nothing."""
-NOT_COMPARED = {*READING, "preset", "method", "weights", "pretrained", "device"}
+DECIDE_NOTHING = ("workers", "root", "lists", "evaluate_every", "batchnorm_images")
+"""Options that no weight depends on: where images are, how they are read, and what is evaluated."""
+NOT_COMPARED = {*DECIDE_NOTHING, "preset", "method", "weights", "pretrained", "device"}
 """Options that may differ: labels, what a run has left behind once it has begun, and the device,
 whose change is told of by the environment in the checkpoint."""
 ORIGIN: Form = {"config": dict, "splits": {str: str}}

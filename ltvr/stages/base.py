@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -19,7 +19,15 @@ from ltvr.samplers.base import Sampler, Shares
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["Stage", "StageLoss"]
+__all__ = ["ClassifierStage", "ParameterGroup", "Stage", "StageLoss"]
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that the optimizer updates at one learning rate."""
+
+    parameters: list[nn.Parameter]
+    lr_factor: float = 1.0
+    """Factor on the learning rate of the stage, at every step."""
 
 
 class StageLoss(NamedTuple):
@@ -51,6 +59,7 @@ class Stage(Component):
     lr: float
     """Learning rate of the first step after the warm-up, for the batch size of the run."""
     warmup_epochs: float = 0.0
+    warmup_by: Literal["step", "epoch"] = "step"
     milestones: tuple[float, ...] = ()
     """Shares of the epochs at which the learning rate falls by ``lr_decay``; none: cosine to 0."""
     lr_decay: float = 1.0
@@ -84,6 +93,13 @@ class Stage(Component):
         """What the optimizer updates: all that ``prepare`` left trainable, and the loss's own."""
         return [p for module in (network, loss) for p in module.parameters() if p.requires_grad]
 
+    def parameter_groups(self, network: Network, loss: Loss) -> list[ParameterGroup]:
+        """``parameters`` by their learning rates; by default one group, at that of the stage.
+
+        A resumed run takes the optimizer's state of each group by its place in the list.
+        """
+        return [ParameterGroup(self.parameters(network, loss))]
+
     def plan(self, labels: Tensor, clock: Clock, classes: int) -> SynthesisPlan | None:
         """What is generated from a micro-batch with these host labels [B]; None for nothing."""
         return None
@@ -112,3 +128,20 @@ class Stage(Component):
         Args:
             batches: of the training split.
         """
+
+
+class ClassifierStage(Stage):
+    """A stage that trains the classifier, or what it adds to it, on features that are frozen.
+
+    Embeddings are all that it needs of the images (``ltvr.posthoc.training``): it neither mixes
+    them nor generates from them, and has nothing to ``settle``.
+    """
+
+    needs_trained = True
+    batchnorm: Literal["train", "eval"]
+    """Of the frozen backbone: by the statistics of a batch, which move the running ones, or not."""
+
+    def train_mode(self, network: Network) -> None:
+        """The frozen part as ``batchnorm`` says; the classifier trains."""
+        network.train(self.batchnorm == "train")
+        network.classifier.train()

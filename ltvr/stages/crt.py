@@ -12,7 +12,7 @@ from ltvr.config.options import Options, option
 from ltvr.losses import LOSSES
 from ltvr.networks.network import Network
 from ltvr.samplers import SAMPLERS
-from ltvr.stages.base import Stage
+from ltvr.stages.base import ClassifierStage
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["CRT", "CRTOptions"]
@@ -34,7 +34,7 @@ class CRTOptions(Options):
     crt_init: Literal["fresh", "keep"] = option("fresh", "start of the classifier")
 
 
-class CRT(Stage):
+class CRT(ClassifierStage):
     """Everything but the classifier is frozen, and the classifier starts afresh.
 
     Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020.
@@ -42,7 +42,6 @@ class CRT(Stage):
 
     options_type = CRTOptions
     title = "cRT"
-    needs_trained = True
     lr_flag = "--crt-lr"
 
     def __init__(self, config: Config) -> None:
@@ -51,6 +50,7 @@ class CRT(Stage):
         self.epochs = self.options.crt_epochs
         self.lr = config.of(TrainingOptions).scaled_lr(self.options.crt_lr)
         self.loss = self.options.crt_loss
+        self.batchnorm = self.options.crt_batchnorm
         self.sampler = SAMPLERS.build(config, self.options.crt_sampler)
 
     def prepare(self, network: Network, seed: int) -> None:
@@ -61,8 +61,3 @@ class CRT(Stage):
         if self.options.crt_init == "fresh":
             torch.manual_seed(seed)
             network.classifier.reset_parameters()
-
-    def train_mode(self, network: Network) -> None:
-        """The frozen part as ``crt_batchnorm`` says; the classifier trains."""
-        network.train(self.options.crt_batchnorm == "train")
-        network.classifier.train()

@@ -40,6 +40,11 @@ class FeaturesOptions(Options):
     epochs: int = option(90, "T, the epochs of this stage", at_least=0)
     lr: float = option(0.2, "learning rate at --lr-batch images a step", at_least=0)
     warmup_epochs: float = option(0.0, "linear warm-up before the schedule", at_least=0)
+    warmup_by: Literal["step", "epoch"] = option(
+        "step",
+        "the warm-up rises at every step, or stands at (e + 1) / --warmup-epochs in epoch e",
+        idle={"warmup_epochs": 0.0},
+    )
     milestones: tuple[float, ...] = option(
         (),
         "shares of the epochs at which the learning rate falls by --lr-decay; none: cosine to 0",
@@ -100,6 +105,12 @@ class FeaturesOptions(Options):
                     f"epoch {round(share * self.epochs)} of {self.epochs}, and so never; lower it, "
                     "or raise --epochs"
                 )
+        mixing = MIXINGS.build(config, self.mixing) if self.mixing != "none" else None
+        if mixing is not None and self.epochs and not mixing.epochs(self.epochs):
+            raise UserError(
+                f"epochs = {self.epochs}: mixing = {self.mixing} mixes in none of them; raise "
+                "--epochs, or lower the number that it leaves plain"
+            )
         start = first_generating_epoch(config)
         if start is not None and 0 < self.epochs <= start:
             share = config.of(DecompositionOptions).lay_back_start
@@ -149,7 +160,7 @@ class Features(Stage):
         options = config.of(FeaturesOptions)
         self.epochs = options.epochs
         self.lr = config.of(TrainingOptions).scaled_lr(options.lr)
-        self.warmup_epochs = options.warmup_epochs
+        self.warmup_epochs, self.warmup_by = options.warmup_epochs, options.warmup_by
         self.milestones, self.lr_decay = options.milestones, options.lr_decay
         self.loss = options.loss
         self.sampler = SAMPLERS.build(config, options.sampler)

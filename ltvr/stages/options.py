@@ -25,6 +25,7 @@ class TrainingOptions(Options):
         512, "learning rates are scaled by batch_size / lr_batch; 0: not scaled", at_least=0
     )
     momentum: float = option(0.9, "of SGD", at_least=0)
+    nesterov: bool = option(False, "Nesterov's form of the momentum", idle={"momentum": 0.0})
     weight_decay: float = option(5e-4, "of SGD", at_least=0)
     ema: float = option(
         0.0, "decay of the weight average that is evaluated; 0: none", at_least=0, below=1
@@ -34,7 +35,9 @@ class TrainingOptions(Options):
     )
 
     def check(self, config: Any) -> None:
-        """Refuse micro-batches of unequal sizes, and a stage twice."""
+        """Refuse micro-batches of unequal sizes, a stage twice, and a form of no momentum."""
+        if self.nesterov and not self.momentum:
+            raise UserError("nesterov: there is no momentum; set --momentum, or say --no-nesterov")
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"batch_size = {self.batch_size}: expected a multiple of accumulate = "

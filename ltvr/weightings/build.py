@@ -36,8 +36,10 @@ class Weighted(Loss):
         self.register_buffer("by_class", by_class.float(), persistent=False)
 
     def rows(self, outputs: Outputs, labels: Tensor) -> Tensor:
-        """Those of the loss: [R]."""
-        return self.loss.rows(outputs, labels)
+        """Those of the loss, which may read the weights: [R]."""
+        if not self.begun:
+            return self.loss.rows(outputs, labels)
+        return self.loss.rows_weighted(outputs, labels, self.by_class[labels])
 
     def weights(self, labels: Tensor) -> Tensor:
         """Those of the loss, times the weight of the class once that counts: [R]."""

@@ -105,7 +105,7 @@ def refused(command, tmp_path, monkeypatch):
         ("--weights x.pt", ["weights x.pt", "No such file", "name a file"]),
         ("--stages crt --from runs --weights x.pt", ["--from RUN has the weights", "drop"]),
         ("--weights .", ["that is a folder", "final.pt"]),
-        ("--reduction 1000", ["reduction = 1000", "1 to channels = 256"]),
+        ("--reduction 1000", ["reduction = 1000", "expected 1 to 256"]),
         ("--stages crt", ["--stages crt starts from trained features", "add --from RUN"]),
         ("--preset digits --from there", ["--from is for stages", "add --stages crt"]),
         ("--stages crt --from there", ["there is no run", "name a run folder"]),

@@ -101,6 +101,23 @@ def test_a_run_stopped_while_it_evaluates_ends_as_if_it_had_not_been(
     assert records(folder) == records(finished)
 
 
+def test_a_run_goes_on_with_other_evaluations(finished, tmp_path, monkeypatch, command, no_report):
+    """Also one from before the option was there."""
+    folder = tmp_path / "stopped"
+    stop_at(3, "interrupt", monkeypatch)
+    with pytest.raises(Stopped):
+        ltvr.train.train(tiny_config(), folder)
+    monkeypatch.undo()
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("evaluate_every: 1\n", ""))
+    code, out, err = command(ltvr.train, "--resume", folder, "--evaluate-every", 5)
+    assert code == 0, err
+    assert summary(folder)["metrics"] == summary(finished)["metrics"]
+    first, *others = records(finished)
+    assert records(folder) == [{**first, "eval": None}, *others]
+    assert "test: all" not in out.splitlines()[1] and "test: all" in out.splitlines()[2]
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, tmp_path, command, no_report):
     folder = shutil.copytree(finished, tmp_path / "runs" / "damaged")
     for damage in (lambda p: p.write_bytes(p.read_bytes()[:-9000]), lambda p: p.unlink()):
@@ -289,7 +306,14 @@ VARIANTS = {
         "epochs": 2,
         "image_size": 8,
     },
-    "fp16": {"amp": "fp16", "method": "baseline", "image_size": 8},
+    "fp16, maps mixed": {"amp": "fp16", "method": "manifold-mixup", "image_size": 8},
+    "partners, and generation of the mixed": {
+        "mixing": "cmo",
+        "cmo_plain_first": 0,
+        "cmo_plain_last": 0,
+        "image_size": 8,
+        "insert_after": "layer2",
+    },
 }
 
 

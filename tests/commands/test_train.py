@@ -121,6 +121,30 @@ def test_choosing_the_best_epoch_changes_nothing_in_training(tmp_path, no_report
     assert losses["best"] == losses["last"]
 
 
+def test_evaluating_less_often_changes_no_weight(tmp_path, monkeypatch):
+    """To the bit, whatever an evaluation draws; the last epoch of a stage is always evaluated."""
+    evaluate, runs = Batches.evaluate, {}
+
+    def drawing(batches, size):
+        torch.rand(1)
+        return evaluate(batches, size)
+
+    monkeypatch.setattr(Batches, "evaluate", drawing)
+    for every in (1, 3):
+        folder = tmp_path / str(every)
+        config = tiny_config(epochs=5, evaluate_every=every, select="best", crt_init="keep")
+        runs[every] = ltvr.train.train(config, folder)["metrics"], records(folder)
+    last, often = (torch.load(tmp_path / n / "last.pt", weights_only=True) for n in "31")
+    assert all(torch.equal(last["model"][name], often["model"][name]) for name in last["model"])
+    assert torch.equal(last["rng"], often["rng"])
+    assert [r["eval"] is not None for r in runs[1][1]] == [True] * 6
+    assert [r["eval"] is not None for r in runs[3][1]] == [False, False, True, False, True, True]
+    for few, all_of_them in zip(runs[3][1], runs[1][1], strict=True):
+        assert few in (all_of_them, {**all_of_them, "eval": None})
+    chosen = runs[3][0]["features"]["all"]  # among those that were evaluated
+    assert chosen == max(runs[3][1][at]["eval"]["all"] for at in (2, 4))
+
+
 def test_stages_one_at_a_time_give_both_at_once(finished, tmp_path, command, no_report):
     save_config(tiny_config(), tmp_path / "tiny.yaml")
     options = ("--preset", tmp_path / "tiny.yaml", "--out", tmp_path)

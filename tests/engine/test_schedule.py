@@ -18,10 +18,32 @@ def test_cosine_wastes_no_step():
     assert 0 < warm[9] < warm[8] < warm[5] < 1
 
 
-def test_the_fields_recipe_falls_at_its_milestones():
-    """LDAM's: warm-up of 5 epochs, x 0.01 from epoch 160 and x 0.0001 from 180 of 200."""
-    config = load_config("cifar10-ir100-resnet32")
-    stage, clock = Features(config), Clock(0, "features", epochs=200, steps=10)
-    rates = {e: learning_rate(stage, replace(clock, epoch=e)) for e in (0, 5, 159, 160, 179, 180)}
-    expected = {0: 0.1 / 51, 5: 0.1, 159: 0.1, 160: 1e-3, 179: 1e-3, 180: 1e-5}
-    assert rates == pytest.approx(expected)
+def ldam(epoch):
+    """``adjust_learning_rate`` of LDAM-DRW: by the epoch, counted from 1."""
+    number = epoch + 1
+    if number <= 5:
+        return 0.1 * number / 5
+    return 0.1 * (0.0001 if number > 180 else 0.01 if number > 160 else 1)
+
+
+@pytest.mark.parametrize("preset", ["cifar10-ir100-resnet32", "cifar100-ir100-resnet32"])
+def test_the_fields_recipe_is_that_of_ldam_in_every_epoch(preset):
+    stage, clock = Features(load_config(preset)), Clock(0, "features", epochs=200, steps=10)
+    for epoch in range(200):
+        for step in (0, 9):
+            rate = learning_rate(stage, replace(clock, epoch=epoch, step=step))
+            assert rate == pytest.approx(ldam(epoch), rel=1e-12), (epoch, step)
+
+
+def test_a_warm_up_rises_by_the_step_or_by_the_epoch():
+    clock = Clock(0, "features", epochs=4, steps=4)
+    rates = {}
+    for by in ("step", "epoch"):
+        stage = Features(
+            load_config("digits", None, {"warmup_epochs": 1.5, "warmup_by": by, "lr": 16})
+        )
+        points = [(0, 0), (0, 3), (1, 0), (1, 1), (1, 2), (2, 0)]
+        rates[by] = [learning_rate(stage, replace(clock, epoch=e, step=s)) for e, s in points]
+    assert rates["step"][:5] == pytest.approx([1 / 7, 4 / 7, 5 / 7, 6 / 7, 1.0])
+    assert rates["epoch"][:5] == pytest.approx([2 / 3, 2 / 3, 1, 1, 1])  # 2 / 1.5 is cut at 1
+    assert rates["step"][5] == rates["epoch"][5] < 1  # both are at the same place of the cosine

@@ -1,7 +1,6 @@
 """Figures 2, 5 and 6: the numbers in them."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from ltvr.figures.counts import (
     draw_counts,
     draw_mixed,
     draw_synthetic,
-    read_counts,
     simulated,
 )
 from ltvr.figures.plot import write
@@ -98,36 +96,3 @@ def test_counts_of_a_run_that_generates_nothing(tmp_path, finished):
     (run / "manifest.json").write_text((finished / "manifest.json").read_text())
     counts = counts_of(Run(run), "digits")
     assert counts.synthetic is None and draw_counts([counts]).notes == ["digits: 404 images"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("a.json", "[1, 2", "is not JSON"),
-        ("a.json", "[1]", "has 1 classes; expected at least 2"),
-        ("a.json", "3", "expected a list of numbers"),
-        ("a.json", "[1, 0]", "class '1' has 0; expected a number of images"),
-        ("a.json", "[1, true]", "class '1' has True"),
-        ("a.json", '{"a": 1.5, "b": 2}', "class 'a' has 1.5"),
-        ("a.json", "[" * 10**5, "is not JSON"),
-        ("a.csv", "a,1\nb", "line 2: 'b': expected `class,number`"),
-        ("a.csv", "a,1\nb,-2", "line 2: 'b,-2'"),
-        ("a.csv", "a,1\na,2", "class 'a' is there twice"),
-        ("gone.csv", None, "cannot read .*gone.csv"),
-        ("gone.json", None, "cannot read .*gone.json"),
-    ],
-)
-def test_files_of_counts_that_are_none(name, text, words, tmp_path):
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=words):
-        read_counts(tmp_path / name, "ours")
-
-
-def test_files_of_counts(tmp_path):
-    (tmp_path / "a.json").write_text("[5, 3]")
-    (tmp_path / "b.json").write_text(json.dumps({"x": 5, "y": 3}))
-    (tmp_path / "c.csv").write_text("x,5\r\na,b, 3\r\n")
-    for name, classes in (("a.json", ["0", "1"]), ("b.json", ["x", "y"]), ("c.csv", ["x", "a,b"])):
-        counts = read_counts(tmp_path / name, "ours")
-        assert (counts.classes, counts.original.tolist()) == (classes, [5, 3])

@@ -8,14 +8,19 @@ import torch
 from conftest import tiny_config
 
 from ltvr.classifiers.cosine import Cosine, CosineOptions
+from ltvr.clock import Clock
 from ltvr.config.options import NoOptions
+from ltvr.data.targets import Targets
 from ltvr.errors import UserError
 from ltvr.losses.balanced_softmax import BalancedSoftmax
-from ltvr.losses.base import Outputs
+from ltvr.losses.base import Outputs, weighted_mean
+from ltvr.losses.cdt import CDT, CDTOptions
+from ltvr.losses.focal_ldam import FocalLDAM, FocalLDAMOptions
 from ltvr.losses.focal_sigmoid import FocalSigmoid, FocalSigmoidOptions
 from ltvr.losses.label_aware_smoothing import LabelAwareSmoothing, LabelAwareSmoothingOptions
 from ltvr.losses.ldam import LDAM, LDAMOptions
 from ltvr.losses.logit_adjustment import LogitAdjustment, LogitAdjustmentOptions
+from ltvr.weightings.build import Weighted
 
 N = np.array([50, 20, 5])
 COUNTS = torch.from_numpy(N)
@@ -102,6 +107,43 @@ def test_focal_sigmoid_begins_at_equal_shares_and_stays_finite():
     assert far.grad.isfinite().all()
 
 
+def test_focal_sigmoid_without_its_prior_begins_at_one_half():
+    options = FocalSigmoidOptions(focal_sigmoid_prior=False)
+    z, labels = torch.zeros(1, 10, dtype=torch.float64), torch.tensor([3])
+    loss = FocalSigmoid(options, torch.ones(10)).rows(Outputs(z, z), labels)
+    assert loss.item() == pytest.approx(10 * 0.25 * math.log(2))  # a quarter is |t - p|^2
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_ldam_has_the_weight_of_the_class_in_its_factor(gamma):
+    """FocalLoss of LDAM-DRW: l = u_y CE, mean over the batch of (1 - e^-l)^gamma l."""
+    u = np.array([0.25, 0.75, 2.0])
+    loss = FocalLDAM(FocalLDAMOptions(focal_ldam_gamma=gamma), COUNTS)
+    entropy = -np.log((np.exp(Z) / np.exp(Z).sum(1, keepdims=True))[range(6), Y])
+    plain = (1 - np.exp(-entropy)) ** gamma * entropy
+    np.testing.assert_allclose(rows(loss), plain, rtol=1e-10)
+    weighted = Weighted(loss, torch.from_numpy(u), 0.5, "batch")
+    z, targets = torch.from_numpy(Z), Targets(torch.tensor(Y))
+    ll = u[Y] * entropy
+    for epoch, expected in ((0, plain), (1, (1 - np.exp(-ll)) ** gamma * ll)):
+        weighted.begin_epoch(Clock(0, "features", epochs=2, steps=1, epoch=epoch))
+        mean = weighted_mean(*weighted(Outputs(z, z), targets))
+        assert mean.item() == pytest.approx(expected.mean(), rel=1e-6)
+    sure = torch.tensor([[80.0, 0.0, 0.0]], requires_grad=True)
+    loss.rows(Outputs(sure, sure), torch.tensor([0])).sum().backward()
+    assert sure.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.2, 1.0])
+def test_cdt_divides_the_logit_of_a_class_by_its_temperature(gamma):
+    a = [(max(N) / n) ** gamma for n in N]
+    expected = [
+        math.log(sum(math.exp(z[c] / a[c]) for c in range(3))) - z[y] / a[y]
+        for z, y in zip(Z, Y, strict=True)
+    ]
+    np.testing.assert_allclose(rows(CDT(CDTOptions(cdt_gamma=gamma), COUNTS)), expected, rtol=1e-6)
+
+
 def test_label_aware_smoothing_by_hand():
     options = LabelAwareSmoothingOptions(smoothing_head=0.4, smoothing_tail=0.1)
     eps = [0.4, 0.1 + 0.3 * math.sin(math.pi / 6), 0.1]  # (20 - 5) / (50 - 5) of a quarter turn
@@ -121,5 +163,6 @@ def test_what_follows_from_the_counts_is_in_no_checkpoint():
         LogitAdjustment(LogitAdjustmentOptions(), COUNTS),
         LDAM(LDAMOptions(), COUNTS),
         LabelAwareSmoothing(LabelAwareSmoothingOptions(), COUNTS),
+        CDT(CDTOptions(), COUNTS),
     ):
         assert not loss.state_dict() and all(b.dtype == torch.float32 for b in loss.buffers())

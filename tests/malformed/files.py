@@ -12,6 +12,7 @@ from PIL import Image
 
 import ltvr.evaluate
 import ltvr.export
+import ltvr.heads
 import ltvr.report
 import ltvr.train
 from malformed.cases import Attempt, kind, pick
@@ -512,3 +513,12 @@ def checkpoint_that_is_missing(random, place):
 def start_from_a_checkpoint_of_another_run(random, place):
     run = checkpoint(place, "features.pt", lambda state: state["model"].clear())
     return Attempt(ltvr.train, ("--stages", "crt", "--from", run))
+
+
+@kind()
+def heads_of_a_spoilt_first_stage(random, place):
+    run = place.run()
+    content = (run / "features.pt").read_bytes()
+    damage = (b"", content[: len(content) // 3], b"text")
+    (run / "features.pt").write_bytes(pick(random, *damage))
+    return Attempt(ltvr.heads, (pick(random, run, run / "features.pt"),))

@@ -10,6 +10,7 @@ from PIL import Image
 
 import ltvr.evaluate
 import ltvr.export
+import ltvr.heads
 import ltvr.predict
 import ltvr.report
 import ltvr.train
@@ -46,6 +47,15 @@ def choices():
 @kind()
 def option_whole_number(random, place):
     return train(f"{flag(any_option(random, int).name)}={pick(random, *NOT_INTS)}")
+
+
+@kind()
+def heads_option(random, place):
+    number = pick(random, *NOT_INTS, "-3")
+    whole = pick(random, f"--views={number}", f"--hold-out={number}")
+    factor = f"--lr-factors={pick(random, *NOT_FLOATS, '0', '-1')}"
+    other = pick(random, "--heads=knn", "--crt-epochs=0", "--crt-batchnorm=train")
+    return Attempt(ltvr.heads, (place.run(), pick(random, whole, factor, other)))
 
 
 @kind()

@@ -17,7 +17,7 @@ def mixed(alpha=1.0, seed=0, rows=8):
 
 
 def test_pixels_are_mixed_as_the_labels_are():
-    images, targets = mixed()
+    images, targets, _ = mixed()
     share = targets.share[0]
     assert (targets.share == share).all() and 0 < share < 1
     assert targets.labels.tolist() == list(range(8))

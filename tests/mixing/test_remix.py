@@ -23,7 +23,7 @@ def test_the_smaller_class_takes_the_label_where_the_larger_has_little_share(opt
     k, t = options.get("remix_k", 3.0), options.get("remix_t", 0.5)
     seen = set()
     for seed in range(8):
-        (plain, mixup), (images, remix) = both(seed, **options)
+        (plain, mixup, _), (images, remix, _) = both(seed, **options)
         assert torch.equal(images, plain) and torch.equal(remix.other, mixup.other)
         share = float(mixup.share[0])
         for i, j, got in zip(*(each.tolist() for each in remix), strict=True):
@@ -41,5 +41,5 @@ def test_the_smaller_class_takes_the_label_where_the_larger_has_little_share(opt
 
 def test_without_a_share_to_give_way_below_it_is_mixup():
     for seed in range(4):
-        (_, mixup), (_, remix) = both(seed, remix_t=0.0)
+        (_, mixup, _), (_, remix, _) = both(seed, remix_t=0.0)
         assert torch.equal(mixup.share, remix.share)

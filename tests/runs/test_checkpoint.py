@@ -39,7 +39,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(tmp_path):
         ({"rng": None}, "rng is nothing, expected a tensor"),
         ({"epoch": "3"}, "epoch is text, expected a whole number"),
         ({"totals": {"sums": torch.zeros(6)}}, "lacks totals.synthetic_counts"),
-        ({"average": {"a": 1}}, "average is fields, expected fields or nothing"),
+        ({"average": {"a": 1}}, "average.a is a whole number, expected a tensor"),
         ({"model": {"w": [1.0]}}, "model.w is a list, expected a tensor"),
     ],
 )

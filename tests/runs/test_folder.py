@@ -43,6 +43,14 @@ def spoil(**changes):
     return lambda text: json.dumps({**json.loads(text), **changes})
 
 
+def of_crt(**changes):
+    def change(text):
+        metrics = json.loads(text)["metrics"]
+        return spoil(metrics={**metrics, "crt": {**metrics["crt"], **changes}})(text)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
@@ -56,6 +64,8 @@ def spoil(**changes):
         ("manifest.json", spoil(classes=[1]), r"classes\[0\] is a whole number, expected text"),
         ("summary.json", spoil(metrics={"crt": {"all": "high"}}), "metrics.crt.all is text"),
         ("summary.json", spoil(seed=None), "summary.json: seed is nothing"),
+        ("summary.json", of_crt(batchnorm=[]), "metrics.crt.batchnorm is a list, expected fields"),
+        ("summary.json", of_crt(batchnorm={"images": 1}), "lacks metrics.crt.batchnorm.reported"),
         ("command.txt", lambda t: "", "command.txt is empty"),
         ("command.txt", None, "command.txt is missing; write the command that began the run"),
         ("config.yaml", lambda t: "", "config.yaml lacks method"),

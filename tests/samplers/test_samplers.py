@@ -94,6 +94,35 @@ def test_progressive_takes_a_class_in_cycles_where_asked():
     np.testing.assert_allclose(found, n / n.sum(), atol=0.006)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "options", "weight"),
+    [
+        ("class-aware", {"class_aware_draw": "multinomial"}, lambda n: 1 / n),
+        ("square-root", {}, lambda n: n**-0.5),
+        ("progressive", {"progressive_draw": "multinomial"}, lambda n: 0.5 / 993 + 0.5 / (4 * n)),
+        ("effective-number", {}, lambda n: 1 / sum(0.9999**i for i in range(n))),
+        (
+            "effective-number",
+            {"effective_number_sampler_beta": 0.99},
+            lambda n: (1 - 0.99**n) ** -1,
+        ),
+        ("effective-number", {"effective_number_sampler_beta": 0.0}, lambda n: 1.0),
+    ],
+)
+def test_with_replacement_every_image_is_drawn_by_its_weight(sampler, options, weight):
+    """Counting images: a multinomial by the weights of the images, as the field's codes draw."""
+    epochs, made = 200, SAMPLERS.build(SCHEMA.config(options), sampler)
+    of_class = {k: weight(int(n)) for k, n in enumerate(np.bincount(LABELS)) if n}
+    weights = np.array([of_class[k] for k in LABELS])
+    drawn = [made.epoch(LABELS, seed=seed, epoch=1, epochs=3) for seed in range(epochs)]
+    came = np.stack([np.bincount(each, minlength=len(LABELS)) for each in drawn])  # [epochs, n]
+    p = weights / weights.sum()
+    expected = epochs * len(LABELS) * p
+    assert (abs(came.sum(0) - expected) < 5 * np.sqrt(expected)).all()
+    head = came[:, LABELS == 0]  # with replacement: the variance of a binomial, not that of cycles
+    assert head.var() == pytest.approx(len(LABELS) * p[0] * (1 - p[0]), rel=0.05)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS.names())
 def test_every_sampler_gives_the_shares_that_it_states(sampler):
     counts = np.bincount(LABELS, minlength=5)

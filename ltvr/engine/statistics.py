@@ -1,0 +1,73 @@
+"""Accuracy of trained weights by the BatchNorm statistics that they are evaluated with."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from ltvr.config.options import NoOptions
+from ltvr.config.run import RunOptions
+from ltvr.data.batches import Batches
+from ltvr.data.longtail import Int64Array
+from ltvr.engine.evaluation import evaluate_split
+from ltvr.engine.metrics import SHOTS
+from ltvr.networks.batchnorm import (
+    Statistics,
+    measure_statistics,
+    running_statistics,
+    set_statistics,
+)
+from ltvr.networks.network import Network
+from ltvr.samplers.class_aware import ClassAware, ClassAwareOptions
+from ltvr.samplers.instance import Instance
+
+__all__ = ["accuracy_by_statistics"]
+
+
+def accuracy_by_statistics(
+    network: Network,
+    running: Statistics,
+    reported: dict[str, Any],
+    train: Batches,
+    test: Batches,
+    counts: Int64Array,
+) -> dict[str, Any] | None:
+    """Accuracy with running statistics, with those of real images, and of class-balanced ones.
+
+    The last two are measured on at most ``batchnorm_images`` training images, augmented as in
+    training. Weights and generators of random numbers stay as they are. Each kind costs a pass over
+    the test images, unless it is the one that is reported.
+
+    Args:
+        network: as it is reported.
+        running: the statistics that training left, before the stage settled the network.
+        reported: metrics of ``network`` on ``test``.
+        counts: [C] training images of each class.
+
+    Returns:
+        ``accuracy`` by kind, in percent: of ``all``, ``many``, ``medium`` and ``few``; ``images``,
+        how many the last two kinds are of; and ``reported``, the kind that the network has, or
+        ``settled`` where the stage measured them otherwise. None for a network without BatchNorm.
+    """
+    own = running_statistics(network)
+    if not own:
+        return None
+    tried, config = copy.deepcopy(network), train.config
+    limit = config.of(RunOptions).batchnorm_images
+    samplers = {"real": Instance(NoOptions()), "class-balanced": ClassAware(ClassAwareOptions())}
+    images, kind_reported, accuracy = 0, "settled", {}
+    with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
+        for kind in ("running", *samplers):
+            if kind == "running":
+                set_statistics(tried, running)
+            else:
+                images = measure_statistics(tried, train, config, samplers[kind], limit)
+            now = running_statistics(tried)
+            if all(torch.equal(now[name], own[name]) for name in own):
+                kind_reported, metrics = kind, reported
+            else:
+                metrics = evaluate_split(tried, test, counts)
+            accuracy[kind] = {name: metrics[name] for name in ("all", *SHOTS)}
+    return {"images": images, "reported": kind_reported, "accuracy": accuracy}

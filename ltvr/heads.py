@@ -1,0 +1,274 @@
+"""``python -m ltvr.heads RUN``: every head on the features that a run has trained."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+from ltvr import __version__, errors
+from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_unused
+from ltvr.config.config import Config, Schema
+from ltvr.data.options import DataOptions
+from ltvr.data.splits import Data
+from ltvr.engine.evaluation import load_own
+from ltvr.engine.trained import (
+    Trained,
+    add_device,
+    load_trained,
+    trained_features,
+    trained_parser,
+    weights_of,
+)
+from ltvr.errors import UserError, shown
+from ltvr.posthoc.catalogue import Head, heads_of, longest_training, names, trained_names
+from ltvr.posthoc.embeddings import EmbeddingCache, identity_of
+from ltvr.posthoc.images import MOST_BYTES, MOST_VIEWS, Images, load_images
+from ltvr.posthoc.measure import Kept, Measured, measure
+from ltvr.reports.heads import as_csv, as_json, as_markdown, as_text, notes
+from ltvr.runs import files
+from ltvr.runs.checkpoint import load_checkpoint
+from ltvr.runs.folder import Run
+from ltvr.runs.lock import Lock
+from ltvr.signals import say_when_stopped
+from ltvr.stages import STAGES
+from ltvr.stages.build import stages_of
+
+__all__ = ["main"]
+
+HOLD_OUT = 20
+"""Images of a class that values are chosen on, where nothing else is asked for."""
+SAY = partial(print, flush=True)
+
+
+def schema() -> Schema:
+    """The options of the stages whose training gives a head."""
+    return Schema(*(STAGES.get(name).options_type for name in trained_names()))
+
+
+def parser() -> Parser:
+    """Build the command line."""
+    p = trained_parser(
+        "heads",
+        "Compare classifiers on the features of a run: embeddings of its images are made once and "
+        "kept in RUN/heads, then every head is fitted to them and tested. The table is printed, "
+        "and written to RUN/heads.md, .csv and .json.",
+    )
+    p.add_argument(
+        "--heads",
+        nargs="+",
+        choices=names(),
+        metavar="NAME",
+        help=f"which, of {', '.join(names())} (all)",
+    )
+    p.add_argument(
+        "--views",
+        type=int,
+        metavar="V",
+        help="augmented views of each training image for the heads that are trained; 0: the image "
+        f"as inference sees it (as many as the longest has epochs, at most {MOST_VIEWS} and "
+        f"{MOST_BYTES / 1e9:g} GB)",
+    )
+    p.add_argument(
+        "--hold-out",
+        type=int,
+        metavar="K",
+        help="training images of each class, but no more than half of it, that values are chosen "
+        f"on where there is no validation split ({HOLD_OUT})",
+    )
+    p.add_argument(
+        "--lr-factors",
+        type=float,
+        nargs="+",
+        metavar="X",
+        default=[1.0],
+        help="factors on the learning rates of the heads that are trained; of several one is "
+        "chosen (1)",
+    )
+    p.add_argument("--root", metavar="FOLDER", help="where the run's images are now")
+    p.add_argument("--lists", metavar="FOLDER", help="where the run's list files are now")
+    add_device(p)
+    add_arguments(p, schema())
+    return p
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = parser().parse_args()
+    check_numbers(arguments)
+    run, path = features_of(arguments.run)
+    stage = load_checkpoint(path)["stage"]
+    trained = load_trained(path, arguments.device, arguments.fused)
+    if stages_of(trained.config)[stage].needs_trained:
+        raise UserError(
+            f"{path} is of the stage {stage}, which has a classifier of its own already; name the "
+            "checkpoint of the features that it started from"
+        )
+    chosen = tuple(arguments.heads or names())
+    config = configured(arguments, trained.config, chosen)
+    heads = heads_of(trained, stage, config, chosen, tuple(arguments.lr_factors))
+    check_hold_out(arguments, run, heads)
+    places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
+    data = load_own(run, trained.config.replaced(**places))
+    for note in data.notes:
+        print(shown(note), file=sys.stderr)
+
+    folder = made(run.folder / "heads")
+    lock = Lock(folder, shlex.join(["python", "-m", "ltvr.heads", *sys.argv[1:]]))
+    try:
+        say_when_stopped(lambda: "stopped; what is done is kept, and the same command goes on")
+        found, images = fit(arguments, trained, config, data, heads, folder)
+        report(trained, stage, path, images, found)
+    finally:
+        lock.release()
+
+
+def features_of(path: Path) -> tuple[Run, Path]:
+    """The run of a path, and the weights that it stands for: those with which features ended.
+
+    Raises:
+        UserError: no run, one that has not come so far, or a checkpoint that it does not have.
+    """
+    if path.suffix == ".pt":
+        return weights_of(path)
+    run = Run.open(path)
+    weights = trained_features(run)
+    if not weights.is_file():
+        raise UserError(f"{run.folder} has no {weights.name} yet; go on with --resume {run.folder}")
+    return run, weights
+
+
+def made(folder: Path) -> Path:
+    """``folder``, once it is there.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is in the way, as embeddings go into a folder of that name")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise files.cannot_write(folder, error) from None
+    return folder
+
+
+def check_numbers(arguments: argparse.Namespace) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for name, least in (("views", 0), ("hold_out", 1)):
+        value = getattr(arguments, name)
+        if value is not None and not least <= value <= 1_000_000:
+            raise UserError(f"{flag(name)} {value}: expected {least} to 1000000")
+    factors = arguments.lr_factors
+    if not all(1e-6 <= factor <= 1e6 for factor in factors) or len(set(factors)) < len(factors):
+        raise UserError(
+            f"--lr-factors {' '.join(f'{factor:g}' for factor in factors)}: expected numbers from "
+            "1e-6 to 1e6, each once"
+        )
+
+
+def check_hold_out(arguments: argparse.Namespace, run: Run, heads: list[Head]) -> None:
+    """Refuse ``--hold-out`` where nothing is chosen on it.
+
+    Raises:
+        UserError: says why.
+    """
+    if arguments.hold_out is None:
+        return
+    if "val" in run.manifest()["splits"]:
+        raise UserError("--hold-out changes nothing beside a validation split; leave it out")
+    if not any(len(head.values) > 1 for head in heads):
+        raise UserError("--hold-out changes nothing where no value is chosen; leave it out")
+
+
+def configured(arguments: argparse.Namespace, config: Config, chosen: tuple[str, ...]) -> Config:
+    """The run's configuration, with what was said of the stages whose training gives a head.
+
+    Raises:
+        UserError: an option that would change nothing.
+    """
+    options = given(arguments, schema())
+    training = tuple(name for name in trained_names() if name in chosen)
+    for name in options:
+        if name.endswith("_batchnorm"):
+            raise UserError(
+                f"{flag(name)} changes nothing here: embeddings are made with the running "
+                "statistics; leave it out, or train the stage by itself with --stages and --from"
+            )
+    if arguments.views and config.of(DataOptions).augmentation == "none":
+        raise UserError(
+            f"--views {arguments.views}: the run does not augment its images, and all views would "
+            "be the same; leave it out"
+        )
+    if not training:
+        used = ["views"] if arguments.views is not None else list(options)
+        if used or arguments.lr_factors != [1.0]:
+            name = used[0] if used else "lr_factors"
+            raise UserError(
+                f"{flag(name)} is of the heads that are trained ({', '.join(trained_names())}), "
+                "and none of --heads is one; leave it out"
+            )
+        return config
+    config = config.replaced(**options)
+    refuse_unused(config.replaced(stages=training), options)
+    return config
+
+
+def fit(
+    arguments: argparse.Namespace,
+    trained: Trained,
+    config: Config,
+    data: Data,
+    heads: list[Head],
+    folder: Path,
+) -> tuple[list[Measured], Images]:
+    """Embed the images, then fit and test every head; what is kept is not made again."""
+    identity = identity_of(trained)
+    cache = EmbeddingCache(folder / "embeddings", identity, SAY)
+    images = load_images(
+        trained,
+        data,
+        cache,
+        epochs=longest_training(config) if any(head.trained for head in heads) else 0,
+        views=arguments.views,
+        per_class=arguments.hold_out or HOLD_OUT,
+    )
+    kept = Kept(folder / "results.jsonl", {**identity, "ltvr": __version__})
+    options, found = trained.config.of(DataOptions), []
+    for head in heads:
+        SAY(head.title)
+        found.append(measure(head, images, data.counts, options, kept))
+    return found, images
+
+
+def report(trained: Trained, stage: str, path: Path, images: Images, found: list[Measured]) -> None:
+    """Print the table, and write it to the run's folder."""
+    run, values = trained.run, notes(trained, path, images, found)
+    name = f"{shown(run.folder.name).replace('|', ' ')}, {path.name}"
+    files.write(run.folder / "heads.md", as_markdown(f"{name}: top-1, %", found, values))
+    files.write(run.folder / "heads.csv", as_csv(found))
+    run.write(
+        "heads.json",
+        {
+            "weights": path.name,
+            "stage": stage,
+            "images": images.described,
+            "classes": trained.classes,
+            "heads": as_json(found),
+            "notes": values,
+        },
+    )
+    print(f"\n{as_text(found)}\n")
+    for note in values:
+        print(note)
+    print(f"\n{run.folder / 'heads.md'}, .csv, .json")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,171 @@
+"""Tables of the heads of a run: as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ltvr.data.options import DataOptions
+from ltvr.engine.metrics import COLUMNS, cells, table
+from ltvr.engine.trained import Trained
+from ltvr.posthoc.embeddings import Embedded
+from ltvr.posthoc.images import Images
+from ltvr.posthoc.measure import Measured, Tried, balanced, metrics_of
+
+__all__ = ["as_csv", "as_json", "as_markdown", "as_text", "notes"]
+
+OPTIMUM = "test optimum, optimistic"
+NOTHING: dict[str, Any] = dict.fromkeys(COLUMNS)
+"""The metrics of a head that the classifier cannot have."""
+
+
+class Row(NamedTuple):
+    """A row of the table: a head as it was chosen, or at its best on the test images."""
+
+    title: str
+    head: str
+    parameter: str
+    value: float | None
+    kind: str
+    """``chosen``, ``OPTIMUM``, or ``n/a``."""
+    choice: float | None
+    metrics: dict[str, Any]
+
+
+def _rows(heads: list[Measured]) -> Iterator[Row]:
+    for head, _, chosen, optimum in heads:
+        parameter = head.parameter
+        if chosen is None:
+            yield Row(head.title, head.name, parameter, None, "n/a", None, NOTHING)
+            continue
+        for kind, each in (("chosen", chosen), (OPTIMUM, optimum)):
+            if each is not None:
+                at = f", {parameter} = {each.value:g}" if parameter else ""
+                end = "" if kind == "chosen" else f" ({OPTIMUM})"
+                yield Row(
+                    f"{head.title}{at}{end}", head.name, parameter, each.value, kind,
+                    each.choice, each.metrics,
+                )  # fmt: skip
+
+
+def _reasons(heads: list[Measured]) -> list[str]:
+    """Why rows are n/a, a line each."""
+    return [f"{each.head.title}: n/a, {each.head.reason}." for each in heads if not each.tried]
+
+
+def as_text(heads: list[Measured]) -> str:
+    """The table for a terminal."""
+    return table({row.title: row.metrics for row in _rows(heads)})
+
+
+def as_markdown(title: str, heads: list[Measured], notes: list[str]) -> str:
+    """The table, and under it what a reader should know of it."""
+    lines = [
+        f"| {title} | {' | '.join(COLUMNS.values())} |",
+        f"|---|{'--:|' * len(COLUMNS)}",
+        *(f"| {row.title} | {' | '.join(cells(row.metrics))} |" for row in _rows(heads)),
+        "",
+        *(f"- {note}" for note in notes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(heads: list[Measured]) -> str:
+    """A line a row (RFC 4180): in percent, with four digits; empty where there is no number."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["head", "parameter", "value", "kind", "choice_balanced", *COLUMNS])
+    for row in _rows(heads):
+        numbers = [row.choice, *(row.metrics[name] for name in COLUMNS)]
+        shown = ["" if number is None else f"{number:.4f}" for number in numbers]
+        value = "" if row.value is None else f"{row.value:g}"
+        writer.writerow([row.head, row.parameter, value, row.kind, *shown])
+    return text.getvalue()
+
+
+def as_json(heads: list[Measured]) -> list[dict[str, Any]]:
+    """Every head with all values that it was tried at."""
+    return [
+        {
+            "head": each.head.name,
+            "title": each.head.title,
+            "parameter": each.head.parameter or None,
+            "reason": each.head.reason or None,
+            "chosen": _as_json(each.chosen),
+            OPTIMUM: _as_json(each.optimum),
+            "tried": [_as_json(one) for one in each.tried] if each.optimum else [],
+        }
+        for each in heads
+    ]
+
+
+def _as_json(tried: Tried | None) -> dict[str, Any] | None:
+    if tried is None:
+        return None
+    return {"value": tried.value, "choice_balanced": tried.choice, "metrics": tried.metrics}
+
+
+def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -> list[str]:
+    """What a reader of the table should know, a line each."""
+    lines = _reasons(found)
+    fitted = {each.head.name: each for each in found if each.tried}
+    if any(each.optimum for each in fitted.values()):
+        lines += _choosing(trained, images)
+    if training := [name for name, each in fitted.items() if each.head.trained]:
+        views = images.described["views"]
+        seen = f"each in {views} augmented view{'s' * (views > 1)}"
+        lines.append(
+            f"Trained heads: {len(images.train.labels)} training images, "
+            f"{seen if views else 'each as inference sees it'}; BatchNorm of the backbone has its "
+            "running statistics. The exact counterparts, with each draw augmented anew and "
+            f"BatchNorm as the stage's own option has it: `--stages {'|'.join(training)} --from "
+            f"RUN/{path.name}`."
+        )
+    if "logit-adjustment" in fitted:
+        lines.append(
+            "Logit adjustment: by the class frequencies of the stage's last epoch, with what was "
+            "generated and the weights of the loss, as `predict --prior`."
+        )
+    if any(name.startswith("ncm") for name in fitted):
+        lines.append("NCM: the ECE is that of a softmax over minus the squared distances.")
+    return lines
+
+
+def _choosing(trained: Trained, images: Images) -> list[str]:
+    """On which images values were chosen, and what that is worth."""
+    described, optimum = (
+        images.described,
+        (
+            "Test optimum: the value that is best on the test images themselves. Nobody knows it "
+            "beforehand; it is no result."
+        ),
+    )
+    by = "by balanced accuracy; of equals, the nearest to the published one"
+    if described["chosen_on"] == "val":
+        return [f"Values: chosen on the {described['images']} validation images, {by}.", optimum]
+    held = np.bincount(images.choice.labels.numpy(), minlength=len(trained.classes))
+    short = int((held < described["per_class"]).sum())
+    few = f" ({short} of {len(held)} classes have fewer)" if short else ""
+    none = int((held == 0).sum())
+    absent = f" {none} classes have one image alone, and no part in it." if none else ""
+    return [
+        f"Values: chosen on {described['images']} of the training images, {by}: "
+        f"{described['per_class']} a class and at most half of it{few}, which heads are not fitted "
+        f"to meanwhile.{absent} The features were trained on them, though: where they are known by "
+        f"heart, the hold-out says little. The stage's own classifier is right on "
+        f"{_of_joint(trained, images.choice):.1f} % of them, and on "
+        f"{_of_joint(trained, images.test):.1f} % of the test images (both balanced).",
+        optimum,
+    ]
+
+
+def _of_joint(trained: Trained, images: Embedded) -> float:
+    """Balanced accuracy of the classifier of the first stage."""
+    counts = np.asarray(trained.run.manifest()["train_counts"], np.int64)
+    options = trained.config.of(DataOptions)
+    return balanced(metrics_of(trained.network.classifier, images, counts, options))
