@@ -24,11 +24,12 @@ from ltvr.device import choose_device
 from ltvr.engine.evaluation import load_own
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.metrics import table
+from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, Stopped, UserError, brief, shown
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
-from ltvr.networks.weights import weights_record, without_initial_weights
+from ltvr.networks.weights import digest, weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
 from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
@@ -146,9 +147,12 @@ def _train(
     _check_source(config, source)
     if source is not None:
         config = without_initial_weights(config)
+        source = source if source.suffix == ".pt" else trained_features(Run.open(source))
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))
     record = weights_record(config)
+    if source is not None:
+        record = {"source": {"file": str(source), "sha256": digest(source)}}
     if not numbered:
         Run(folder).refuse_taken()  # before all images are read
     data = load_data(config)
@@ -168,8 +172,7 @@ def _train(
         with _saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
             if source is not None:
-                path = source if source.suffix == ".pt" else _trained_features(Run.open(source))
-                trainer.start_from(load_checkpoint(path)["model"], path)
+                trainer.start_from(load_checkpoint(source)["model"], source)
             _finish(trainer)
     return run
 
@@ -242,15 +245,6 @@ def _check_source(config: Config, source: Path | None) -> None:
         )
     if source is not None:
         Run.open(source).check_architecture(config)
-
-
-def _trained_features(run: Run) -> Path:
-    """The weights that the stages which train features left in ``run``."""
-    stages = stages_of(run.config())
-    trained = [name for name, stage in stages.items() if not stage.needs_trained]
-    if not trained:
-        raise UserError(f"{run.folder} trained no features; name the run that it started from")
-    return run.weights(trained[-1])
 
 
 def _finish(trainer: Trainer) -> None:

@@ -23,7 +23,14 @@ from ltvr.runs.checkpoint import load_checkpoint, load_weights
 from ltvr.runs.folder import Run
 from ltvr.stages.build import prepare_through, stages_of
 
-__all__ = ["Trained", "add_device", "load_trained", "trained_parser", "weights_of"]
+__all__ = [
+    "Trained",
+    "add_device",
+    "load_trained",
+    "trained_features",
+    "trained_parser",
+    "weights_of",
+]
 
 
 class Trained(NamedTuple):
@@ -91,6 +98,19 @@ def weights_of(path: Path) -> tuple[Run, Path]:
             f"{run.folder} is not finished; go on with --resume, or name one of its .pt"
         )
     return run, weights
+
+
+def trained_features(run: Run) -> Path:
+    """The file of the weights that the stages which train features left in ``run``.
+
+    Raises:
+        UserError: it has no such stage.
+    """
+    stages = stages_of(run.config())
+    trained = [name for name, stage in stages.items() if not stage.needs_trained]
+    if not trained:
+        raise UserError(f"{run.folder} trained no features; name the run that it started from")
+    return run.weights(trained[-1])
 
 
 def load_trained(path: Path, device: str = "auto", fused: bool | None = None) -> Trained:

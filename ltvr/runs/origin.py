@@ -11,7 +11,7 @@ from ltvr.errors import brief
 from ltvr.runs.checkpoint import Foreign
 from ltvr.runs.forms import Form, check
 
-__all__ = ["READING", "check_origin", "origin"]
+__all__ = ["NOT_COMPARED", "READING", "check_origin", "origin"]
 
 READING = ("workers", "root", "lists")
 """Options of where images are and of how they are read: they decide nothing."""
