@@ -56,6 +56,12 @@ def parser(catalogue: Catalogue) -> Parser:
         "--dataset", metavar="NAME", help="another than the table's; folder: a data set of your own"
     )
     p.add_argument("--root", metavar="FOLDER", help="where the images are")
+    p.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="of FOLDER/cifar10/train/<class>/* and so on: the tables' data sets as image files",
+    )
     p.add_argument("--lists", metavar="FOLDER", help="where list files are")
     p.add_argument(
         "--imbalance", type=float, metavar="X", help="largest class : smallest (the budget's)"
@@ -167,6 +173,8 @@ def settings(
     options = {name: value for name, value in said.items() if value is not None}
     options |= {n: str(Path(options[n]).resolve()) for n in ("root", "lists") if n in options}
     if arguments.preset is not None:
+        if arguments.images is not None:
+            raise UserError("--images is for the data sets of tables; with --preset say --root")
         own = load_config(arguments.preset, "baseline").of(DataOptions).dataset
         dataset = options.pop("dataset", own)
         yield Setting(
@@ -182,7 +190,24 @@ def settings(
                 f"{', '.join(budget)}; take one of them, or name a --preset"
             )
         setting = budget[dataset]
-        yield Setting(dataset, setting.preset, {**setting.options, **options})
+        made = {**setting.options, **options}
+        if arguments.images is not None:
+            made |= {"dataset": "folder", "root": str(image_folder(arguments, dataset))}
+        yield Setting(dataset, setting.preset, made)
+
+
+def image_folder(arguments: argparse.Namespace, dataset: str) -> Path:
+    """Where ``--images`` has a data set.
+
+    Raises:
+        UserError: it has none, or ``--root`` says another place.
+    """
+    folder: Path = (arguments.images / dataset).resolve()
+    if arguments.root is not None:
+        raise UserError("--images and --root both say where images are; drop one of them")
+    if not (folder / "train").is_dir():
+        raise UserError(f"--images {arguments.images}: there is no folder {dataset}/train in it")
+    return folder
 
 
 def in_order(sheets: Sequence[Sheet]) -> list[Job]:
@@ -200,9 +225,11 @@ def report(sheet: Sheet, failed: Mapping[Job, str], about: str, folder: Path) ->
         for run in sheet.runs()
         if run.look().state == "done"
     )
+    source = sheet.setting.options.get("dataset", sheet.setting.dataset)
+    read_from = f" as {source}" if source != sheet.setting.dataset else ""
     how = [
         f"Made by `{about}`, ltvr {ltvr.__version__}, {time.strftime('%Y-%m-%d')}; preset "
-        f"{Path(sheet.setting.preset).stem}, data set {sheet.setting.dataset}.",
+        f"{Path(sheet.setting.preset).stem}, data set {sheet.setting.dataset}{read_from}.",
         *(f"Trained on {place}." for place in places),
     ]
     folder.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,7 @@ class Setting:
     @property
     def name(self) -> str:
         """Of its folder of runs, and in the names of its tables."""
-        other = "dataset" in self.options
+        other = self.options.get("dataset") == self.dataset  # and not the preset's own
         return Path(self.preset).stem + (f"-{self.dataset}" if other else "")
 
 

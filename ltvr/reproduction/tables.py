@@ -97,10 +97,13 @@ def _claim(verdict: Verdict) -> list[str]:
 
 
 def _notes(report: Report) -> list[str]:
-    over = ", ".join(f"{label} ({shows})" for shows, label in report.table.over.items())
+    shown_over: dict[str, list[str]] = {}
+    for shows, label in report.table.over.items():
+        shown_over.setdefault(label, []).append(shows)
+    over = "; ".join(f"{label} for {', '.join(shows)}" for label, shows in shown_over.items())
     notes = [
         "Ours: mean ± sample standard deviation of the seeds. Gain: on All, paired by seed, over "
-        f"the row of the same stage: {over}.",
+        f"{over}.",
         *report.table.notes,
     ]
     if report.verdicts:

@@ -16,7 +16,9 @@ from conftest import records, summary
 import ltvr.reproduce
 import ltvr.train
 from ltvr import errors
+from ltvr.data.options import DataOptions
 from ltvr.reproduction import costs, jobs
+from ltvr.reproduction.catalogue import CATALOGUE, Catalogue
 from ltvr.runs.folder import Run
 from ltvr.settings import PRESETS, save_config
 
@@ -205,8 +207,29 @@ def test_the_list_says_what_is_left_and_how_it_was_measured(tiny, tmp_path, comm
         (["--preset", "none"], "preset 'none': expected one of"),
         (["--preset", "digits", "--imbalance", "0"], "imbalance = 0.0: expected at least 1"),
         (["--with", "none"], "method 'none': expected one of"),
+        (["--preset", "digits", "--images", "x"], "with --preset say --root"),
     ],
 )
 def test_what_does_not_fit_is_one_line(options, words, tiny, command):
     code, out, err = command(ltvr.reproduce, "tiny", *options, "--tables-only")
     assert (code, err.count("\n")) == (2, 1) and words in err
+
+
+def test_a_data_set_of_the_paper_may_be_image_files(tmp_path, command):
+    """It is the paper's data set all the same: its numbers are beside ours, its preset's tail."""
+    (tmp_path / "cifar10" / "train").mkdir(parents=True)
+    options = ["--out", tmp_path, "--tables-only", "--images"]
+    code, out, err = command(ltvr.reproduce, "table2", *options, tmp_path)
+    assert code == 0 and "| Baseline |" in (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
+    assert "| 68.3 |" in (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
+    arguments = ltvr.reproduce.parser(Catalogue.read(CATALOGUE)).parse_args(
+        ["table2", *map(str, options), str(tmp_path)]
+    )
+    (sheet,) = ltvr.reproduce.plan(arguments, Catalogue.read(CATALOGUE))
+    data = sheet.jobs["LTVR", 0].config.of(DataOptions)
+    assert (data.dataset, data.root) == ("folder", str(tmp_path / "cifar10"))
+    assert data.imbalance == 100 and sheet.jobs["LTVR", 0].out == tmp_path / "cifar10-ir100-cpu"
+    code, _, err = command(ltvr.reproduce, "table3", *options, tmp_path)
+    assert code == 2 and "there is no folder cifar100/train in it" in err
+    code, _, err = command(ltvr.reproduce, "table2", *options, tmp_path, "--root", "x")
+    assert code == 2 and "drop one of them" in err
