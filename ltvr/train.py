@@ -30,7 +30,7 @@ from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, Stopped, UserError, brief, shown
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
-from ltvr.networks.weights import weights_record, without_initial_weights
+from ltvr.networks.weights import digest, weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
 from ltvr.reports.protocol import findings
 from ltvr.reports.rehearsal import rehearsal_lines
@@ -156,9 +156,12 @@ def _train(
     _check_source(config, source)
     if source is not None:
         config = without_initial_weights(config)
+        source = source if source.suffix == ".pt" else trained_features(Run.open(source))
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))
     record = weights_record(config)
+    if source is not None:
+        record = {"source": {"file": str(source), "sha256": digest(source)}}
     if not numbered:
         Run(folder).refuse_taken()  # before all images are read
     data = load_data(config)
@@ -178,8 +181,7 @@ def _train(
         with _saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
             if source is not None:
-                path = source if source.suffix == ".pt" else trained_features(Run.open(source))
-                trainer.start_from(load_checkpoint(path)["model"], path)
+                trainer.start_from(load_checkpoint(source)["model"], source)
             _finish(trainer)
     return run
 
