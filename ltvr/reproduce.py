@@ -15,6 +15,7 @@ from ltvr import errors
 from ltvr.config.command_line import Parser, refuse_unused
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError, shown
+from ltvr.figures.paper import FIGURES
 from ltvr.reproduction.catalogue import CATALOGUE, Catalogue, Setting
 from ltvr.reproduction.comparison import judge
 from ltvr.reproduction.costs import cost
@@ -237,6 +238,19 @@ def report(sheet: Sheet, failed: Mapping[Job, str], about: str, folder: Path) ->
     return write(made, folder / sheet.name)
 
 
+def draw(sheets: Sequence[Sheet], folder: Path) -> list[Path]:
+    """Draw the figures among the tables from the runs that are finished; return the files."""
+    runs: dict[str, dict[str, Mapping[str, Sequence[Path]]]] = {}
+    for sheet in (each for each in sheets if each.table.name in FIGURES):
+        of: dict[str, list[Path]] = {row.run: [] for row in sheet.table.rows}
+        for (label, _), job in sheet.jobs.items():
+            folders = of[sheet.table.row(label).run]
+            if isinstance(job, Wanted) and job.look().state == "done" and job.folder not in folders:
+                folders.append(job.folder)
+        runs.setdefault(sheet.table.name, {})[sheet.setting.dataset] = of
+    return [path for name, of in runs.items() for path in FIGURES[name](of, folder / name)]
+
+
 def command(arguments: argparse.Namespace) -> str:
     """The command as far as it decides what is in a table."""
     words = ["python", "-m", "ltvr.reproduce", *arguments.names, "--budget", arguments.budget]
@@ -262,9 +276,6 @@ def show_costs(sheets: Sequence[Sheet]) -> None:
             total += seconds or 0.0
             left = f"{'?' if seconds is None else duration(seconds):>8}  {how}"
         print(f"{job.log.parent.name}/{job.name:32} {found.state:12} {left}{shown(found.why)}")
-    for sheet in sheets:
-        for label, why in sheet.lacking.items():
-            print(f"{sheet.name}: {label}: {shown(why)}")
     print(f"\nleft, one run after the other: {duration(total)} (hours:minutes)")
 
 
@@ -298,11 +309,10 @@ def main() -> int:
         do_all(in_order(sheets), arguments.jobs, ended)
     for sheet in sheets:
         print(" ".join(map(str, report(sheet, failed, about, folder))))
-    incomplete = {**{job.name: why for job, why in failed.items()}}
-    incomplete |= {label: why for sheet in sheets for label, why in sheet.lacking.items()}
-    for name, why in incomplete.items():
-        print(f"not there: {name}: {shown(why)}", file=sys.stderr)
-    return int(bool(incomplete) and not arguments.tables_only)
+    print(" ".join(map(str, draw(sheets, folder))))
+    for job, why in failed.items():
+        print(f"not there: {job.name}: {shown(why)}", file=sys.stderr)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -23,14 +23,12 @@ class Sheet:
 
     Attributes:
         jobs: by label of the row and seed.
-        lacking: by label, why there is no job: a method or a stage that this version lacks.
     """
 
     table: Table
     setting: Setting
     seeds: tuple[int, ...]
     jobs: Mapping[tuple[str, int], Job]
-    lacking: Mapping[str, str]
 
     @classmethod
     def of(cls, table: Table, wants: Wants, seeds: Sequence[int], *, every: bool) -> Sheet:
@@ -40,17 +38,16 @@ class Sheet:
             wants: makes the runs.
             seeds: of the runs that are repeated; the others take the first.
             every: whether all runs are repeated.
+
+        Raises:
+            UserError: a row of a method, a stage or an option that there is not.
         """
         jobs: dict[tuple[str, int], Job] = {}
-        lacking: dict[str, str] = {}
         for row in table.rows:
             repeated = every or wants.catalogue.runs[row.run].repeated
             for seed in seeds if repeated else seeds[:1]:
-                try:
-                    jobs[row.label, seed] = _job(row, wants.run(row.run, seed))
-                except UserError as error:
-                    lacking[row.label] = str(error)
-        return cls(table, wants.setting, tuple(seeds), jobs, lacking)
+                jobs[row.label, seed] = _job(row, wants.run(row.run, seed))
+        return cls(table, wants.setting, tuple(seeds), jobs)
 
     @property
     def name(self) -> str:
@@ -64,9 +61,7 @@ class Sheet:
             failed: why jobs could not be done.
         """
         found: dict[str, dict[int, dict[str, Any]]] = {}
-        missing = {
-            label: {label: f"not in this version, {why}"} for label, why in self.lacking.items()
-        }
+        missing: dict[str, dict[str, str]] = {}
         for (label, seed), job in self.jobs.items():
             row, there = self.table.row(label), job.look()
             try:
