@@ -101,6 +101,7 @@ class Trainer:
         run: Run,
         say: Callable[[str], None] = SAY,
         requests: Requests | None = None,
+        *,
         steps: int | None = None,
     ) -> None:
         self.config, self.data, self.run = config, data, run
