@@ -84,7 +84,15 @@ setup(
     ],
     # The folder kernels/ imports as ltvr.kernels: PyPI has another top-level `kernels`.
     package_dir={"ltvr": "ltvr", "ltvr.kernels": "kernels"},
-    package_data={"ltvr": ["presets/*.yaml", "methods/*.yaml", "data/*.txt", "py.typed"]},
+    package_data={
+        "ltvr": [
+            "presets/*.yaml",
+            "methods/*.yaml",
+            "reproduction/catalogue/*.yaml",
+            "data/*.txt",
+            "py.typed",
+        ]
+    },
     ext_modules=[extension(*item) for item in INSTRUCTION_SETS.items()],
     cmdclass={"build_ext": OptionalBuildExtension},
 )

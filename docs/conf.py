@@ -42,10 +42,10 @@ napoleon_numpy_docstring = False
 
 nitpick_ignore_regex = [
     # Other projects: links to their sites would need the network at every build.
-    ("py:.*", r"(torch|torchvision|torchmetrics|numpy|np|npt|PIL)\..*"),
+    ("py:.*", r"(torch|torchvision|torchmetrics|numpy|np|npt|PIL|matplotlib|markupsafe)\..*"),
     ("py:.*", r"(argparse|collections|pathlib|types|typing)\..*"),
     # The same, of attributes whose annotation is shown as it is written.
-    ("py:class", r"Tensor|Int64Array|Path|nn\.\w+"),
+    ("py:class", r"Tensor|Int64Array|Path|nn\.\w+|P"),
     # Pieces of annotations and default values that have brackets.
     ("py:class", r".*[\[\]{}<>].*"),
     # Type variables have no place of their own.

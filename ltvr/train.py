@@ -30,7 +30,7 @@ from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, Stopped, UserError, brief, shown
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
-from ltvr.networks.weights import weights_record, without_initial_weights
+from ltvr.networks.weights import digest, weights_record, without_initial_weights
 from ltvr.reports.page import named_stages, write_report
 from ltvr.reports.protocol import findings
 from ltvr.reports.rehearsal import rehearsal_lines
@@ -65,8 +65,8 @@ def parser() -> Parser:
         "--from",
         dest="source",
         metavar="RUN",
-        help="run folder, or a checkpoint in it, that --stages crt starts from; its configuration "
-        "holds where no preset is given",
+        help="run folder, or a checkpoint in it, that --stages crt, or another that trains no "
+        "features, starts from; its configuration holds where no preset is given",
     )
     p.add_argument(
         "--resume", metavar="PATH|auto", help="go on with a run; auto: the newest of --out"
@@ -156,9 +156,12 @@ def _train(
     _check_source(config, source)
     if source is not None:
         config = without_initial_weights(config)
+        source = source if source.suffix == ".pt" else trained_features(Run.open(source))
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))
     record = weights_record(config)
+    if source is not None:
+        record = {"source": {"file": str(source), "sha256": digest(source)}}
     if not numbered:
         Run(folder).refuse_taken()  # before all images are read
     data = load_data(config)
@@ -178,8 +181,7 @@ def _train(
         with _saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
             if source is not None:
-                path = source if source.suffix == ".pt" else trained_features(Run.open(source))
-                trainer.start_from(load_checkpoint(path)["model"], path)
+                trainer.start_from(load_checkpoint(source)["model"], source)
             _finish(trainer)
     return run
 
@@ -240,15 +242,17 @@ def _go_on(run: Run) -> str:
 
 def _check_source(config: Config, source: Path | None) -> None:
     """Refuse a first stage without the weights that it starts from, or a source for nothing."""
-    name, first = next(iter(stages_of(config).items()))
+    stages = stages_of(config)
+    name, first = next(iter(stages.items()))
     if first.needs_trained and source is None:
         raise UserError(
             f"--stages {name} starts from trained features: add --from RUN, the run that has them"
         )
     if source is not None and not first.needs_trained:
+        later = next((each for each, stage in stages.items() if stage.needs_trained), "crt")
         raise UserError(
             f"--from is for stages that start from trained features, and {name} does not; add "
-            "--stages crt"
+            f"--stages {later}"
         )
     if source is not None:
         Run.open(source).check_architecture(config)

@@ -88,6 +88,7 @@ class Trainer:
         run: its folder.
         say: what prints a line an epoch.
         requests: what may ask it to save or to stop.
+        steps: an epoch; None is a pass over the training images.
 
     Raises:
         UserError: a network that cannot be built, or run, as configured.
@@ -100,8 +101,10 @@ class Trainer:
         run: Run,
         say: Callable[[str], None] = SAY,
         requests: Requests | None = None,
+        steps: int | None = None,
     ) -> None:
         self.config, self.data, self.run = config, data, run
+        self._steps = steps
         self.say = partial(_said, say)
         self._requests = requests or Requests()
         self._run_options, self._training = config.of(RunOptions), config.of(TrainingOptions)
@@ -166,15 +169,17 @@ class Trainer:
     def _start(self, name: str, stage: Stage) -> StageState:
         """Prepare the network for a stage; take the checkpoint's state, if there is one."""
         training, classes = self._training, len(self.data.classes)
-        steps = steps_an_epoch(self.config, self.data)
+        steps = self._steps or steps_an_epoch(self.config, self.data)
         seed = self._run_options.seed
         if self._resumed is None:
             stage.prepare(self.network, stream(seed, name))
         else:
             prepare_through(self.network, self.stages, name, seed)
         self.network.to(self.device)  # what the stage may have put into it
+        if self._resumed is None:
+            stage.begin(self.network, self.train_batches)
         counts = torch.from_numpy(self.data.counts).to(self.device)
-        loss = stage.build_loss(counts).to(self.device)
+        loss = stage.training_loss(self.network, counts).to(self.device)
         clock = Clock(seed, name, stage.epochs, steps, training.accumulate)
         state = StageState(Step(self.network, loss), stage, self.config, clock, classes)
         if self._resumed is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from ltvr.afa.functional import resolve_backend
 from ltvr.backbones.build import build_backbone, check_pretrained, take_apart
@@ -19,7 +20,7 @@ from ltvr.decompositions import DECOMPOSITIONS
 from ltvr.decompositions.base import Decomposition
 from ltvr.decompositions.options import DecompositionOptions
 from ltvr.errors import UserError
-from ltvr.networks.cut import cut
+from ltvr.networks.cut import EMBEDDING_LAYER, cut
 from ltvr.networks.network import Network
 from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import load_backbone
@@ -105,11 +106,16 @@ def build_network(
             attention_addition=common.attention_addition,
             backend=backend,
         )
+    embedding_dim = parts.embedding_dim
+    if width := chosen.embedding_layer:
+        layer = nn.Sequential(nn.Linear(embedding_dim, width), nn.ReLU())
+        parts.embedder.add_module(EMBEDDING_LAYER, layer)
+        embedding_dim = width
     return Network(
         parts.extractor,
         decomposition,
         parts.embedder,
-        CLASSIFIERS.build(config, chosen.classifier, parts.embedding_dim, num_classes),
+        CLASSIFIERS.build(config, chosen.classifier, embedding_dim, num_classes),
         image_size=size,
         stages=parts.stages,
     )

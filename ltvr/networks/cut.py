@@ -10,7 +10,33 @@ from ltvr.backbones.base import Parts
 from ltvr.backbones.build import take_apart
 from ltvr.errors import UserError
 
-__all__ = ["BackboneParts", "cut", "cut_backbone"]
+__all__ = ["EMBEDDING_LAYER", "BackboneParts", "LastMap", "cut", "cut_backbone"]
+
+EMBEDDING_LAYER = "embedding_layer"
+"""What the embedder calls the linear layer at its end, where there is one."""
+
+
+class LastMap(nn.Sequential):
+    """Where the maps of the last stage pass: as they are, until a stage of training adds a module.
+
+    Args:
+        shape: (D, H, W) of the maps; what is added takes and gives [B, D, H, W].
+        channels_last: whether they come, and go on, as [B, H, W, D].
+    """
+
+    def __init__(self, shape: tuple[int, int, int], channels_last: bool) -> None:
+        super().__init__()
+        self.shape, self.channels_last = shape, channels_last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maps, through what was added."""
+        if not len(self):
+            return x
+        if not self.channels_last:
+            maps: Tensor = super().forward(x)
+            return maps
+        maps = super().forward(x.permute(0, 3, 1, 2))
+        return maps.permute(0, 2, 3, 1)
 
 
 class BackboneParts(NamedTuple):
@@ -64,11 +90,15 @@ def cut(parts: Parts, insert_after: str, image_size: int, decomposed: bool) -> B
     extractor, embedder = nn.Sequential(), nn.Sequential()
     if parts.channels_last:
         embedder.add_module("channels_last", _Permute(0, 2, 3, 1))
-    half = extractor
+    half, last = extractor, list(parts.stages)[-1]
     for name, module in parts.modules.items():
         _add(half, name, module)
         if name == insert_after:
             half = embedder
+        if name == last:
+            outer = name.rpartition(".")[0]
+            place = LastMap(parts.stages[last], parts.channels_last)
+            _add(embedder, f"{outer}.last_map" if outer else "last_map", place)
     if parts.channels_last:
         extractor.add_module("channels_first", _Permute(0, 3, 1, 2))
     names = list(parts.stages)

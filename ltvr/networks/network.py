@@ -16,7 +16,7 @@ from ltvr.decompositions.afa import AFA
 from ltvr.decompositions.base import Decomposition
 from ltvr.losses.base import Outputs
 from ltvr.mixing.base import Blend
-from ltvr.networks.cut import cut_backbone
+from ltvr.networks.cut import LastMap, cut_backbone
 
 __all__ = ["LTVR", "Network"]
 
@@ -56,6 +56,11 @@ class Network(nn.Module):
     def backend(self) -> str | None:
         """What runs the decomposition, a name of ``ltvr.afa.functional.Backend``; None without."""
         return None if self.decomposition is None else self.decomposition.backend
+
+    @property
+    def last_map(self) -> LastMap:
+        """Where the maps of the backbone's last stage pass, before they are pooled."""
+        return next(part for part in self.embedder.modules() if isinstance(part, LastMap))
 
     @property
     def num_classes(self) -> int:

@@ -22,4 +22,11 @@ class NetworkOptions(Options):
         optional=True,
         architecture=True,
     )
+    embedding_layer: int = option(
+        0,
+        "width of a linear layer and ReLU between the pooled features and the classifier; 0: none",
+        at_least=0,
+        at_most=16384,
+        architecture=True,
+    )
     classifier: str = option("linear", "after the embedding", slot=CLASSIFIERS, architecture=True)

@@ -15,7 +15,7 @@ from ltvr.backbones.options import BackboneOptions
 from ltvr.config.config import Config
 from ltvr.errors import UserError
 
-__all__ = ["load_backbone", "weights_record", "without_initial_weights"]
+__all__ = ["digest", "load_backbone", "weights_record", "without_initial_weights"]
 
 CONTAINERS = ("state_dict", "model", "model_state", "model_state_dict")
 """What the weights are called in a checkpoint that holds more than them."""
@@ -35,7 +35,7 @@ def weights_record(config: Config) -> dict[str, dict[str, str]]:
         UserError: the file cannot be read.
     """
     path = config.of(BackboneOptions).weights
-    return {"weights": {"file": path, "sha256": _digest(Path(path))}} if path else {}
+    return {"weights": {"file": path, "sha256": digest(Path(path))}} if path else {}
 
 
 def load_backbone(parts: Parts, name: str, path: Path) -> str:
@@ -101,17 +101,22 @@ def load_backbone(parts: Parts, name: str, path: Path) -> str:
     rest += ", ...)" if len(left) > 3 else ")" if left else "left out none"
     return (
         f"weights {path}: loaded {len(loaded)} tensors into {name}, {rest}; the classifier starts "
-        f"anew (sha256 {_digest(path)[:12]})"
+        f"anew (sha256 {digest(path)[:12]})"
     )
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The sha256 of a file of weights.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
-        digest = hashlib.sha256()
+        found = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+                found.update(block)
+        return found.hexdigest()
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 

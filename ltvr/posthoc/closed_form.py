@@ -22,12 +22,12 @@ SHORTEST = 1e-12
 def nearest_mean(
     embeddings: Tensor, train: Tensor, labels: Tensor, classes: int, form: Form
 ) -> Tensor:
-    """Nearest class mean (NCM): z_c = -|f(x) - m_c|^2, m_c the mean of f over class c: [R, C].
+    """Nearest class mean (NCM): ``z_c = -|f(x) - m_c|^2``, m_c the mean of f over class c: [R, C].
 
-    ``un``: f(x) = x; ``l2n``: x / |x|; ``cl2n``: (x - x0) / |x - x0|, x0 the mean of all of
-    ``train``. The means are not brought to length 1 again. Kang et al., Decoupling Representation
-    and Classifier, ICLR 2020, section 4.1, with the three forms of the authors' code, where cl2n is
-    the default.
+    ``un``: ``f(x) = x``; ``l2n``: ``x / |x|``; ``cl2n``: ``(x - x0) / |x - x0|``, x0 the mean of
+    all of ``train``. The means are not brought to length 1 again. Kang et al., Decoupling
+    Representation and Classifier, ICLR 2020, section 4.1, with the three forms of the authors'
+    code, where cl2n is the default.
 
     Args:
         embeddings: [R, E].
@@ -48,7 +48,7 @@ def nearest_mean(
 def tau_normalised(
     embeddings: Tensor, weight: Tensor, tau: float, bias: Tensor | None = None
 ) -> Tensor:
-    """tau-norm: z_c = <x, w_c> / |w_c|^tau, plus b_c where a bias is given: [R, C].
+    """tau-norm: ``z_c = <x, w_c> / |w_c|^tau``, plus b_c where a bias is given: [R, C].
 
     Kang et al., ICLR 2020, eq. 6, without the bias, which their code drops; BagofTricks-LT keeps
     it, at tau = 1.

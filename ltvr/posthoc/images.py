@@ -34,6 +34,12 @@ class Images(NamedTuple):
     described: dict[str, Any]
     """How they came about, in terms of JSON."""
 
+    @property
+    def seen(self) -> bool:
+        """Whether the features were trained on the images that values are chosen on."""
+        chosen_on: str = self.described["chosen_on"]
+        return chosen_on == "hold-out"
+
 
 def load_images(
     trained: Trained,

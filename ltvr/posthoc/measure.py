@@ -20,7 +20,7 @@ from ltvr.posthoc.embeddings import Embedded, digest
 from ltvr.posthoc.images import Images
 from ltvr.runs import files
 
-__all__ = ["Kept", "Measured", "Tried", "balanced", "measure", "metrics_of"]
+__all__ = ["Kept", "Measured", "Tried", "balanced", "measure", "metrics_of", "standard_error"]
 
 ROWS = 10_000
 """Embeddings a batch: logits of more are a lot of memory where there are thousands of classes."""
@@ -32,6 +32,8 @@ class Tried(NamedTuple):
     value: float | None
     choice: float | None
     """Balanced accuracy on the images that values are chosen on; None where nothing is."""
+    error: float | None
+    """Standard error of ``choice``."""
     metrics: dict[str, Any]
     """On the test images, of the head that is fitted to all training images."""
 
@@ -114,10 +116,28 @@ def balanced(metrics: dict[str, Any]) -> float:
     return float(np.mean([each for each in metrics["per_class"] if each is not None]))
 
 
+def standard_error(metrics: dict[str, Any], labels: Int64Array) -> float:
+    """Of ``balanced``: sqrt(sum_c a_c (1 - a_c) / k_c) / C over the classes of the images.
+
+    Args:
+        labels: [n], of the k_c images of each class.
+    """
+    images = np.bincount(labels, minlength=len(metrics["per_class"]))
+    shares = [(a / 100, k) for a, k in zip(metrics["per_class"], images, strict=True) if k]
+    variance = sum(a * (1 - a) / k for a, k in shares)
+    return float(100 * np.sqrt(variance) / len(shares))
+
+
 def measure(
     head: Head, images: Images, counts: Int64Array, options: DataOptions, kept: Kept
 ) -> Measured:
-    """Try a head at its values, and choose one: by balanced accuracy, nearest to the usual.
+    """Try a head at its values, and choose one by balanced accuracy.
+
+    On a validation split the best is chosen, and of equals the nearest to the usual value. On a
+    hold-out of the training images, which are few and which the features have seen, that is the
+    nearest to the usual value of all that are no more than one standard error below the best: the
+    one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, with the
+    published value in the place of the simplest.
 
     Args:
         counts: [C] training images of each class.
@@ -132,7 +152,7 @@ def measure(
     tried = [_try(head, value, images, counts, options, kept) for value in head.values]
     if len(tried) == 1:
         return Measured(head, tried, tried[0], None)
-    chosen = _best(tried, head.usual, lambda each: each.choice or 0.0)
+    chosen = _best(tried, head.usual, lambda each: each.choice or 0.0, images.seen)
     optimum = _best(tried, head.usual, lambda each: balanced(each.metrics))
     return Measured(head, tried, chosen, optimum)
 
@@ -157,16 +177,25 @@ def _try(
 
     seen = {k: v for k, v in images.described.items() if k != "views" or head.trained}
     of = {"head": head.name, "value": value, "options": head.options, "images": seen}
-    choice = None
+    choice = error = None
     if len(head.values) > 1:
         whole = images.fitted is images.train
         on_choice = kept.get({**of, "on": "choice"}, lambda: found(images.choice, whole))
         choice = balanced(on_choice)
-    return Tried(value, choice, kept.get({**of, "on": "test"}, lambda: found(images.test, True)))
+        error = standard_error(on_choice, images.choice.labels.numpy())
+    metrics = kept.get({**of, "on": "test"}, lambda: found(images.test, True))
+    return Tried(value, choice, error, metrics)
 
 
-def _best(tried: list[Tried], usual: float, by: Callable[[Tried], float]) -> Tried:
-    """The best, and of equals the nearest to the usual value, then the lowest."""
-    most = max(by(each) for each in tried)
-    equal = [each for each in tried if by(each) == most]
+def _best(
+    tried: list[Tried], usual: float, by: Callable[[Tried], float], within_error: bool = False
+) -> Tried:
+    """The best, and of equals the nearest to the usual value, then the lowest.
+
+    Args:
+        within_error: whether all are equal that are within the error of the best.
+    """
+    best = max(tried, key=by)
+    least = by(best) - ((best.error or 0.0) if within_error else 0.0)
+    equal = [each for each in tried if by(each) >= least]
     return min(equal, key=lambda each: (abs((each.value or 0.0) - usual), each.value or 0.0))

@@ -107,7 +107,12 @@ def as_json(heads: list[Measured]) -> list[dict[str, Any]]:
 def _as_json(tried: Tried | None) -> dict[str, Any] | None:
     if tried is None:
         return None
-    return {"value": tried.value, "choice_balanced": tried.choice, "metrics": tried.metrics}
+    return {
+        "value": tried.value,
+        "choice_balanced": tried.choice,
+        "choice_standard_error": tried.error,
+        "metrics": tried.metrics,
+    }
 
 
 def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -> list[str]:
@@ -145,19 +150,21 @@ def _choosing(trained: Trained, images: Images) -> list[str]:
             "beforehand; it is no result."
         ),
     )
-    by = "by balanced accuracy; of equals, the nearest to the published one"
-    if described["chosen_on"] == "val":
-        return [f"Values: chosen on the {described['images']} validation images, {by}.", optimum]
+    by = "by balanced accuracy: the best"
+    if not images.seen:
+        number = described["images"]
+        return [f"Values: chosen on the {number} validation images, {by}.", optimum]
     held = np.bincount(images.choice.labels.numpy(), minlength=len(trained.classes))
     short = int((held < described["per_class"]).sum())
     few = f" ({short} of {len(held)} classes have fewer)" if short else ""
     none = int((held == 0).sum())
     absent = f" {none} classes have one image alone, and no part in it." if none else ""
     return [
-        f"Values: chosen on {described['images']} of the training images, {by}: "
-        f"{described['per_class']} a class and at most half of it{few}, which heads are not fitted "
-        f"to meanwhile.{absent} The features were trained on them, though: where they are known by "
-        f"heart, the hold-out says little. The stage's own classifier is right on "
+        f"Values: chosen on {described['images']} of the training images, {by}, or what is nearer "
+        "to the published value and within one standard error of the best. They are "
+        f"{described['per_class']} a class and at most half of it{few}; heads are not fitted to "
+        f"them meanwhile.{absent} The features were trained on them, though: where they are known "
+        "by heart, they say little. The stage's own classifier is right on "
         f"{_of_joint(trained, images.choice):.1f} % of them, and on "
         f"{_of_joint(trained, images.test):.1f} % of the test images (both balanced).",
         optimum,

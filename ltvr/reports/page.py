@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -24,6 +20,8 @@ from ltvr.data.splits import Data
 from ltvr.engine.metrics import COLUMNS, cells
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
+from ltvr.figures.style import QUIET, bars, styled
+from ltvr.reports.html import drawing, render, short
 from ltvr.reports.protocol import findings
 from ltvr.runs import files
 from ltvr.runs.folder import Run
@@ -34,16 +32,7 @@ __all__ = ["named_stages", "write_report"]
 
 CLASSES_TO_LIST = 100
 """Rows of the table of classes; the largest have one."""
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right }
-th:first-child, td:first-child, .text td, .text th { text-align: left }
-tr { border-bottom: 1px solid #ddd }
-img { max-width: 100%; display: block; margin: .5rem 0 } pre { background: #f6f6f6; padding: 1rem }
-</style></head><body>
-<h1>{{ title }}</h1>
+PAGE = """
 <table><tr><th>top-1, %</th>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
 {% for name, cells in rows %}<tr><td>{{ name }}</td>
 {% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table>
@@ -55,7 +44,7 @@ compared with published ones.</p>
 <td>{{ field }}</td><td>{{ comparable }}</td></tr>{% endfor %}</table>
 {% for heading, caption, image in figures %}
 <h2>{{ heading }}</h2><p>{{ caption }}</p>
-<img alt="{{ heading }}" src="data:image/png;base64,{{ image }}">
+{{ image }}
 {% endfor %}
 <h2>Classes</h2><p>By falling number of training images, with top-1 on the test set in percent.
 {% if more %}{{ more }} more classes are left out here.{% endif %}</p>
@@ -65,7 +54,6 @@ compared with published ones.</p>
 {% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table>
 <h2>Configuration</h2><pre>{{ config }}</pre>
 <h2>Environment</h2><pre>{{ environment }}</pre>
-</body></html>
 """
 
 
@@ -122,10 +110,10 @@ def write_report(run: Run, data: Data | None) -> None:
     notes.insert(0, _images(described))
     rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
     name = shown(f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}")
-    page = jinja2.Environment(autoescape=True).from_string(PAGE)
     files.write(
         run.report,
-        page.render(
+        render(
+            PAGE,
             title=f"{name}, seed {summary['seed']}",
             heads=list(COLUMNS.values()),
             rows=rows,
@@ -134,7 +122,7 @@ def write_report(run: Run, data: Data | None) -> None:
             more=max(len(counts) - CLASSES_TO_LIST, 0),
             notes=notes,
             protocol=[each.cells for each in findings(config, described, metrics)],
-            figures=[(h, c, _png(f)) for h, c, f in figures],
+            figures=[(h, c, drawing(f)) for h, c, f in figures],
             config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
             environment=json.dumps(summary["environment"], indent=1),
         ),
@@ -162,22 +150,11 @@ def _classes(
     for k in np.argsort(-counts, kind="stable")[:CLASSES_TO_LIST].tolist():
         accuracies = [values["per_class"][k] for values in metrics.values()]
         cells = ["n/a" if value is None else f"{value:.2f}" for value in accuracies]
-        rows.append((_short(classes[k]), [str(counts[k]), *cells]))
+        rows.append((short(classes[k]), [str(counts[k]), *cells]))
     return rows
 
 
-def _short(name: str) -> str:
-    """The name of a class as the text of the page has it."""
-    text = shown(name)
-    return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
+@styled
 def _curves(records: list[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(10, 3.6))
     loss, accuracy = figure.subplots(1, 2)
@@ -197,7 +174,7 @@ def _curves(records: list[dict[str, Any]]) -> Figure:
     begins = [i for i in range(1, len(records)) if records[i]["stage"] != records[i - 1]["stage"]]
     for axis, name in ((loss, "mean loss"), (accuracy, "top-1, %")):
         for first in begins:
-            axis.axvline(first + 0.5, color="0.7", lw=1)
+            axis.axvline(first + 0.5, color=QUIET, lw=1)
         axis.set(xlabel="epoch", ylabel=name)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axis.lines:
@@ -205,6 +182,7 @@ def _curves(records: list[dict[str, Any]]) -> Figure:
     return figure
 
 
+@styled
 def _per_class(metrics: dict[str, Any], counts: np.ndarray) -> Figure:
     figure = Figure(figsize=(10, 3.6))
     axis = figure.subplots()
@@ -215,7 +193,7 @@ def _per_class(metrics: dict[str, Any], counts: np.ndarray) -> Figure:
     axis.set(xlabel="class, by falling training images", ylabel="top-1, %", ylim=(0, 100))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     images = axis.twinx()
-    _bars(images, counts[order], color="0.85", zorder=0)
+    bars(images, counts[order], color=QUIET, alpha=0.35, zorder=0)
     images.set(ylabel="training images")
     axis.set_zorder(images.get_zorder() + 1)
     axis.patch.set_visible(False)
@@ -223,11 +201,7 @@ def _per_class(metrics: dict[str, Any], counts: np.ndarray) -> Figure:
     return figure
 
 
-def _bars(axis: Axes, values: np.ndarray, **style: Any) -> None:
-    """A bar for each class, in one shape: ten thousand of their own take half a minute."""
-    axis.stairs(values, np.arange(len(values) + 1) - 0.5, fill=True, **style)
-
-
+@styled
 def _counts(records: list[dict[str, Any]], counts: np.ndarray) -> Figure:
     figure = Figure(figsize=(10, 3.2))
     axes = figure.subplots(1, 3, sharey=True)
@@ -236,7 +210,7 @@ def _counts(records: list[dict[str, Any]], counts: np.ndarray) -> Figure:
     order = np.argsort(-counts, kind="stable")
     shown = (("original", counts), ("synthetic", synthetic), ("mixed", counts + synthetic))
     for axis, (name, values) in zip(axes, shown, strict=True):
-        _bars(axis, values[order])
+        bars(axis, values[order])
         low = values.min()
         ratio = f", ratio {values.max() / low:.1f}" if low else ""
         axis.set(title=f"{name}, {values.sum():,}{ratio}", xlabel="class")
@@ -245,6 +219,7 @@ def _counts(records: list[dict[str, Any]], counts: np.ndarray) -> Figure:
     return figure
 
 
+@styled
 def _confusion(metrics: dict[str, Any]) -> Figure:
     matrix = np.asarray(metrics["confusion"], float)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -269,9 +244,10 @@ def _named(data: Data, classes: list[int]) -> str:
     Names stand in the text of the page alone: a browser shows any script, the fonts of the figures
     few, and there a $ would begin a formula.
     """
-    return ", ".join(f"{k} «{_short(data.classes[k])}» {data.counts[k]}" for k in classes)
+    return ", ".join(f"{k} «{short(data.classes[k])}» {data.counts[k]}" for k in classes)
 
 
+@styled
 @torch.no_grad()
 def _masks(trained: Trained, data: Data, rarest: list[int]) -> Figure:
     """One test image of each of the ``rarest`` classes over its mask."""

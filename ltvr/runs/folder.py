@@ -411,6 +411,13 @@ class Run:
                 "restore them, or start a new run"
             )
 
+    def same_images(self, other: Run, split: str) -> bool:
+        """Whether both runs have a split, and the same images in it."""
+        own, theirs = (run.manifest()["splits"].get(split) for run in (self, other))
+        if own is None or theirs is None:
+            return False
+        return legacy.same_images(own, theirs) or legacy.same_images(theirs, own)
+
     # ---- what it has done ----
 
     def records(self) -> list[dict[str, Any]]:

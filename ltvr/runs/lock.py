@@ -17,7 +17,7 @@ from typing import IO
 from ltvr.errors import UserError
 from ltvr.runs.files import cannot_write
 
-__all__ = ["Lock"]
+__all__ = ["NO_LOCKS", "Lock"]
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 """What file systems without locks answer."""

@@ -11,7 +11,7 @@ from ltvr.errors import brief
 from ltvr.runs.checkpoint import Foreign
 from ltvr.runs.forms import Form, check
 
-__all__ = ["DECIDE_NOTHING", "check_origin", "origin"]
+__all__ = ["DECIDE_NOTHING", "NOT_COMPARED", "check_origin", "origin"]
 
 DECIDE_NOTHING = ("workers", "root", "lists", "evaluate_every", "batchnorm_images")
 """Options that no weight depends on: where images are, how they are read, and what is evaluated."""

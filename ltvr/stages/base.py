@@ -54,6 +54,8 @@ class Stage(Component):
     """What tables and figures call it."""
     needs_trained: ClassVar[bool] = False
     """Whether it starts from features that an earlier stage has trained."""
+    replaces_classifier: ClassVar[bool] = False
+    """Whether another classifier is in the place of the network's own from then on."""
 
     epochs: int
     lr: float
@@ -81,9 +83,30 @@ class Stage(Component):
         """
         return LOSSES.build(self.config, self.loss, counts)
 
+    def training_loss(self, network: Network, counts: Tensor) -> Loss:
+        """What ``network`` is trained by: the loss, and what the stage adds that reads the network.
+
+        Args:
+            network: prepared, on its device.
+            counts: as for ``build_loss``.
+        """
+        return self.build_loss(counts)
+
     def prepare(self, network: Network, seed: int) -> None:
-        """Say what trains, and start afresh what is to; ``seed`` is of the stage's own stream."""
+        """Say what trains, and start afresh what is to; ``seed`` is of the stage's own stream.
+
+        Called for the stages before as well where weights are to be loaded: it may read no data.
+        """
         network.requires_grad_(True)
+
+    def begin(self, network: Network, batches: Batches) -> None:
+        """Set what the stage starts with that takes the images, once, after ``prepare``.
+
+        A run that is resumed within the stage has it from its checkpoint.
+
+        Args:
+            batches: of the training split; a pure function of them and of the network.
+        """
 
     def train_mode(self, network: Network) -> None:
         """Put every part of the network in the mode that it trains in."""

@@ -42,6 +42,7 @@ class LWS(ClassifierStage):
 
     options_type = LWSOptions
     title = "LWS"
+    replaces_classifier = True
     lr_flag = "--lws-lr"
 
     def __init__(self, config: Config) -> None:

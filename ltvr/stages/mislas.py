@@ -55,6 +55,7 @@ class MiSLAS(ClassifierStage):
 
     options_type = MiSLASOptions
     title = "MiSLAS"
+    replaces_classifier = True
     lr_flag = "--mislas-lr"
 
     def __init__(self, config: Config) -> None:

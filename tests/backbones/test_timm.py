@@ -74,6 +74,17 @@ def test_maps_that_are_channels_last_come_out_channels_first():
     assert torch.equal(got, inside.permute(0, 3, 1, 2))
 
 
+@pytest.mark.parametrize("after", ["layers.1", "layers.2"])
+def test_what_is_put_behind_the_last_stage_takes_its_maps_channels_first(after):
+    swin = build_backbone("timm:ltvr_test_swin")
+    network, x = LTVR(swin, 5, after, image_size=64).eval(), torch.randn(2, 3, 64, 64)
+    expected, seen = network(x), []
+    network.last_map.append(torch.nn.Identity())
+    network.last_map[0].register_forward_hook(lambda _, given, out: seen.append(out))
+    assert torch.equal(network(x), expected)
+    assert [tuple(maps.shape) for maps in seen] == [(2, *network.last_map.shape)] == [(2, 64, 4, 4)]
+
+
 @pytest.mark.parametrize(
     ("name", "after"), [("test_convnext", "stages.1"), ("ltvr_test_swin", "layers.1")]
 )

@@ -60,7 +60,7 @@ def test_only_the_options_of_chosen_components_are_in_use():
     assert "FocalOptions" in used("focal") and "MixupOptions" in used("mixup")
     assert "CosineOptions" in used("cosine")
     assert load_config("digits", "baseline").architecture().keys() == {
-        "image_size", "backbone", "stem", "decomposition", "classifier"
+        "image_size", "backbone", "stem", "decomposition", "embedding_layer", "classifier"
     }  # fmt: skip
 
 
@@ -79,10 +79,7 @@ def test_every_option_has_a_range_that_holds_its_default():
         ({"mixup_alpha": 0}, "mixup_alpha = 0.0: expected above 0"),
         ({"ema": 1.0}, "ema = 1.0: expected at least 0, below 1"),
         ({"stages": ("features", "rest")}, "stages = 'rest': expected one of crt, features"),
-        (
-            {"decomposition": "pca"},
-            "decomposition = 'pca': expected one of afa, cbam, gc, gc-add, none",
-        ),
+        ({"decomposition": "senet"}, "decomposition = 'senet': expected one of afa, cbam"),
         ({"gama": 1}, "unknown field 'gama'; did you mean gamma"),
         ({"std": (0.1, float("nan"), 0.1)}, "std = nan: expected above 0, finite"),
         ({"std": (0.1, 1e-300, 0.1)}, "std = 1e-300: expected above 0"),
@@ -271,14 +268,13 @@ def test_reading_yaml_imports_no_library_of_images():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("other", methods())
-def test_another_method_over_a_recorded_run_is_that_method(other, method, tmp_path):
+def test_another_method_over_a_recorded_run_is_that_method(other, tmp_path):
     save_config(load_config("cifar10-ir100-cpu", other), tmp_path / "config.yaml")
     path = str(tmp_path / "config.yaml")
-    got = load_config(path, method).flat()
-    expected = load_config("cifar10-ir100-cpu", method).flat()
-    assert got == expected
+    for method in ("baseline", "ltvr", other):  # what is kept of the run's own would show in one
+        expected = load_config("cifar10-ir100-cpu", method).flat()
+        assert load_config(path, method).flat() == expected
 
 
 def test_a_preset_names_no_preset_and_a_method_no_method(tmp_path):

@@ -3,9 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import tiny_config
 
 from ltvr import LTVR, plan_synthesis
 from ltvr.backbones.build import build_backbone
+from ltvr.networks.build import build_network
+from ltvr.networks.cut import LastMap
 
 
 def small(insert_after="layer3", name="resnext14_8x4d_slim", **options):
@@ -40,6 +43,38 @@ def test_any_stage_trains_real_and_generated_rows(insert_after):
     assert all_labels.tolist() == labels.tolist() + plan.labels.tolist()
     F.cross_entropy(logits, all_labels).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("after", ["layer1", "layer3", "layer4", "layer9"])
+def test_maps_pass_the_last_stage_once_before_they_are_pooled(after):
+    config = tiny_config(method="baseline", insert_after=after)
+    network, seen = build_network(config, 5, "reference"), []
+    assert sum(isinstance(part, LastMap) for part in network.modules()) == 1
+    network.last_map.append(torch.nn.Conv2d(512, 512, 1))
+    network.last_map.register_forward_hook(lambda _, given, out: seen.append(out))
+    embeddings = network.outputs(torch.randn(2, 3, 16, 16)).embeddings
+    assert seen[0].shape[1:] == network.last_map.shape == (512, 1, 1)
+    torch.testing.assert_close(embeddings, seen[0].mean((2, 3)))
+
+
+def test_an_embedding_layer_is_what_the_classifier_reads():
+    plain, deep = (
+        build_network(tiny_config(method="baseline", embedding_layer=n), 5, "reference").eval()
+        for n in (0, 7)
+    )
+    added = deep.state_dict().keys() - plain.state_dict().keys()
+    assert added == {f"embedder.embedding_layer.0.{name}" for name in ("weight", "bias")}
+    pooled = {k: v for k, v in deep.state_dict().items() if "layer.0.bias" not in k}
+    layer = deep.embedder.embedding_layer[0]
+    plain.load_state_dict(
+        {k: pooled[k] for k in plain.state_dict() if "classifier" not in k}, False
+    )
+    x = torch.randn(4, 3, 16, 16)
+    embeddings = deep.outputs(x).embeddings
+    expected = plain.outputs(x).embeddings @ layer.weight.T + layer.bias
+    torch.testing.assert_close(embeddings, expected.clamp(min=0))
+    torch.testing.assert_close(deep(x), deep.classifier(embeddings))
+    assert (embeddings == 0).any() and (embeddings > 0).any()
 
 
 def test_errors_name_the_value():

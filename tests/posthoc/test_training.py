@@ -1,6 +1,7 @@
 """Stages that train the classifier alone, on embeddings."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,3 +74,17 @@ def test_the_factor_is_on_the_learning_rate():
     other = train_classifier(config.replaced(crt_lr=0.1), classifier, images(640), 3)
     torch.testing.assert_close(half.weight, other.weight)
     assert not torch.equal(half.weight, train_classifier(config, classifier, images(640), 3).weight)
+
+
+def test_an_image_that_comes_once_an_epoch_is_seen_in_another_view_each():
+    config = tiny_config(stages=("crt",), crt_sampler="instance", crt_epochs=2)
+    classifier, plain = Linear(NoOptions(), 6, 3), images(640)
+
+    def trained(*views):
+        seen = replace(plain, views=torch.stack(views))
+        return train_classifier(config, classifier, seen, 3).weight
+
+    first, second = plain.embeddings, plain.embeddings + 1
+    assert torch.equal(trained(first, first), trained(first))
+    assert not torch.equal(trained(first, second), trained(first))
+    assert torch.equal(trained(first, second, second), trained(first, second))

@@ -8,7 +8,8 @@ import numpy as np
 
 import ltvr.report
 from ltvr.data.datasets import load_data
-from ltvr.reports.page import _classes, _counts, _per_class, _png, write_report
+from ltvr.reports.html import drawing
+from ltvr.reports.page import _classes, _counts, _per_class, write_report
 from ltvr.runs.folder import Run
 
 
@@ -69,4 +70,4 @@ def test_figures_of_thousands_of_classes_take_no_shape_each():
     values = {"features": {"per_class": [50.0] * 5000}}
     for figure in (_counts([record], counts), _per_class(values, counts)):
         assert sum(len(axis.patches) for axis in figure.axes) <= 3
-        assert _png(figure)
+        assert drawing(figure)

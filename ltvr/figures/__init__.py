@@ -1,0 +1,1 @@
+"""The figures of the paper, from data alone, and how a figure is written."""

@@ -1,0 +1,309 @@
+"""``python -m ltvr.reproduce TABLE...``: the paper's tables and figures, made again."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import ltvr
+from ltvr import errors
+from ltvr.config.command_line import Parser, refuse_unused
+from ltvr.data.options import DataOptions
+from ltvr.errors import UserError, shown
+from ltvr.reproduction.catalogue import CATALOGUE, Catalogue, Setting
+from ltvr.reproduction.comparison import judge
+from ltvr.reproduction.costs import cost
+from ltvr.reproduction.jobs import Job, do_all
+from ltvr.reproduction.sheet import Sheet, each_once
+from ltvr.reproduction.tables import Report, write
+from ltvr.reproduction.wanted import Wanted, Wants
+from ltvr.settings import load_config
+from ltvr.signals import say_when_stopped
+
+__all__ = ["main"]
+
+OVERRIDES = ("dataset", "root", "lists", "imbalance", "device")
+"""Options of ``ltvr.train`` that may be said here; they go to every run."""
+DEFAULT_SEEDS = "0,1,2"
+
+
+def parser(catalogue: Catalogue) -> Parser:
+    """Build the command line."""
+    p = Parser(
+        prog="python -m ltvr.reproduce",
+        description="Train what tables and figures of the paper need and is not there yet, and "
+        "write them: the paper's numbers, ours, the gains. The same command goes on after a stop.",
+    )
+    p.add_argument(
+        "names",
+        nargs="+",
+        choices=[*catalogue.tables, "all"],
+        metavar="TABLE",
+        help=f"{', '.join(catalogue.tables)}, or all",
+    )
+    p.add_argument(
+        "--budget",
+        choices=catalogue.budgets,
+        default="cpu",
+        help="cpu: a small network and a short schedule; paper: ResNeXt-50, for a GPU (cpu)",
+    )
+    p.add_argument(
+        "--dataset", metavar="NAME", help="another than the table's; folder: a data set of your own"
+    )
+    p.add_argument("--root", metavar="FOLDER", help="where the images are")
+    p.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="of FOLDER/cifar10/train/<class>/* and so on: the tables' data sets as image files",
+    )
+    p.add_argument("--lists", metavar="FOLDER", help="where list files are")
+    p.add_argument(
+        "--imbalance", type=float, metavar="X", help="largest class : smallest (the budget's)"
+    )
+    p.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train (auto)")
+    p.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="a preset, or a YAML file, in place of the budget's: data set, network and schedule",
+    )
+    p.add_argument(
+        "--with",
+        dest="methods",
+        nargs="+",
+        default=[],
+        metavar="METHOD",
+        help="methods, by name or YAML file, that tables have besides: with every seed",
+    )
+    p.add_argument(
+        "--seeds",
+        type=seeds,
+        default=DEFAULT_SEEDS,
+        metavar="LIST",
+        help="of the baseline, LTVR, mixup and --with; the other runs take the first of them "
+        f"({DEFAULT_SEEDS})",
+    )
+    p.add_argument("--every-seed", action="store_true", help="all runs take all seeds")
+    p.add_argument(
+        "--jobs",
+        type=positive,
+        default=1,
+        metavar="K",
+        help="runs at a time, of one thread each whatever their number (1)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/reproduce"),
+        metavar="FOLDER",
+        help="of the runs: PRESET/RUN-seedN (runs/reproduce)",
+    )
+    p.add_argument(
+        "--results", type=Path, metavar="FOLDER", help="where the tables are written (--out)"
+    )
+    only = p.add_mutually_exclusive_group()
+    only.add_argument(
+        "--list", action="store_true", help="what is done, what is not, and what that costs here"
+    )
+    only.add_argument("--tables-only", action="store_true", help="of what is there; train nothing")
+    return p
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them.
+
+    Raises:
+        ArgumentTypeError: anything else, or one twice.
+    """
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seeds like 0,1,2")
+    found = tuple(int(part) for part in parts)
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected each seed once")
+    return found
+
+
+def positive(text: str) -> int:
+    """A whole number above 0.
+
+    Raises:
+        ArgumentTypeError: anything else.
+    """
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 1 or more")
+    return int(text)
+
+
+def plan(arguments: argparse.Namespace, catalogue: Catalogue) -> list[Sheet]:
+    """The tables that are asked for, each on its data sets.
+
+    Raises:
+        UserError: a data set that the budget has no preset for, or options that do not fit.
+    """
+    names = list(catalogue.tables) if "all" in arguments.names else arguments.names
+    wants: dict[str, Wants] = {}
+    sheets = []
+    for name in dict.fromkeys(names):
+        table = catalogue.tables[name]
+        for setting in settings(arguments, catalogue, table.datasets[arguments.budget]):
+            if setting.name not in wants:
+                options = dict(setting.options)
+                refuse_unused(load_config(setting.preset, "baseline", options), options)
+                wants[setting.name] = Wants(catalogue, setting, arguments.out)
+            made = wants[setting.name]
+            sheets.append(Sheet.of(table, made, arguments.seeds, every=arguments.every_seed))
+    return sheets
+
+
+def settings(
+    arguments: argparse.Namespace, catalogue: Catalogue, datasets: Iterable[str]
+) -> Iterator[Setting]:
+    """The data and the schedule of a table, by what was said and by its own data sets.
+
+    Raises:
+        UserError: a data set that the budget has no preset for.
+    """
+    said = {name: getattr(arguments, name) for name in OVERRIDES}
+    options = {name: value for name, value in said.items() if value is not None}
+    options |= {n: str(Path(options[n]).resolve()) for n in ("root", "lists") if n in options}
+    if arguments.preset is not None:
+        if arguments.images is not None:
+            raise UserError("--images is for the data sets of tables; with --preset say --root")
+        own = load_config(arguments.preset, "baseline").of(DataOptions).dataset
+        dataset = options.pop("dataset", own)
+        yield Setting(
+            dataset, arguments.preset, options | ({"dataset": dataset} if dataset != own else {})
+        )
+        return
+    budget = catalogue.budgets[arguments.budget]
+    other = options.pop("dataset", None)
+    for dataset in datasets if other is None else [other]:
+        if dataset not in budget:
+            raise UserError(
+                f"--dataset {dataset}: the budget {arguments.budget} has presets for "
+                f"{', '.join(budget)}; take one of them, or name a --preset"
+            )
+        setting = budget[dataset]
+        made = {**setting.options, **options}
+        if arguments.images is not None:
+            made |= {"dataset": "folder", "root": str(image_folder(arguments, dataset))}
+        yield Setting(dataset, setting.preset, made)
+
+
+def image_folder(arguments: argparse.Namespace, dataset: str) -> Path:
+    """Where ``--images`` has a data set.
+
+    Raises:
+        UserError: it has none, or ``--root`` says another place.
+    """
+    folder: Path = (arguments.images / dataset).resolve()
+    if arguments.root is not None:
+        raise UserError("--images and --root both say where images are; drop one of them")
+    if not (folder / "train").is_dir():
+        raise UserError(f"--images {arguments.images}: there is no folder {dataset}/train in it")
+    return folder
+
+
+def in_order(sheets: Sequence[Sheet]) -> list[Job]:
+    """The jobs of all tables, each once, what it needs before it; seed after seed."""
+    pairs = [(seed, job) for sheet in sheets for (_, seed), job in sheet.jobs.items()]
+    return each_once(job for _, job in sorted(pairs, key=lambda pair: pair[0]))
+
+
+def report(sheet: Sheet, failed: Mapping[Job, str], about: str, folder: Path) -> list[Path]:
+    """Write a table, of what is there now."""
+    lines = sheet.lines(failed)
+    verdicts = judge(sheet.table, sheet.setting.dataset, lines)
+    places = dict.fromkeys(
+        ", ".join(f"{name} {value}" for name, value in run.environment().items())
+        for run in sheet.runs()
+        if run.look().state == "done"
+    )
+    source = sheet.setting.options.get("dataset", sheet.setting.dataset)
+    read_from = f" as {source}" if source != sheet.setting.dataset else ""
+    how = [
+        f"Made by `{about}`, ltvr {ltvr.__version__}, {time.strftime('%Y-%m-%d')}; preset "
+        f"{Path(sheet.setting.preset).stem}, data set {sheet.setting.dataset}{read_from}.",
+        *(f"Trained on {place}." for place in places),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Report(sheet.table, lines, verdicts, sheet.setting.dataset, how)
+    return write(made, folder / sheet.name)
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The command as far as it decides what is in a table."""
+    words = ["python", "-m", "ltvr.reproduce", *arguments.names, "--budget", arguments.budget]
+    for name in ("dataset", "imbalance", "preset"):
+        if (value := getattr(arguments, name)) is not None:
+            words += [f"--{name}", str(value)]
+    words += ["--with", *arguments.methods] if arguments.methods else []
+    words += ["--seeds", ",".join(map(str, arguments.seeds))]
+    return shlex.join([*words, "--every-seed"] if arguments.every_seed else words)
+
+
+def show_costs(sheets: Sequence[Sheet]) -> None:
+    """Print what there is of each run, and what is left of it."""
+    total = 0.0
+    for job in in_order(sheets):
+        found = job.look()
+        left = ""
+        if found.state in ("missing", "begun"):
+            try:
+                seconds, how = cost(job) if isinstance(job, Wanted) else (None, "not measured")
+            except UserError as error:
+                seconds, how = None, f"cannot be measured: {error}"
+            total += seconds or 0.0
+            left = f"{'?' if seconds is None else duration(seconds):>8}  {how}"
+        print(f"{job.log.parent.name}/{job.name:32} {found.state:12} {left}{shown(found.why)}")
+    for sheet in sheets:
+        for label, why in sheet.lacking.items():
+            print(f"{sheet.name}: {label}: {shown(why)}")
+    print(f"\nleft, one run after the other: {duration(total)} (hours:minutes)")
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, of which a begun one counts."""
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02}"
+
+
+def main() -> int:
+    """Run the command line; status 1 where a row is not there in the end."""
+    catalogue = Catalogue.read(CATALOGUE)
+    arguments = parser(catalogue).parse_args()
+    sheets = plan(arguments, catalogue.with_methods(arguments.methods))
+    if arguments.list:
+        show_costs(sheets)
+        return 0
+    folder, about = arguments.results or arguments.out, command(arguments)
+    failed: dict[Job, str] = {}
+
+    def ended(job: Job, why: str) -> None:
+        print(f"{job.log.parent.name}/{job.name}: {shown(why) if why else 'done'}", flush=True)
+        if why:
+            failed[job] = why
+        for sheet in sheets:
+            if job in sheet.jobs.values():
+                report(sheet, failed, about, folder)
+
+    if not arguments.tables_only:
+        say_when_stopped(lambda: "stopped; the same command goes on")
+        do_all(in_order(sheets), arguments.jobs, ended)
+    for sheet in sheets:
+        print(" ".join(map(str, report(sheet, failed, about, folder))))
+    incomplete = {**{job.name: why for job, why in failed.items()}}
+    incomplete |= {label: why for sheet in sheets for label, why in sheet.lacking.items()}
+    for name, why in incomplete.items():
+        print(f"not there: {name}: {shown(why)}", file=sys.stderr)
+    return int(bool(incomplete) and not arguments.tables_only)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,185 @@
+"""What a run costs on this machine, measured: by its epochs, by another seed's, or by a probe."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ltvr.config.run import RunOptions
+from ltvr.data.datasets import load_data
+from ltvr.data.manifest import manifest
+from ltvr.device import choose_device
+from ltvr.engine.trainer import Trainer
+from ltvr.errors import UserError
+from ltvr.networks.weights import without_initial_weights
+from ltvr.reproduction.jobs import THREADS
+from ltvr.reproduction.wanted import Wanted, decisive
+from ltvr.runs import files
+from ltvr.runs.checkpoint import load_checkpoint
+from ltvr.runs.environment import environment
+from ltvr.runs.folder import Run
+from ltvr.stages.build import stages_of
+from ltvr.stages.features import FeaturesOptions
+from ltvr.stages.options import TrainingOptions
+
+__all__ = ["Cost", "cost"]
+
+Epoch = tuple[str, int]
+"""A stage, and an epoch of it from 1 on."""
+PROBED_EPOCHS = 5
+"""Each as long as a fifth of the stage, for methods that change in the course of it."""
+PROBED_STEPS = 2
+MACHINE = ("device", "threads", "cpu_capability")
+"""What times depend on, of the environment of a run."""
+
+
+class Cost(NamedTuple):
+    """Seconds that are left of a run, and how they were measured."""
+
+    seconds: float
+    how: str
+
+
+def cost(wanted: Wanted) -> Cost:
+    """What is left of a run, without what each stage ends with: statistics, and the test.
+
+    Raises:
+        UserError: it would have to be probed, and cannot be.
+    """
+    epochs = [
+        (name, epoch)
+        for name, stage in stages_of(wanted.config).items()
+        for epoch in range(1, stage.epochs + 1)
+    ]
+    found = wanted.look()
+    if found.state == "done":
+        return Cost(0.0, "done")
+    done: dict[Epoch, float] = {}
+    if found.state == "begun":
+        run = Run(wanted.folder)
+        done = _seconds(run)
+    left = [epoch for epoch in epochs if epoch not in done]
+    known: defaultdict[Epoch, list[float]] = defaultdict(list)
+    seeds = [run for run in _seeds(wanted) if _of_this_machine(run, wanted)]
+    for run in seeds:
+        for epoch, seconds in _seconds(run).items():
+            known[epoch].append(seconds)
+    if all(any(stage == name for name, _ in known) for stage, _ in left):
+        names = ", ".join(run.folder.name for run in seeds)
+        return Cost(sum(_expected(known, epoch) for epoch in left), f"epochs of {names}")
+    probed = _probed(wanted)
+    return Cost(sum(probed[epoch] for epoch in left), f"probe of {PROBED_STEPS} steps")
+
+
+def _expected(known: dict[Epoch, list[float]], epoch: Epoch) -> float:
+    """The seconds of an epoch: those it took, or else what others of its stage took."""
+    if epoch in known:
+        return statistics.fmean(known[epoch])
+    return statistics.fmean(
+        s for (stage, _), all_ in known.items() for s in all_ if stage == epoch[0]
+    )
+
+
+def _seconds(run: Run) -> dict[Epoch, float]:
+    """The seconds of each epoch; of one that was interrupted, at the pace of its rest."""
+    size = run.config().of(TrainingOptions).batch_size
+    images = sum(run.manifest()["train_counts"]) // size * size
+    return {
+        (r["stage"], r["epoch"]): images / r["images_per_second"] + r["eval_seconds"]
+        for r in run.records()
+        if r.get("images_per_second")
+    }
+
+
+def _seeds(wanted: Wanted) -> Iterable[Run]:
+    """The runs beside a wanted one that differ from it in their seed at most."""
+    own = {k: v for k, v in decisive(wanted.config).items() if k != "seed"}
+    for folder in sorted(wanted.out.glob(f"{wanted.run.name}-seed*")):
+        try:
+            run = Run.open(folder)
+            other = {k: v for k, v in decisive(run.config()).items() if k != "seed"}
+        except UserError:
+            continue
+        if other == own:
+            yield run
+
+
+def _of_this_machine(run: Run, wanted: Wanted) -> bool:
+    try:
+        there = (run.read_summary() if run.summary.is_file() else load_checkpoint(run.last))[
+            "environment"
+        ]
+    except (UserError, KeyError):
+        return False
+    return all(there.get(name) == value for name, value in _machine(wanted).items())
+
+
+def _machine(wanted: Wanted) -> dict[str, Any]:
+    here = environment(choose_device(wanted.config.of(RunOptions).device))
+    return {**{name: here[name] for name in MACHINE}, "threads": THREADS}
+
+
+# ---- a probe ----
+
+
+def _probed(wanted: Wanted) -> dict[Epoch, float]:
+    """Seconds by epoch, from the times of a few steps; they are kept beside the runs."""
+    file = wanted.out / "costs.json"
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    key = {"machine": _machine(wanted), "options": json.loads(json.dumps(decisive(wanted.config)))}
+    key["options"].pop("seed")
+    entry = kept.get(wanted.run.name, {})
+    if {k: entry.get(k) for k in key} != key:
+        print(f"timing a few steps of {wanted.run.name}", flush=True)
+        entry = {**key, "seconds": _probe(wanted)}
+        wanted.out.mkdir(parents=True, exist_ok=True)
+        files.write(file, json.dumps({**kept, wanted.run.name: entry}, indent=1) + "\n")
+    found = {}
+    for name, stage in stages_of(wanted.config).items():
+        seconds = entry["seconds"][name]
+        for epoch in range(stage.epochs):
+            at = epoch * len(seconds) // stage.epochs
+            found[name, epoch + 1] = seconds[at or min(1, len(seconds) - 1)]  # 0 warms up
+    return found
+
+
+def _probe(wanted: Wanted) -> dict[str, list[float]]:
+    """Train a few epochs of few steps: seconds that whole epochs would take, by stage.
+
+    Raises:
+        UserError: images that are missing, or a network that cannot be built.
+    """
+    epochs = min(PROBED_EPOCHS, wanted.config.of(FeaturesOptions).epochs)
+    changes = {"epochs": epochs, "features_batchnorm": "running", "select": "last"}
+    config = without_initial_weights(wanted.config).replaced(**changes)
+    data, threads = load_data(config), torch.get_num_threads()
+    size = config.of(TrainingOptions).batch_size
+    share = np.arange(min(len(data.test), size))
+    part = replace(data, test=data.test.take(share), val=None)
+    torch.set_num_threads(THREADS)
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Run.create(Path(folder) / "probe", config, manifest(part, config), "a probe") as run,
+        ):
+            trainer = Trainer(config, part, run, say=lambda line: None, steps=PROBED_STEPS)
+            for stage in trainer.stages.values():
+                stage.epochs = min(stage.epochs, PROBED_EPOCHS)
+            trainer.fit()
+            found: dict[str, list[float]] = {name: [] for name in trainer.stages}
+            for r in run.records():
+                images = len(data.train) // size * size
+                tested = r["eval_seconds"] * len(data.val or data.test) / len(share)
+                found[r["stage"]].append(images / r["images_per_second"] + tested)
+            return found
+    finally:
+        torch.set_num_threads(threads)

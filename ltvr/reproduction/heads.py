@@ -1,0 +1,63 @@
+"""The heads on a run's finished first stage, as a job: ``python -m ltvr.heads RUN``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltvr.errors import UserError
+from ltvr.reproduction.wanted import Found, Wanted
+from ltvr.runs.forms import Form, read_json
+
+__all__ = ["Heads"]
+
+HEADS: Form = {"heads": [{"head": str, "reason": (str, None), "chosen": (dict, None)}]}
+
+
+@dataclass(frozen=True)
+class Heads:
+    """All heads of one run; they are in its folder, in ``heads.json``."""
+
+    run: Wanted
+
+    @property
+    def name(self) -> str:
+        """Of its log."""
+        return f"{self.run.name}-heads"
+
+    @property
+    def log(self) -> Path:
+        """What its process says."""
+        return self.run.out / f"{self.name}.log"
+
+    @property
+    def needs(self) -> Wanted:
+        """The run."""
+        return self.run
+
+    @property
+    def _file(self) -> Path:
+        return self.run.folder / "heads.json"
+
+    def look(self) -> Found:
+        """Is the file there?"""
+        return Found("done" if self._file.is_file() else "missing")
+
+    def command(self, found: Found) -> list[str]:
+        """The arguments of Python that make it; it goes on by itself."""
+        return ["-m", "ltvr.heads", str(self.run.folder), *self.run.places()]
+
+    def metrics(self, head: str) -> dict[str, Any]:
+        """What a head has on the test images, its hyper-parameter chosen without them.
+
+        Raises:
+            UserError: the file is not there or of another form, or has no such head.
+        """
+        for each in read_json(self._file, HEADS)["heads"]:
+            if each["head"] == head and each["chosen"] is not None:
+                metrics: dict[str, Any] = each["chosen"]["metrics"]
+                return metrics
+            if each["head"] == head:
+                raise UserError(f"{self._file}: {head} is n/a, {each['reason']}")
+        raise UserError(f"{self._file} has no head {head!r}; run python -m ltvr.heads again")

@@ -1,0 +1,110 @@
+"""A table in one setting: the jobs that its rows need, and the rows that they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ltvr.errors import UserError
+from ltvr.reproduction.catalogue import Row, Setting, Table
+from ltvr.reproduction.comparison import Line, compare
+from ltvr.reproduction.heads import Heads
+from ltvr.reproduction.jobs import Job
+from ltvr.reproduction.wanted import Wanted, Wants
+from ltvr.stages.options import TrainingOptions
+
+__all__ = ["Sheet", "each_once"]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table, and for each row and seed the job that fills it.
+
+    Attributes:
+        jobs: by label of the row and seed.
+        lacking: by label, why there is no job: a method or a stage that this version lacks.
+    """
+
+    table: Table
+    setting: Setting
+    seeds: tuple[int, ...]
+    jobs: Mapping[tuple[str, int], Job]
+    lacking: Mapping[str, str]
+
+    @classmethod
+    def of(cls, table: Table, wants: Wants, seeds: Sequence[int], *, every: bool) -> Sheet:
+        """Plan a table.
+
+        Args:
+            wants: makes the runs.
+            seeds: of the runs that are repeated; the others take the first.
+            every: whether all runs are repeated.
+        """
+        jobs: dict[tuple[str, int], Job] = {}
+        lacking: dict[str, str] = {}
+        for row in table.rows:
+            repeated = every or wants.catalogue.runs[row.run].repeated
+            for seed in seeds if repeated else seeds[:1]:
+                try:
+                    jobs[row.label, seed] = _job(row, wants.run(row.run, seed))
+                except UserError as error:
+                    lacking[row.label] = str(error)
+        return cls(table, wants.setting, tuple(seeds), jobs, lacking)
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.table.name}-{self.setting.name}"
+
+    def lines(self, failed: Mapping[Job, str]) -> list[Line]:
+        """The rows, filled in from what is there now.
+
+        Args:
+            failed: why jobs could not be done.
+        """
+        found: dict[str, dict[int, dict[str, Any]]] = {}
+        missing = {
+            label: {label: f"not in this version, {why}"} for label, why in self.lacking.items()
+        }
+        for (label, seed), job in self.jobs.items():
+            row, there = self.table.row(label), job.look()
+            try:
+                if there.state == "done":
+                    found.setdefault(label, {})[seed] = job.metrics(row.shows)
+                    continue
+                why = failed.get(job) or there.why or _NOT_THERE[there.state]
+            except UserError as error:
+                why = str(error)
+            missing.setdefault(label, {})[job.name] = why
+        return compare(self.table, self.setting.dataset, found, missing)
+
+    def runs(self) -> list[Wanted]:
+        """The runs that it needs, each once."""
+        return [job for job in each_once(self.jobs.values()) if isinstance(job, Wanted)]
+
+
+_NOT_THERE = {"missing": "not begun", "begun": "begun, and not finished"}
+
+
+def each_once(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs with what they need before them, each once."""
+    found: dict[Job, None] = {}
+
+    def add(job: Job) -> None:
+        if job.needs is not None:
+            add(job.needs)
+        found.setdefault(job)
+
+    for job in jobs:
+        add(job)
+    return list(found)
+
+
+def _job(row: Row, run: Wanted) -> Job:
+    if row.head:
+        return Heads(run)
+    stages = run.config.of(TrainingOptions).stages
+    if row.result not in stages:
+        raise UserError(f"{run.run.name} has no stage {row.result!r}, but {', '.join(stages)}")
+    return run

@@ -1,0 +1,169 @@
+"""A table as Markdown, CSV and a page: the paper's numbers, ours, gains, claims, what lacks."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltvr.errors import shown
+from ltvr.reproduction.catalogue import COLUMNS, Table
+from ltvr.reproduction.comparison import Line, Spread, Verdict
+from ltvr.reproduction.page import page
+from ltvr.runs import files
+
+__all__ = ["Report", "write"]
+
+NAMES = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few"}
+HEADS = (
+    "top-1, %", "seeds", "All, paper", "All, ours", "ours \N{MINUS SIGN} paper", "gain, paper",
+    "gain, ours", "Many, paper", "Many, ours", "Medium, paper", "Medium, ours", "Few, paper",
+    "Few, ours",
+)  # fmt: skip
+CLAIMS = ("claim of the paper", "paper", "ours", "here")
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table that is ready to be written."""
+
+    table: Table
+    lines: Sequence[Line]
+    verdicts: Sequence[Verdict]
+    dataset: str
+    about: Sequence[str]
+    """How it was made, a line each."""
+
+    @property
+    def title(self) -> str:
+        """The table's; it says so where the data are not the paper's."""
+        own = any(self.dataset in names for names in self.table.datasets.values())
+        return self.table.title if own else f"{self.table.title}. Here: {self.dataset}"
+
+
+def write(report: Report, path: Path) -> list[Path]:
+    """Write ``path`` with the endings .md, .csv and .html; return them.
+
+    Raises:
+        CannotWrite: a disk that is full, read-only or broken.
+    """
+    texts = {
+        "md": _markdown(report),
+        "csv": _csv(report.lines),
+        "html": page(report.title, list(_tables(report)), _notes(report)),
+    }
+    written = [path.with_name(f"{path.name}.{ending}") for ending in texts]
+    for file, text in zip(written, texts.values(), strict=True):
+        files.write(file, text)
+    return written
+
+
+def _markdown(report: Report) -> str:
+    lines = [f"# {report.title}", ""]
+    for heads, *rows in _tables(report):
+        lines += [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    return "\n".join([*lines, *(f"- {note}" for note in _notes(report))]) + "\n"
+
+
+def _tables(report: Report) -> Iterator[list[Sequence[str]]]:
+    """The rows and the claims, each with its heads first, without columns that nothing is in."""
+    for heads, rows in (
+        (HEADS, [_cells(line) for line in report.lines]),
+        (CLAIMS, [_claim(verdict) for verdict in report.verdicts]),
+    ):
+        filled = [at for at in range(len(heads)) if any(row[at] for row in rows)]
+        if rows:
+            yield [[row[at] for at in filled] for row in (heads, *rows)]
+
+
+def _cells(line: Line) -> list[str]:
+    ours, paper = line.ours("all"), line.paper.get("all")
+    cells = [line.row.label, str(len(line.by_seed) or ""), _plain(paper), _spread(ours)]
+    cells += [_signed(line.difference), _signed(line.paper_gain, 1), _gain(line.gains)]
+    for name in COLUMNS[1:]:
+        cells += [_plain(line.paper.get(name)), _spread(line.ours(name))]
+    return cells
+
+
+def _claim(verdict: Verdict) -> list[str]:
+    claim = verdict.claim
+    column = "" if claim.column == "all" else f" ({NAMES[claim.column]})"
+    text = f"{claim.above} is above {claim.below}{column}"
+    return [text, _signed(verdict.paper, 1), _gain(verdict.ours), verdict.verdict]
+
+
+def _notes(report: Report) -> list[str]:
+    shown_over: dict[str, list[str]] = {}
+    for shows, label in report.table.over.items():
+        shown_over.setdefault(label, []).append(shows)
+    over = "; ".join(f"{label} for {', '.join(shows)}" for label, shows in shown_over.items())
+    notes = [
+        "Ours: mean ± sample standard deviation of the seeds. Gain: on All, paired by seed, over "
+        f"{over}.",
+        *report.table.notes,
+    ]
+    if report.verdicts:
+        notes.append(
+            "A claim holds, or the opposite does, where the 95 % interval of the difference leaves "
+            "out 0: Student's t, over the paired seeds. Of one seed it is taken that its runs vary "
+            "as those rows of the stage do that have several."
+        )
+    missing: dict[str, dict[str, None]] = {}
+    for line in report.lines:
+        for name, why in line.missing.items():
+            missing.setdefault(why, {})[name] = None
+    notes += [f"Missing, {shown(why)}: {', '.join(names)}." for why, names in missing.items()]
+    return [*notes, *report.about]
+
+
+def _csv(lines: Sequence[Line]) -> str:
+    """A line a row (RFC 4180), every number in a field of its own."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    of = [f"{name}_{what}" for name in COLUMNS for what in ("paper", "mean", "deviation")]
+    gain = ["gain_over", "gain_paper", "gain_mean", "gain_deviation"]
+    writer.writerow(["row", "run", "shows", "seeds", *of, *gain, "difference", "all_by_seed"])
+    for line in lines:
+        numbers: list[float | None] = []
+        for name in COLUMNS:
+            numbers += [line.paper.get(name), *_of(line.ours(name))]
+        by_seed = " ".join(_number(metrics["all"]) for metrics in line.by_seed.values())
+        gains = [line.paper_gain, *_of(line.gains)]
+        writer.writerow([
+            line.row.label, line.row.run, line.row.shows, " ".join(map(str, line.by_seed)),
+            *map(_number, numbers), line.over, *map(_number, gains), _number(line.difference),
+            by_seed,
+        ])  # fmt: skip
+    return text.getvalue()
+
+
+def _of(spread: Spread | None) -> list[float | None]:
+    return [None, None] if spread is None else [spread.mean, spread.deviation]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _signed(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def _spread(spread: Spread | None) -> str:
+    return "" if spread is None else f"{spread.mean:.2f}{_deviation(spread)}"
+
+
+def _gain(spread: Spread | None) -> str:
+    return "" if spread is None else f"{_signed(spread.mean)}{_deviation(spread)}"
+
+
+def _deviation(spread: Spread) -> str:
+    return "" if spread.deviation is None else f" ± {spread.deviation:.2f}"

@@ -1,0 +1,235 @@
+"""``python -m ltvr.reproduce`` as a whole, on tables of tiny runs."""
+
+import csv
+import os
+import re
+import signal
+import sys
+import time
+from multiprocessing import get_context
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import records, summary
+
+import ltvr.reproduce
+import ltvr.train
+from ltvr import errors
+from ltvr.data.options import DataOptions
+from ltvr.reproduction import costs, jobs
+from ltvr.reproduction.catalogue import CATALOGUE, Catalogue
+from ltvr.runs.folder import Run
+from ltvr.settings import PRESETS, save_config
+
+FORK = get_context("fork")
+TINY = {"image_size": 8, "batch_size": 64, "epochs": 1, "crt_epochs": 1}
+FILES = {
+    "runs": """
+baseline: {method: baseline, repeated: true}
+keep: {method: baseline, options: {stages: [crt], crt_init: keep}, from: baseline}
+""",
+    "budgets": "cpu: {digits: {preset: digits}}",
+    "tiny": """
+title: A tiny table
+datasets: {cpu: [digits]}
+over: {crt: Baseline}
+notes: [What <the paper> says.]
+rows:
+- {label: Baseline, run: baseline, result: crt, paper: {digits: [60.0, 61.5, 62.0, null]}}
+- {label: Keep, run: keep, result: crt}
+claims:
+- {above: Keep, below: Baseline}
+""",
+}
+
+
+def in_a_process(module, arguments):
+    """Run a command in a process that was forked for it, and end the process."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    torch.set_num_threads(1)  # what other threads did is not there after a fork
+    sys.argv = [module.__name__, *arguments]
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    with pytest.raises(SystemExit) as ended:
+        errors.run(module.main)
+    os._exit(ended.value.code)
+
+
+class Forked:
+    """In place of ``subprocess.Popen``: a fork of this process, which has imported torch."""
+
+    def __init__(self, words, stdin, stdout, stderr, env, start_new_session, preexec_fn):
+        assert words[1:3] == ["-m", "ltvr.train"] and start_new_session
+        assert env["OMP_NUM_THREADS"] == "1"
+        self.returncode, self.pid = None, os.fork()
+        if self.pid == 0:
+            os.setsid()
+            preexec_fn()
+            for descriptor in (1, 2):
+                os.dup2(stdout.fileno(), descriptor)
+            in_a_process(ltvr.train, words[3:])
+
+    def poll(self):
+        if self.returncode is None and os.waitpid(self.pid, os.WNOHANG)[0]:
+            self.returncode = 0  # a test of what fails is in test_jobs.py
+        return self.returncode
+
+    def wait(self):
+        while self.poll() is None:
+            time.sleep(0.01)
+
+    def terminate(self):
+        os.kill(self.pid, signal.SIGTERM)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A catalogue of two runs, a preset of three epochs, and the arguments that name them."""
+    for name, text in FILES.items():
+        (tmp_path / "catalogue").mkdir(exist_ok=True)
+        (tmp_path / "catalogue" / f"{name}.yaml").write_text(text)
+    lines = "".join(f"{name}: {value}\n" for name, value in TINY.items())
+    digits = (PRESETS / "digits.yaml").read_text()
+    kept = [line for line in digits.splitlines() if line.split(":")[0] not in TINY]
+    (tmp_path / "tiny.yaml").write_text("\n".join(kept) + "\n" + lines)
+    monkeypatch.setattr(ltvr.reproduce, "CATALOGUE", tmp_path / "catalogue")
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=Forked, DEVNULL=None))
+    monkeypatch.setattr(jobs, "PAUSE", 0.01)
+    monkeypatch.setattr(ltvr.train, "write_report", lambda run, data: run.report.write_text(""))
+    return ["tiny", "--preset", tmp_path / "tiny.yaml", "--device", "cpu"]
+
+
+def tables(folder):
+    """What was written: text by the ending of the file."""
+    return {
+        ending: (folder / f"tiny-tiny.{ending}").read_text() for ending in ("md", "csv", "html")
+    }
+
+
+def test_killed_and_begun_again_or_two_at_a_time_it_is_the_same_table(tiny, tmp_path, command):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    code, out, err = command(ltvr.reproduce, *tiny, "--seeds", "0,1", "--out", whole)
+    assert code == 0, err
+    assert {p.name for p in (whole / "tiny").iterdir() if p.is_dir()} == {
+        "baseline-seed0", "baseline-seed1", "keep-seed0",
+    }  # fmt: skip
+    assert Run(whole / "tiny" / "keep-seed0").manifest()["source"]["file"].endswith("features.pt")
+
+    again = [*map(str, tiny), "--seeds", "0,1", "--out", str(killed), "--jobs", "2"]
+    parent = FORK.Process(target=in_a_process, args=(ltvr.reproduce, again))
+    parent.start()
+    metrics = killed / "tiny" / "baseline-seed0" / "metrics.jsonl"
+    until = time.monotonic() + 120
+    while not metrics.is_file() and time.monotonic() < until:
+        time.sleep(0.01)
+    parent.kill()
+    parent.join()
+    code, out, err = command(ltvr.reproduce, *again)
+    assert code == 0, err
+    assert tables(killed) == tables(whole)
+    for folder in (whole / "tiny").glob("*-seed*/"):
+        assert records(killed / "tiny" / folder.name) == records(folder)
+
+    log = (killed / "tiny" / "baseline-seed0.log").read_text()
+    began = [p.stat().st_mtime_ns for p in sorted((killed / "tiny").glob("*/summary.json"))]
+    code, out, err = command(ltvr.reproduce, *again)
+    assert code == 0 and (killed / "tiny" / "baseline-seed0.log").read_text() == log
+    assert began == [p.stat().st_mtime_ns for p in sorted((killed / "tiny").glob("*/summary.json"))]
+
+    rows = list(csv.DictReader((whole / "tiny-tiny.csv").open(newline="")))
+    accuracies = [
+        summary(whole / "tiny" / f"baseline-seed{n}")["metrics"]["crt"]["all"] for n in (0, 1)
+    ]
+    assert float(rows[0]["all_mean"]) == pytest.approx(sum(accuracies) / 2, abs=1e-4)
+    keep = summary(whole / "tiny" / "keep-seed0")["metrics"]["crt"]["all"]
+    assert float(rows[1]["gain_mean"]) == pytest.approx(keep - accuracies[0], abs=2e-4)
+    page = tables(whole)["html"]
+    assert "prefers-color-scheme: dark" in page and "What &lt;the paper&gt; says." in page
+    assert not re.search(r"(src|href)=.http", page)
+
+
+def test_folders_that_are_there_are_adopted_or_refused_by_name(tiny, tmp_path, command):
+    """Of a wanted run under another label; of another configuration; of no run at all."""
+    run = [*tiny, "--seeds", "0", "--out", tmp_path]
+    assert command(ltvr.reproduce, *run)[0] == 0
+    folder, log = tmp_path / "tiny" / "baseline-seed0", tmp_path / "tiny" / "baseline-seed0.log"
+    log.unlink()
+    changes = {"method": "mine", "workers": 1, "device": "auto", "effective_number_beta": 0.5}
+    save_config(Run(folder).config().replaced(**changes), folder / "config.yaml")
+    code, _, err = command(ltvr.reproduce, *run)
+    assert code == 0 and not log.exists(), err
+
+    save_config(Run(folder).config().replaced(momentum=0.8), folder / "config.yaml")
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, out, err = command(ltvr.reproduce, *run)
+    words = "is another run: momentum = 0.8 there, and 0.9 is wanted; name another --out"
+    assert code == 1 and f"not there: baseline-seed0: {folder} {words}" in err
+    assert "not there: keep-seed0: it needs baseline-seed0" not in err  # it is there already
+    assert files == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert words in (tmp_path / "tiny-tiny.md").read_text()
+
+    (tmp_path / "other" / "tiny" / "keep-seed0").mkdir(parents=True)
+    (tmp_path / "other" / "tiny" / "keep-seed0" / "notes.txt").write_text("mine")
+    code, out, err = command(ltvr.reproduce, *run[:-1], tmp_path / "other", "--tables-only")
+    assert code == 0 and "holds notes.txt" in (tmp_path / "other/tiny-tiny.md").read_text(), err
+
+
+def test_a_run_from_other_weights_than_those_there_is_refused(tiny, tmp_path, command):
+    run = [*tiny, "--seeds", "0", "--out", tmp_path]
+    assert command(ltvr.reproduce, *run)[0] == 0
+    features = tmp_path / "tiny" / "baseline-seed0" / "features.pt"
+    features.write_bytes(features.read_bytes() + b"0")
+    code, _, err = command(ltvr.reproduce, *run)
+    assert code == 1 and "it started from other weights than" in err and "features.pt" in err
+
+
+def test_the_list_says_what_is_left_and_how_it_was_measured(tiny, tmp_path, command, monkeypatch):
+    run = [*tiny, "--seeds", "0,1", "--out", tmp_path]
+    code, out, err = command(ltvr.reproduce, *run, "--list")
+    assert code == 0 and out.count("missing") == 3 and out.count("probe of 2 steps") == 3, err
+    assert command(ltvr.reproduce, *run[:-4], "--seeds", "0", "--out", tmp_path)[0] == 0
+    # What a probe measured is kept, and gives way to the epochs of another seed.
+    monkeypatch.setattr(costs, "_probe", lambda wanted: pytest.fail("measured again"))
+    code, out, err = command(ltvr.reproduce, *run, "--list")
+    assert code == 0 and out.count("done") == 2, err
+    assert re.search(r"baseline-seed1 +missing +0:01  epochs of baseline-seed0\n", out)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--seeds", "0,x"], "'0,x': expected seeds like 0,1,2"),
+        (["--seeds", "1,1"], "expected each seed once"),
+        (["--jobs", "0"], "expected a whole number, 1 or more"),
+        (["--budget", "none"], "invalid choice: 'none'"),
+        (["--dataset", "mnist"], "the budget cpu has presets for digits"),
+        (["--preset", "none"], "preset 'none': expected one of"),
+        (["--preset", "digits", "--imbalance", "0"], "imbalance = 0.0: expected at least 1"),
+        (["--with", "none"], "method 'none': expected one of"),
+        (["--preset", "digits", "--images", "x"], "with --preset say --root"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(options, words, tiny, command):
+    code, out, err = command(ltvr.reproduce, "tiny", *options, "--tables-only")
+    assert (code, err.count("\n")) == (2, 1) and words in err
+
+
+def test_a_data_set_of_the_paper_may_be_image_files(tmp_path, command):
+    """It is the paper's data set all the same: its numbers are beside ours, its preset's tail."""
+    (tmp_path / "cifar10" / "train").mkdir(parents=True)
+    options = ["--out", tmp_path, "--tables-only", "--images"]
+    code, out, err = command(ltvr.reproduce, "table2", *options, tmp_path)
+    assert code == 0 and "| Baseline |" in (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
+    assert "| 68.3 |" in (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
+    arguments = ltvr.reproduce.parser(Catalogue.read(CATALOGUE)).parse_args(
+        ["table2", *map(str, options), str(tmp_path)]
+    )
+    (sheet,) = ltvr.reproduce.plan(arguments, Catalogue.read(CATALOGUE))
+    data = sheet.jobs["LTVR", 0].config.of(DataOptions)
+    assert (data.dataset, data.root) == ("folder", str(tmp_path / "cifar10"))
+    assert data.imbalance == 100 and sheet.jobs["LTVR", 0].out == tmp_path / "cifar10-ir100-cpu"
+    code, _, err = command(ltvr.reproduce, "table3", *options, tmp_path)
+    assert code == 2 and "there is no folder cifar100/train in it" in err
+    code, _, err = command(ltvr.reproduce, "table2", *options, tmp_path, "--root", "x")
+    assert code == 2 and "drop one of them" in err
