@@ -124,6 +124,7 @@ def rehearse(config: Config, data: Data, device: torch.device) -> Rehearsal:
     for name, stage in stages.items():
         stage.prepare(network, stream(run.seed, name))
         network.to(device)  # what the stage may have put into it
+        # Not begun (Stage.begin): that takes a pass over all images, and gives values alone.
         of_stage, checkpoint = _rehearse_stage(name, network, config, data, device)
         phases += of_stage
         checkpoints.append(checkpoint)
@@ -220,7 +221,8 @@ def _measure(
     config = config.replaced(batch_size=images, accumulate=1)
     stage, run = stages_of(config)[name], config.of(RunOptions)
     clock = Clock(run.seed, name, stage.epochs, 1, epoch=epoch)
-    loss = stage.build_loss(torch.from_numpy(data.counts).to(device)).to(device)
+    counts = torch.from_numpy(data.counts).to(device)
+    loss = stage.training_loss(network, counts).to(device)
     state = StageState(Step(network, loss), stage, config, clock, len(data.classes))
     step = torch.compile(state.step) if run.compile else state.step
     batches, labels = Batches(data.train, config, device), data.train.labels

@@ -47,7 +47,7 @@ def test_stages_are_rehearsed_with_generation_and_without(finished):
     assert found.seconds == pytest.approx(trained + 5500 * found.evaluation_seconds)
 
 
-@pytest.mark.parametrize("method", ["lws", "mislas", "de-confound-tde"])
+@pytest.mark.parametrize("method", ["lws", "mislas", "oltr", "de-confound-tde"])
 def test_any_stage_is_rehearsed(method):
     config = tiny_config(method=method, batch_size=4)
     phases = rehearse(config, stub_data(config, CPU), CPU).phases
