@@ -124,6 +124,7 @@ def rehearse(config: Config, data: Data, device: torch.device) -> Rehearsal:
     for name, stage in stages.items():
         stage.prepare(network, stream(run.seed, name))
         network.to(device)  # what the stage may have put into it
+        # Not begun (Stage.begin): that takes a pass over all images, and gives values alone.
         of_stage, checkpoint = _rehearse_stage(name, network, config, data, device)
         phases += of_stage
         checkpoints.append(checkpoint)
@@ -220,7 +221,8 @@ def _measure(
     config = config.replaced(batch_size=images, accumulate=1)
     stage, run = stages_of(config)[name], config.of(RunOptions)
     clock = Clock(run.seed, name, stage.epochs, 1, epoch=epoch)
-    loss = stage.build_loss(torch.from_numpy(data.counts).to(device)).to(device)
+    counts = torch.from_numpy(data.counts).to(device)
+    loss = stage.training_loss(network, counts).to(device)
     state = StageState(Step(network, loss), stage, config, clock, len(data.classes))
     step = torch.compile(state.step) if run.compile else state.step
     batches, labels = Batches(data.train, config, device), data.train.labels
@@ -242,8 +244,8 @@ def _measure(
 def extrapolated(costs: list[Cost], plain: list[Cost], images: int, generated: int) -> Cost:
     """The cost of a larger micro-batch than those measured; the last of them if it is that large.
 
-    Time goes with the images, memory as between the last two sizes. What generation adds to the
-    last size goes with the rows that are generated.
+    Time goes with the images, memory rises as a line through all sizes does. What generation adds
+    to the last size goes with the rows that are generated.
 
     Args:
         costs: measured, by rising size.
@@ -253,11 +255,12 @@ def extrapolated(costs: list[Cost], plain: list[Cost], images: int, generated: i
     last = costs[-1]
     if last.images == images:
         return last
-    base, *before = (plain or costs)[:-3:-1]
-    smaller = before[0] if before else Cost(0, 0, 0.0, 0)
-    slope = max(base.peak - smaller.peak, 0) / (base.images - smaller.images)
+    sizes = plain or costs
+    base, slope = sizes[-1], sizes[-1].peak / sizes[-1].images
+    if len(sizes) > 1:
+        slope = float(np.polyfit([c.images for c in sizes], [c.peak for c in sizes], 1)[0])
     seconds = base.seconds * images / base.images
-    peak = base.peak + slope * (images - base.images)
+    peak = base.peak + max(slope, 0.0) * (images - base.images)
     if last.generated and base is not last:
         share = generated / last.generated
         seconds += max(last.seconds - base.seconds, 0.0) * share

@@ -47,7 +47,7 @@ def test_stages_are_rehearsed_with_generation_and_without(finished):
     assert found.seconds == pytest.approx(trained + 5500 * found.evaluation_seconds)
 
 
-@pytest.mark.parametrize("method", ["lws", "mislas", "de-confound-tde"])
+@pytest.mark.parametrize("method", ["lws", "mislas", "oltr", "de-confound-tde"])
 def test_any_stage_is_rehearsed(method):
     config = tiny_config(method=method, batch_size=4)
     phases = rehearse(config, stub_data(config, CPU), CPU).phases
@@ -80,13 +80,19 @@ def test_a_larger_micro_batch_is_estimated_from_two():
     generating = [Cost(2, 2, 2.0, 350), Cost(4, 5, 2.5, 460)]
     assert extrapolated(plain, plain, 4, 0) == plain[-1]
     # Time by the images, 1.5 s / 4; memory 50 an image more.
-    assert extrapolated(plain, plain, 64, 0) == Cost(64, 0, 24.0, 400 + 60 * 50)
+    assert extrapolated(plain, plain, 64, 0) == pytest.approx((64, 0, 24.0, 400 + 60 * 50))
     # Generation: 1.0 s and 60 for 5 rows, and here 100 rows.
-    assert extrapolated(generating, plain, 64, 100) == Cost(64, 100, 24.0 + 20.0, 3400 + 1200)
+    estimate = extrapolated(generating, plain, 64, 100)
+    assert estimate == pytest.approx((64, 100, 24.0 + 20.0, 3400 + 1200))
     # Where everything generates, with the images alone.
-    assert extrapolated(generating, [], 64, 100) == Cost(64, 100, 40.0, 460 + 60 * 55)
+    estimate = extrapolated(generating, [], 64, 100)
+    assert estimate == pytest.approx((64, 100, 40.0, 460 + 60 * 55))
+    # Of three sizes the line of least squares: 30 an image more.
+    three = [Cost(2, 0, 1.0, 100), Cost(4, 0, 1.0, 220), Cost(6, 0, 1.0, 220)]
+    assert extrapolated(three, three, 16, 0).peak == pytest.approx(220 + 10 * 30)
     # What a busy machine measured the wrong way round costs nothing.
-    assert extrapolated([Cost(4, 4, 1.0, 100)], plain[1:], 8, 8) == Cost(8, 8, 3.0, 800)
+    faster = [Cost(4, 4, 1.0, 100)]
+    assert extrapolated(faster, plain[1:], 8, 8) == pytest.approx((8, 8, 3.0, 800))
 
 
 def test_stubs_have_the_counts_of_the_data():
