@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from ltvr.classifiers._normalised import NormalisedOptions
 from ltvr.clock import Clock
 from ltvr.engine.schedule import cosine, learning_rate
 from ltvr.settings import load_config
@@ -25,3 +26,14 @@ def test_the_fields_recipe_falls_at_its_milestones():
     rates = {e: learning_rate(stage, replace(clock, epoch=e)) for e in (0, 5, 159, 160, 179, 180)}
     expected = {0: 0.1 / 51, 5: 0.1, 159: 0.1, 160: 1e-3, 179: 1e-3, 180: 1e-5}
     assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("classes", "alpha"), [(10, 1.0), (100, 1.5)])
+def test_the_recipe_of_tde_falls_at_its_milestones(classes, alpha):
+    """Warm-up of 5 epochs, x 0.01 from epoch 120 and x 0.0001 from 160 of 200."""
+    config = load_config(f"cifar{classes}-ir100-bbn-resnet32", "de-confound-tde")
+    stage, clock = Features(config), Clock(0, "features", epochs=200, steps=10)
+    rates = {e: learning_rate(stage, replace(clock, epoch=e)) for e in (5, 119, 120, 159, 160)}
+    assert rates == pytest.approx({5: 0.2, 119: 0.2, 120: 2e-3, 159: 2e-3, 160: 2e-5})
+    options = config.of(NormalisedOptions)
+    assert (options.tde, options.tde_alpha, options.moving_feature_decay) == (True, alpha, 0.9)
