@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from ltvr.classifiers._normalised import NormalisedOptions
 from ltvr.clock import Clock
 from ltvr.engine.schedule import cosine, learning_rate
 from ltvr.settings import load_config
@@ -47,3 +48,14 @@ def test_a_warm_up_rises_by_the_step_or_by_the_epoch():
     assert rates["step"][:5] == pytest.approx([1 / 7, 4 / 7, 5 / 7, 6 / 7, 1.0])
     assert rates["epoch"][:5] == pytest.approx([2 / 3, 2 / 3, 1, 1, 1])  # 2 / 1.5 is cut at 1
     assert rates["step"][5] == rates["epoch"][5] < 1  # both are at the same place of the cosine
+
+
+@pytest.mark.parametrize(("classes", "alpha"), [(10, 1.0), (100, 1.5)])
+def test_the_recipe_of_tde_falls_at_its_milestones(classes, alpha):
+    """Warm-up of 5 epochs, x 0.01 from epoch 120 and x 0.0001 from 160 of 200."""
+    config = load_config(f"cifar{classes}-ir100-bbn-resnet32", "de-confound-tde")
+    stage, clock = Features(config), Clock(0, "features", epochs=200, steps=10)
+    rates = {e: learning_rate(stage, replace(clock, epoch=e)) for e in (5, 119, 120, 159, 160)}
+    assert rates == pytest.approx({5: 0.2, 119: 0.2, 120: 2e-3, 159: 2e-3, 160: 2e-5})
+    options = config.of(NormalisedOptions)
+    assert (options.tde, options.tde_alpha, options.moving_feature_decay) == (True, alpha, 0.9)

@@ -16,6 +16,7 @@ from ltvr.train import resume, train
 
 NEAREST_MEAN = '''
 """A classifier without gradients: minus the distance to the mean embedding of each class."""
+import torch
 from ltvr.classifiers.base import Classifier
 __all__ = ["NearestMean"]
 class NearestMean(Classifier):
@@ -27,6 +28,7 @@ class NearestMean(Classifier):
 '''
 MEANS = '''
 """A stage that replaces the classifier and fits it, without an epoch."""
+import torch
 from ltvr.classifiers.nearest_mean import NearestMean
 from ltvr.config.options import NoOptions
 from ltvr.samplers.instance import Instance
