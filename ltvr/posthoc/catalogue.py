@@ -152,7 +152,8 @@ def _of_the_classifier(trained: Trained) -> dict[str, Head]:
     ]
 
     if isinstance(classifier, Counterfactual) and classifier.moving_feature is not None:
-        heads.append(Head("tde", "TDE", partial(_tde, classifier), "alpha", ALPHAS))
+        usual = trained.config.flat()["tde_alpha"]
+        heads.append(Head("tde", "TDE", partial(_tde, classifier), "alpha", ALPHAS, usual))
     else:
         heads.append(Head("tde", "TDE", None, reason=f"{kind} has kept no moving feature"))
     return {head.name: head for head in heads}

@@ -180,9 +180,12 @@ def test_other_options_train_again_and_the_rest_is_kept(run, command, passes):
 @pytest.mark.parametrize(
     ("changes", "reasons"),
     [
-        ({"method": "cosine"}, {"tau-norm": "logits of Cosine", "tau-norm-bias": "logits of Cos"}),
-        ({"method": "balanced-softmax"}, {"logit-adjustment": "even class frequencies already"}),
-        ({"method": "ltvr", "fused": True}, {}),
+        (
+            {"method": "de-confound"},
+            {"tau-norm": "logits of DeConfound", "tau-norm-bias": "logits"},
+        ),
+        ({"method": "balanced-softmax"}, {"logit-adjustment": "even class", "tde": "no moving"}),
+        ({"method": "ltvr", "fused": True}, {"tde": "Linear has kept no moving feature"}),
     ],
 )
 def test_heads_that_would_mean_nothing_have_a_reason(
@@ -193,12 +196,12 @@ def test_heads_that_would_mean_nothing_have_a_reason(
     assert code == 0, err
     found = heads_in(tmp_path / "run")
     missing = {name: each["reason"] for name, each in found.items() if each["chosen"] is None}
-    if "moving feature" in missing.get("tde", ""):
-        del missing["tde"]
     assert missing.keys() == reasons.keys()
     assert all(words in missing[name] for name, words in reasons.items())
     joint = found["joint"]["chosen"]["metrics"]
     assert joint == {k: summary(tmp_path / "run")["metrics"]["features"][k] for k in joint}
+    for each in found["tde"]["tried"][:1]:  # alpha = 0 takes nothing away
+        assert each["value"] == 0 and each["metrics"]["per_class"] == joint["per_class"]
 
 
 def test_values_are_chosen_on_a_validation_split(tmp_path, write_images, command, no_report):
