@@ -192,8 +192,8 @@ class Children:
 
 
 def _why(job: Job, status: int) -> str:
-    """Why a process has failed: its last line; empty if it has not."""
-    if status == 0:
+    """Why a process has failed: its last line; empty if it has not, and has done the job."""
+    if status == 0 and job.look().state == "done":
         return ""
     lines = job.log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "")

@@ -71,8 +71,9 @@ class Forked:
             in_a_process(ltvr.train, words[3:])
 
     def poll(self):
-        if self.returncode is None and os.waitpid(self.pid, os.WNOHANG)[0]:
-            self.returncode = 0  # a test of what fails is in test_jobs.py
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
     def wait(self):
