@@ -137,11 +137,11 @@ class Normalised(Classifier):
 
             z_c = tau / K sum_k <u^k - alpha <u^k, d^k> d^k, v_c^k>
 
-        Cosine and de-confound have u^k = x^k / |x^k|, so that <u^k, d^k> = cos(x^k, d^k) and this
-        is eq. 8 with N of each. The capsule has u^k = x^k / (1 + |x^k|): the term that is
-        subtracted has its factor |x^k| / (1 + |x^k|) as well. That reading is ours, as the null
-        input of eq. 8 keeps |x|; in the authors' code ``capsule_norm`` is never called. Without
-        the factor there it would be almost the same where |x^k| is large.
+        Cosine and de-confound have ``u^k = x^k / |x^k|``, so that ``<u^k, d^k> = cos(x^k, d^k)``
+        and this is eq. 8 with N of each. The capsule has ``u^k = x^k / (1 + |x^k|)``: the term
+        that is subtracted has its factor ``|x^k| / (1 + |x^k|)`` as well. That reading is ours, as
+        the null input of eq. 8 keeps ``|x|``; in the authors' code ``capsule_norm`` is never
+        called. Without the factor there it would be almost the same where ``|x^k|`` is large.
 
         Args:
             alpha: 0 takes nothing away, and gives the plain logits to the bit.

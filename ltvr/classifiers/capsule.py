@@ -26,9 +26,9 @@ class CapsuleOptions(NormalisedOptions):
 class Capsule(Normalised):
     """``N = (|x| + 1) |w|``: ``z_c = tau / K sum_k |x^k| / (1 + |x^k|) cos(x^k, w_c^k)``.
 
-    The longer an embedding, the surer: |x| / (1 + |x|) grows from 0 to 1. Liu et al., Large-Scale
-    Long-Tailed Recognition in an Open World, CVPR 2019, with tau = 16; in heads, and as a row to
-    compare with, Tang et al. (``_normalised.py``), K = 1 (and 2 in their Table 7).
+    The longer an embedding, the surer: ``|x| / (1 + |x|)`` grows from 0 to 1. Liu et al.,
+    Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019, with tau = 16; in heads, and
+    as a row to compare with, Tang et al. (``_normalised.py``), K = 1 (and 2 in their Table 7).
     """
 
     options_type = CapsuleOptions
@@ -39,6 +39,6 @@ class Capsule(Normalised):
         )
 
     def normalised_inputs(self, x: Tensor) -> Tensor:
-        """Heads [R, K, E/K] of length |x| / (1 + |x|)."""
+        """Heads [R, K, E/K] of length ``|x| / (1 + |x|)``."""
         length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return x / (1 + length)

@@ -46,6 +46,6 @@ class DeConfound(Normalised):
         self.gamma = options.de_confound_gamma
 
     def normalised_weights(self, w: Tensor) -> Tensor:
-        """Heads [C, K, E/K] of length |w| / (|w| + gamma)."""
+        """Heads [C, K, E/K] of length ``|w| / (|w| + gamma)``."""
         length: Tensor = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
         return w / (length + self.gamma)

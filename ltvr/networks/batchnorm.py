@@ -82,7 +82,7 @@ def measure_statistics(
         images: that are taken at most, of the first of the sampler's epoch.
 
     Returns:
-        How many were taken: whole batches of ``eval_batch_size``.
+        The number that was taken, in whole batches of ``eval_batch_size``.
     """
     run = config.of(RunOptions)
     seed = stream(run.seed, "statistics")

@@ -17,7 +17,7 @@ from ltvr.config.options import options_of
 from ltvr.engine.prior import trained_prior
 from ltvr.engine.trained import Trained
 from ltvr.posthoc.closed_form import Form, adjusted, nearest_mean, tau_normalised
-from ltvr.posthoc.embeddings import Embedded
+from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.training import train_classifier
 from ltvr.runs.origin import NOT_COMPARED
 from ltvr.stages import STAGES
@@ -53,7 +53,7 @@ class Head:
 
     name: str
     title: str
-    fit: Callable[[Embedded, float | None], Logits] | None
+    fit: Callable[[Embeddings, float | None], Logits] | None
     parameter: str = ""
     values: tuple[float | None, ...] = (None,)
     usual: float = 1.0
@@ -121,7 +121,7 @@ def heads_of(
 def _of_means(trained: Trained) -> dict[str, Head]:
     classes = len(trained.classes)
 
-    def fit(form: Form, train: Embedded, value: float | None) -> Logits:
+    def fit(form: Form, train: Embeddings, value: float | None) -> Logits:
         return partial(
             nearest_mean, train=train.embeddings, labels=train.labels, classes=classes, form=form
         )
@@ -159,12 +159,12 @@ def _of_the_classifier(trained: Trained) -> dict[str, Head]:
     return {head.name: head for head in heads}
 
 
-def _tau_norm(weight: Tensor, bias: Tensor | None, train: Embedded, tau: float | None) -> Logits:
+def _tau_norm(weight: Tensor, bias: Tensor | None, train: Embeddings, tau: float | None) -> Logits:
     assert tau is not None
     return partial(tau_normalised, weight=weight, tau=tau, bias=bias)
 
 
-def _tde(classifier: Counterfactual, train: Embedded, alpha: float | None) -> Logits:
+def _tde(classifier: Counterfactual, train: Embeddings, alpha: float | None) -> Logits:
     assert alpha is not None
     return partial(classifier.tde_logits, alpha=alpha)
 
@@ -182,7 +182,7 @@ def _logit_adjustment(trained: Trained, stage: str) -> Head:
         return Head(name, title, None, "tau", reason=why)
     classifier, shares = trained.network.classifier, torch.from_numpy(prior).to(trained.device)
 
-    def fit(train: Embedded, tau: float | None) -> Logits:
+    def fit(train: Embeddings, tau: float | None) -> Logits:
         assert tau is not None
         return lambda embeddings: adjusted(classifier(embeddings), shares, tau)
 
@@ -195,7 +195,7 @@ def _trained(name: str, trained: Trained, config: Config, lr_factors: tuple[floa
     title, classifier = STAGES.get(name).title, trained.network.classifier
     classes = len(trained.classes)
 
-    def fit(train: Embedded, factor: float | None) -> Logits:
+    def fit(train: Embeddings, factor: float | None) -> Logits:
         return train_classifier(config, classifier, train, classes, factor or 1.0)
 
     values = config.flat()

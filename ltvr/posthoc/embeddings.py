@@ -29,14 +29,14 @@ from ltvr.runs.origin import NOT_COMPARED
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["Embedded", "EmbeddingCache", "digest", "identity_of"]
+__all__ = ["Embeddings", "EmbeddingCache", "digest", "identity_of"]
 
 FORMAT = 1
 """Of the files that are kept; others are made anew."""
 
 
 @dataclass(frozen=True)
-class Embedded:
+class Embeddings:
     """What the classifier reads of the images of a split."""
 
     embeddings: Tensor
@@ -46,10 +46,10 @@ class Embedded:
     views: Tensor
     """[V, n, E], of the same images augmented V times; or once ``embeddings``."""
 
-    def take(self, rows: Int64Array) -> Embedded:
+    def take(self, rows: Int64Array) -> Embeddings:
         """The images at ``rows``, in that order."""
         chosen = torch.from_numpy(rows)
-        return Embedded(self.embeddings[chosen], self.labels[chosen], self.views[:, chosen])
+        return Embeddings(self.embeddings[chosen], self.labels[chosen], self.views[:, chosen])
 
 
 def digest(value: Any) -> str:

@@ -11,7 +11,7 @@ from ltvr.config.run import RunOptions
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
 from ltvr.engine.trained import Trained
-from ltvr.posthoc.embeddings import Embedded, EmbeddingCache
+from ltvr.posthoc.embeddings import EmbeddingCache, Embeddings
 from ltvr.posthoc.hold_out import hold_out
 
 __all__ = ["Images", "load_images", "views_of_epochs"]
@@ -24,12 +24,12 @@ MOST_BYTES = 2_000_000_000
 class Images(NamedTuple):
     """Images as the classifier reads them, by what they are for."""
 
-    train: Embedded
+    train: Embeddings
     """All training images; a head is fitted to these at last."""
-    test: Embedded
-    fitted: Embedded
+    test: Embeddings
+    fitted: Embeddings
     """What heads are fitted to while a value is chosen: without ``choice``."""
-    choice: Embedded
+    choice: Embeddings
     """What a value is chosen on."""
     described: dict[str, Any]
     """How they came about, in terms of JSON."""
@@ -73,11 +73,11 @@ def load_images(
         views = views_of_epochs(epochs, plain["train"].numel() * 4) if augmented else 0
     seen = [cache.embed(trained, data.train, "train", view) for view in range(views)]
 
-    def embedded(name: str) -> Embedded:
+    def embedded(name: str) -> Embeddings:
         place = plain[name].to(trained.device)
         labels = torch.from_numpy(splits[name].labels)
         own = torch.stack(seen).to(trained.device) if seen and name == "train" else place[None]
-        return Embedded(place, labels, own)
+        return Embeddings(place, labels, own)
 
     train, test = embedded("train"), embedded("test")
     if data.val is not None:

@@ -16,7 +16,7 @@ from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.engine.metrics import evaluate
 from ltvr.posthoc.catalogue import Head, Logits
-from ltvr.posthoc.embeddings import Embedded, digest
+from ltvr.posthoc.embeddings import Embeddings, digest
 from ltvr.posthoc.images import Images
 from ltvr.runs import files
 
@@ -98,7 +98,7 @@ class _Model(nn.Module):
 
 
 def metrics_of(
-    logits: Logits, on: Embedded, counts: Int64Array, options: DataOptions
+    logits: Logits, on: Embeddings, counts: Int64Array, options: DataOptions
 ) -> dict[str, Any]:
     """Metrics of a head on images, as of ``ltvr.engine.metrics.evaluate``.
 
@@ -172,7 +172,7 @@ def _try(
     def fitted(whole: bool) -> Logits:
         return fit(images.train if whole else images.fitted, value)
 
-    def found(on: Embedded, whole: bool) -> dict[str, Any]:
+    def found(on: Embeddings, whole: bool) -> dict[str, Any]:
         return metrics_of(fitted(whole), on, counts, options)
 
     seen = {k: v for k, v in images.described.items() if k != "views" or head.trained}

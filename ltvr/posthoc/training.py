@@ -21,7 +21,7 @@ from ltvr.engine.step import Step
 from ltvr.errors import Diverged, UserError
 from ltvr.mixing.base import Blend
 from ltvr.networks.network import Network
-from ltvr.posthoc.embeddings import Embedded
+from ltvr.posthoc.embeddings import Embeddings
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
@@ -52,7 +52,7 @@ class OfEmbeddings(Network):
 def train_classifier(
     config: Config,
     classifier: Classifier,
-    train: Embedded,
+    train: Embeddings,
     classes: int,
     lr_factor: float = 1.0,
 ) -> Classifier:

@@ -13,7 +13,7 @@ import numpy as np
 from ltvr.data.options import DataOptions
 from ltvr.engine.metrics import COLUMNS, cells, table
 from ltvr.engine.trained import Trained
-from ltvr.posthoc.embeddings import Embedded
+from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.images import Images
 from ltvr.posthoc.measure import Measured, Tried, balanced, metrics_of
 
@@ -171,7 +171,7 @@ def _choosing(trained: Trained, images: Images) -> list[str]:
     ]
 
 
-def _of_joint(trained: Trained, images: Embedded) -> float:
+def _of_joint(trained: Trained, images: Embeddings) -> float:
     """Balanced accuracy of the classifier of the first stage."""
     counts = np.asarray(trained.run.manifest()["train_counts"], np.int64)
     options = trained.config.of(DataOptions)

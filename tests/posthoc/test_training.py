@@ -14,7 +14,7 @@ from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
 from ltvr.errors import Diverged, UserError
-from ltvr.posthoc.embeddings import Embedded
+from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.training import train_classifier, views_of
 from ltvr.train import train
 
@@ -41,7 +41,7 @@ def test_of_images_that_are_not_augmented_it_is_the_stage(stage, changes, tmp_pa
     data = load_data(config)
     found = [first.outputs(x) for x, _ in Batches(data.train, config, first.device).evaluate(500)]
     embeddings = torch.cat([each.embeddings for each in found])
-    images = Embedded(embeddings, torch.from_numpy(data.train.labels), embeddings[None])
+    images = Embeddings(embeddings, torch.from_numpy(data.train.labels), embeddings[None])
     before, start = torch.get_rng_state(), copy.deepcopy(first.network.classifier.state_dict())
     trained = train_classifier(
         config.replaced(stages=(stage,)), first.network.classifier, images, 10
@@ -57,7 +57,7 @@ def test_of_images_that_are_not_augmented_it_is_the_stage(stage, changes, tmp_pa
 
 def images(number):
     embeddings = torch.randn(number, 6, generator=torch.Generator().manual_seed(0))
-    return Embedded(embeddings, torch.arange(number) % 3, embeddings[None])
+    return Embeddings(embeddings, torch.arange(number) % 3, embeddings[None])
 
 
 def test_what_cannot_be_trained_is_said():
