@@ -40,6 +40,12 @@ def own_cache(tmp_path_factory):
         yield
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that fork come first: torch refuses a backward pass in a fork of a process that has
+    threads of autograd, which some tests start."""
+    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
+
+
 def pytest_addoption(parser):
     group = parser.getgroup("ltvr")
     group.addoption(

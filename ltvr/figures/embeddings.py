@@ -20,7 +20,7 @@ from ltvr.errors import UserError, shown
 from ltvr.figures.plot import Plot
 from ltvr.figures.style import INK, axes, colour, styled
 
-__all__ = ["Apart", "Embedded", "draw_embeddings", "embedded", "how_apart"]
+__all__ = ["Apart", "LabelledEmbeddings", "draw_embeddings", "embed", "how_apart"]
 
 MARKERS = "o^sDvP"
 """One for each round through the colours."""
@@ -28,7 +28,7 @@ CLASSES_TO_NAME = 20
 """Of more classes the legend would be all there is."""
 
 
-class Embedded(NamedTuple):
+class LabelledEmbeddings(NamedTuple):
     """Images as a network embeds them."""
 
     embeddings: npt.NDArray[np.float32]
@@ -48,7 +48,7 @@ class Apart(NamedTuple):
     """Mean distance of the means of two classes."""
 
 
-def embedded(path: Path, source: Source, device: str = "auto") -> Embedded:
+def embed(path: Path, source: Source, device: str = "auto") -> LabelledEmbeddings:
     """Embed the images of a source by the weights of a run.
 
     Args:
@@ -62,7 +62,7 @@ def embedded(path: Path, source: Source, device: str = "auto") -> Embedded:
     size = trained.config.of(RunOptions).eval_batch_size
     batches = Batches(split, trained.config, trained.device).evaluate(size)
     found = [trained.outputs(images).embeddings.numpy() for images, _ in batches]
-    return Embedded(np.concatenate(found), split.labels)
+    return LabelledEmbeddings(np.concatenate(found), split.labels)
 
 
 def how_apart(points: npt.NDArray[Any], labels: Int64Array) -> Apart:
@@ -88,7 +88,11 @@ def how_apart(points: npt.NDArray[Any], labels: Int64Array) -> Apart:
 
 @styled
 def draw_embeddings(
-    networks: Mapping[str, Embedded], classes: list[str], *, seed: int = 0, most: int = 3000
+    networks: Mapping[str, LabelledEmbeddings],
+    classes: list[str],
+    *,
+    seed: int = 0,
+    most: int = 3000,
 ) -> Plot:
     """Fig. 4: t-SNE (van der Maaten and Hinton, 2008) of the same images, a panel a network.
 

@@ -17,7 +17,7 @@ from ltvr.figures.counts import (
     imagenet_lt,
     simulated,
 )
-from ltvr.figures.embeddings import draw_embeddings, embedded
+from ltvr.figures.embeddings import draw_embeddings, embed
 from ltvr.figures.plot import Plot, write
 from ltvr.figures.sensitivity import draw_sensitivity, points_over_lambda, points_over_t
 from ltvr.figures.style import QUIET
@@ -88,7 +88,7 @@ def fig4(runs: Runs) -> Plot | None:
     if not found:
         return None
     networks = {
-        title: embedded(Run.open(folder).weights("features"), Source())
+        title: embed(Run.open(folder).weights("features"), Source())
         for title, folder in found.items()
     }
     classes = Run.open(next(iter(found.values()))).manifest()["classes"]

@@ -99,7 +99,7 @@ def render(figure: Figure, kind: str) -> bytes:
     """The file of a figure, ``svg`` or ``png``: of the same figure always the same."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "ltvr"}):
-        metadata = {"Date": None} if kind == "svg" else None
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else None
         figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
     return buffer.getvalue()
 
@@ -111,5 +111,6 @@ def inline(figure: Figure) -> str:
         axis.patch.set_visible(False)
     text = render(figure, "svg").decode("utf-8")
     text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # HTML knows them: nothing names the net
     size = r'width="([\d.]+)pt" height="[\d.]+pt"'  # the page makes it smaller where it has to
     return re.sub(size, r'style="max-width: \1pt" role="img"', text, count=1)

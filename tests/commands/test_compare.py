@@ -47,7 +47,7 @@ def test_seeds_of_two_configurations(runs, command, tmp_path):
 
     text = page.read_text()
     assert "prefers-color-scheme: dark" in text and "currentColor" in text
-    assert not re.search(r"""(src|href)=["'](?!#)""", text)  # nothing outside of the page
+    assert "http" not in text and not re.search(r"""(src|href)=["'](?!#)""", text)
     assert text.count("<svg") == 1 + 2 and "#1f2328;" not in text.split("</style>")[1]
     for words in (
         "<h2>features</h2>",

@@ -12,7 +12,7 @@ from ltvr.data.datasets import load_data
 from ltvr.engine.evaluation import Source
 from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
-from ltvr.figures.embeddings import Embedded, draw_embeddings, embedded, how_apart
+from ltvr.figures.embeddings import LabelledEmbeddings, draw_embeddings, embed, how_apart
 from ltvr.figures.plot import write
 
 
@@ -32,7 +32,9 @@ def test_a_panel_a_network_and_its_numbers(tmp_path):
     far = (random.normal(size=(36, 5)) + 50 * np.eye(5)[labels]).astype(np.float32)
     near = random.normal(size=(36, 5)).astype(np.float32)
     plot = draw_embeddings(
-        {"near": Embedded(near, labels), "far": Embedded(far, labels)}, ["a", "b", "c"], most=30
+        {"near": LabelledEmbeddings(near, labels), "far": LabelledEmbeddings(far, labels)},
+        ["a", "b", "c"],
+        most=30,
     )
     assert write(plot, tmp_path / "fig4")[2:] == [
         tmp_path / "fig4.csv",
@@ -66,11 +68,11 @@ def test_a_panel_a_network_and_its_numbers(tmp_path):
 def test_too_few_images_to_place(labels):
     points = np.zeros((len(labels), 3), np.float32)
     with pytest.raises(UserError, match="expected at least 2 classes, and more images"):
-        draw_embeddings({"a": Embedded(points, np.array(labels, np.int64))}, list("abcd"))
+        draw_embeddings({"a": LabelledEmbeddings(points, np.array(labels, np.int64))}, list("abcd"))
 
 
 def test_embeddings_are_what_the_classifier_reads(finished):
-    found = embedded(finished / "features.pt", Source(), "cpu")
+    found = embed(finished / "features.pt", Source(), "cpu")
     trained = load_trained(finished / "features.pt", "cpu")
     test = load_data(tiny_config()).test
     assert found.labels.tolist() == test.labels.tolist()

@@ -22,6 +22,7 @@ from ltvr.reproduction.catalogue import CATALOGUE, Catalogue
 from ltvr.runs.folder import Run
 from ltvr.settings import PRESETS, save_config
 
+pytestmark = pytest.mark.forks
 FORK = get_context("fork")
 TINY = {"image_size": 8, "batch_size": 64, "epochs": 1, "crt_epochs": 1}
 FILES = {
