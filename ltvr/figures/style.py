@@ -92,7 +92,7 @@ def class_axis(axis: Axes, classes: int) -> None:
 
 def whole_numbers(axis: Axes) -> None:
     """Let the marks of the x axis be whole numbers: classes, epochs."""
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def render(figure: Figure, kind: str) -> bytes:
