@@ -41,8 +41,8 @@ def own_cache(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that fork come first: torch refuses a backward pass in a fork of a process that has
-    threads of autograd, which some tests start."""
+    """Tests that fork come first: after a backward pass in this process torch may have threads of
+    autograd, and refuses one in a fork then."""
     items.sort(key=lambda item: item.get_closest_marker("forks") is None)
 
 

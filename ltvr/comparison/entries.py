@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ltvr.config.config import Config
-from ltvr.config.options import options_of
 from ltvr.config.run import RunOptions
 from ltvr.errors import UserError, brief, shown
 from ltvr.runs.folder import Run
@@ -46,14 +45,8 @@ class Entry:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The options in use that change something, by name, but for those of the machine."""
-        values = self.config.flat()
-        return {
-            option.name: values[option.name]
-            for kind in self.config.in_use
-            for option in options_of(kind)
-            if option.name not in NO_DIFFERENCE
-            and not any(values[other] == value for other, value in option.idle.items())
-        }
+        effective = self.config.effective()
+        return {name: value for name, value in effective.items() if name not in NO_DIFFERENCE}
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,16 @@ class Config:
         """Every option by name."""
         return {name: value for v in self.values.values() for name, value in vars(v).items()}
 
+    def effective(self) -> dict[str, Any]:
+        """The options in use that change something beside the others, by name."""
+        values = self.flat()
+        return {
+            option.name: values[option.name]
+            for kind in self.in_use
+            for option in options_of(kind)
+            if not any(values[other] == value for other, value in option.idle.items())
+        }
+
     def replaced(self, **changes: Any) -> Config:
         """A copy with other values of some options, by name.
 

@@ -13,7 +13,7 @@ from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
 from ltvr.mixing.base import Mixed, Mixing
 from ltvr.mixing.cutmix import draw_box
-from ltvr.samplers.base import ByClass, Sampler, Shares, draw_classes
+from ltvr.samplers.base import Sampler, Shares
 
 __all__ = ["CMO", "CMOOptions"]
 
@@ -78,13 +78,6 @@ class _ByWeight(Sampler):
     def __init__(self, exponent: float) -> None:
         super().__init__(NoOptions())
         self.exponent = exponent
-
-    def order(
-        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
-    ) -> Int64Array:
-        """As many draws as there are samples."""
-        by_class = ByClass.of(labels)
-        return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
         """n_c^(1 - r), of sum 1, for every class that has samples."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ltvr.classifiers._normalised import Normalised, NormalisedOptions
 from ltvr.classifiers.linear import Linear
 from ltvr.config.config import Config
-from ltvr.config.options import options_of
 from ltvr.engine.prior import trained_prior
 from ltvr.engine.trained import Trained
 from ltvr.posthoc.closed_form import Form, adjusted, nearest_mean, tau_normalised
@@ -60,17 +60,6 @@ class Head:
     options: dict[str, Any] = field(default_factory=dict)
     trained: bool = False
     reason: str = ""
-
-
-@runtime_checkable
-class Counterfactual(Protocol):
-    """A classifier with a moving feature, which TDE takes away alpha times."""
-
-    moving_feature: Tensor | None
-    """[E]; None where none was kept."""
-
-    def tde_logits(self, embeddings: Tensor, alpha: float) -> Tensor:
-        """Embeddings [R, E] to logits [R, C]."""
 
 
 def trained_names() -> tuple[str, ...]:
@@ -151,8 +140,8 @@ def _of_the_classifier(trained: Trained) -> dict[str, Head]:
         Head("tau-norm-bias", "tau-norm, bias kept", kept, "tau", TAUS, reason=why),
     ]
 
-    if isinstance(classifier, Counterfactual) and classifier.moving_feature is not None:
-        usual = trained.config.flat()["tde_alpha"]
+    if isinstance(classifier, Normalised) and classifier.moving_feature is not None:
+        usual = trained.config.of(NormalisedOptions).tde_alpha
         heads.append(Head("tde", "TDE", partial(_tde, classifier), "alpha", ALPHAS, usual))
     else:
         heads.append(Head("tde", "TDE", None, reason=f"{kind} has kept no moving feature"))
@@ -164,7 +153,7 @@ def _tau_norm(weight: Tensor, bias: Tensor | None, train: Embeddings, tau: float
     return partial(tau_normalised, weight=weight, tau=tau, bias=bias)
 
 
-def _tde(classifier: Counterfactual, train: Embeddings, alpha: float | None) -> Logits:
+def _tde(classifier: Normalised, train: Embeddings, alpha: float | None) -> Logits:
     assert alpha is not None
     return partial(classifier.tde_logits, alpha=alpha)
 
@@ -198,12 +187,6 @@ def _trained(name: str, trained: Trained, config: Config, lr_factors: tuple[floa
     def fit(train: Embeddings, factor: float | None) -> Logits:
         return train_classifier(config, classifier, train, classes, factor or 1.0)
 
-    values = config.flat()
-    options = {
-        option.name: values[option.name]
-        for kind in config.in_use
-        for option in options_of(kind)
-        if option.name not in NOT_COMPARED
-    }
+    options = {k: v for k, v in config.effective().items() if k not in NOT_COMPARED}
     parameter = "lr factor" if lr_factors != (1.0,) else ""
     return Head(name, title, fit, parameter, lr_factors, options=options, trained=True)

@@ -131,13 +131,9 @@ def standard_error(metrics: dict[str, Any], labels: Int64Array) -> float:
 def measure(
     head: Head, images: Images, counts: Int64Array, options: DataOptions, kept: Kept
 ) -> Measured:
-    """Try a head at its values, and choose one by balanced accuracy.
+    """Try a head at its values, and choose the best by balanced accuracy on ``images.choice``.
 
-    On a validation split the best is chosen, and of equals the nearest to the usual value. On a
-    hold-out of the training images, which are few and which the features have seen, that is the
-    nearest to the usual value of all that are no more than one standard error below the best: the
-    one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, with the
-    published value in the place of the simplest.
+    Of equals it is the nearest to the usual value.
 
     Args:
         counts: [C] training images of each class.
@@ -152,7 +148,7 @@ def measure(
     tried = [_try(head, value, images, counts, options, kept) for value in head.values]
     if len(tried) == 1:
         return Measured(head, tried, tried[0], None)
-    chosen = _best(tried, head.usual, lambda each: each.choice or 0.0, images.seen)
+    chosen = _best(tried, head.usual, lambda each: each.choice or 0.0)
     optimum = _best(tried, head.usual, lambda each: balanced(each.metrics))
     return Measured(head, tried, chosen, optimum)
 
@@ -187,15 +183,8 @@ def _try(
     return Tried(value, choice, error, metrics)
 
 
-def _best(
-    tried: list[Tried], usual: float, by: Callable[[Tried], float], within_error: bool = False
-) -> Tried:
-    """The best, and of equals the nearest to the usual value, then the lowest.
-
-    Args:
-        within_error: whether all are equal that are within the error of the best.
-    """
-    best = max(tried, key=by)
-    least = by(best) - ((best.error or 0.0) if within_error else 0.0)
-    equal = [each for each in tried if by(each) >= least]
+def _best(tried: list[Tried], usual: float, by: Callable[[Tried], float]) -> Tried:
+    """The best, and of equals the nearest to the usual value, then the lowest."""
+    best = max(map(by, tried))
+    equal = [each for each in tried if by(each) == best]
     return min(equal, key=lambda each: (abs((each.value or 0.0) - usual), each.value or 0.0))

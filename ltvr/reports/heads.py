@@ -143,14 +143,12 @@ def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -
 
 def _choosing(trained: Trained, images: Images) -> list[str]:
     """On which images values were chosen, and what that is worth."""
-    described, optimum = (
-        images.described,
-        (
-            "Test optimum: the value that is best on the test images themselves. Nobody knows it "
-            "beforehand; it is no result."
-        ),
+    described = images.described
+    optimum = (
+        "Test optimum: the value that is best on the test images themselves. Nobody knows it "
+        "beforehand; it is no result."
     )
-    by = "by balanced accuracy: the best"
+    by = "the best by balanced accuracy"
     if not images.seen:
         number = described["images"]
         return [f"Values: chosen on the {number} validation images, {by}.", optimum]
@@ -160,8 +158,7 @@ def _choosing(trained: Trained, images: Images) -> list[str]:
     none = int((held == 0).sum())
     absent = f" {none} classes have one image alone, and no part in it." if none else ""
     return [
-        f"Values: chosen on {described['images']} of the training images, {by}, or what is nearer "
-        "to the published value and within one standard error of the best. They are "
+        f"Values: chosen on {described['images']} of the training images, {by}. They are "
         f"{described['per_class']} a class and at most half of it{few}; heads are not fitted to "
         f"them meanwhile.{absent} The features were trained on them, though: where they are known "
         "by heart, they say little. The stage's own classifier is right on "

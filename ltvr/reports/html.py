@@ -28,7 +28,7 @@ th:first-child, td:first-child, .text td, .text th { text-align: left }
 tr { border-bottom: 1px solid var(--line) }
 svg { width: 100%; height: auto; display: block; margin: .5rem 0 }
 pre { background: var(--panel); padding: 1rem; overflow-x: auto }
-.wide { overflow-x: auto }
+.wide { overflow-x: auto } .wide td { white-space: nowrap }
 </style></head><body>
 <h1>{{ title }}</h1>
 {% block body %}{% endblock %}

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltvr.errors import shown
+from ltvr.reports.html import render
 from ltvr.reproduction.catalogue import COLUMNS, Table
 from ltvr.reproduction.comparison import Line, Spread, Verdict
-from ltvr.reproduction.page import page
 from ltvr.runs import files
 
 __all__ = ["Report", "write"]
@@ -24,6 +24,15 @@ HEADS = (
 )  # fmt: skip
 CLAIMS = ("claim of the paper", "paper", "ours", "here")
 MINUS = "\N{MINUS SIGN}"
+PAGE = """
+{% for table in tables %}
+<div class="wide"><table><tr>{% for h in table[0] %}<th>{{ h }}</th>{% endfor %}</tr>
+{% for cells in table[1:] %}<tr>{% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>
+{% endfor %}</table></div>
+{% endfor %}
+<ul>{% for note in notes %}<li>{{ note }}</li>
+{% endfor %}</ul>
+"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,9 @@ def write(report: Report, path: Path) -> list[Path]:
     texts = {
         "md": _markdown(report),
         "csv": _csv(report.lines),
-        "html": page(report.title, list(_tables(report)), _notes(report)),
+        "html": render(
+            PAGE, title=report.title, tables=list(_tables(report)), notes=_notes(report)
+        ),
     }
     written = [path.with_name(f"{path.name}.{ending}") for ending in texts]
     for file, text in zip(written, texts.values(), strict=True):

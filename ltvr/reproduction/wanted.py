@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 from ltvr.config.command_line import flag, refuse_unused
 from ltvr.config.config import Config
-from ltvr.config.options import options_of
 from ltvr.data.datasets import BUILT_IN
 from ltvr.data.options import DataOptions
 from ltvr.engine.trained import trained_features
@@ -155,16 +154,10 @@ def decisive(config: Config) -> dict[str, Any]:
     What is idle decides nothing, and neither do labels, the device, and where images are; but for
     images in files, where they are says which they are.
     """
-    values, data = config.flat(), config.of(DataOptions)
     left_out = NOT_COMPARED - set(STARTS_FROM)
-    found = {
-        option.name: values[option.name]
-        for kind in config.in_use
-        for option in options_of(kind)
-        if option.name not in left_out
-        and not any(values[other] == value for other, value in option.idle.items())
-    }
-    if data.dataset not in BUILT_IN:
+    found = {k: v for k, v in config.effective().items() if k not in left_out}
+    if config.of(DataOptions).dataset not in BUILT_IN:
+        values = config.flat()
         found |= {name: str(Path(values[name]).resolve()) for name in ("root", "lists")}
     return found
 

@@ -19,8 +19,8 @@ Shares = npt.NDArray[np.float64]
 class Sampler(Component):
     """Chooses the samples of an epoch, as many as there are samples.
 
-    A subclass states ``order`` and ``shares``. Resuming is exact, since nothing is remembered
-    between epochs.
+    A subclass states ``shares``, and ``order`` where samples are not drawn independently. Resuming
+    is exact, since nothing is remembered between epochs.
 
     Args:
         options: of the class's own ``options_type``.
@@ -34,12 +34,15 @@ class Sampler(Component):
     ) -> Int64Array:
         """Indices of the samples of one epoch, in order: [n], n being the number of samples.
 
+        By default each is drawn by itself, its class by ``shares``, with replacement.
+
         Args:
             labels: [n] class of each sample; a class may have none.
             random: the only source of random numbers.
             epoch, epochs: e, from 0, and E.
         """
-        raise NotImplementedError
+        by_class = ByClass.of(labels)
+        return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
         """p_k, how much of epoch e each class is: [C], of sum 1.

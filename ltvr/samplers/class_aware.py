@@ -9,7 +9,7 @@ import numpy as np
 
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
-from ltvr.samplers.base import ByClass, Sampler, Shares, draw_classes, in_cycles
+from ltvr.samplers.base import ByClass, Sampler, Shares, in_cycles
 
 __all__ = ["ClassAware", "ClassAwareOptions"]
 
@@ -44,10 +44,9 @@ class ClassAware(Sampler):
         self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
     ) -> Int64Array:
         """The cycles, or the draws, of one epoch."""
-        by_class = ByClass.of(labels)
         if self.draw == "multinomial":
-            return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
-        members = by_class.members
+            return super().order(labels, random, epoch, epochs)
+        members = ByClass.of(labels).members
         visits = -(-len(labels) // PER_CLASS)
         cycles = -(-visits // len(members))
         turn = np.concatenate([random.permutation(len(members)) for _ in range(cycles)])[:visits]

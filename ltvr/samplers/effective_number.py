@@ -9,7 +9,7 @@ import numpy as np
 
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
-from ltvr.samplers.base import ByClass, Sampler, Shares, draw_classes
+from ltvr.samplers.base import Sampler, Shares
 
 __all__ = ["EffectiveNumberSampler", "EffectiveNumberSamplerOptions"]
 
@@ -38,13 +38,6 @@ class EffectiveNumberSampler(Sampler):
     def __init__(self, options: EffectiveNumberSamplerOptions) -> None:
         super().__init__(options)
         self.beta = options.effective_number_sampler_beta
-
-    def order(
-        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
-    ) -> Int64Array:
-        """As many draws as there are samples."""
-        by_class = ByClass.of(labels)
-        return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
         """n_k over the effective number of class k, of sum 1."""

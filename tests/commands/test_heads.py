@@ -73,9 +73,8 @@ def test_every_head_is_in_the_table(run, command):
     for name in ("tau-norm", "tau-norm-bias", "logit-adjustment"):
         head, tried = found[name], found[name]["tried"]
         assert [each["value"] for each in tried] == TAUS
-        top = max(tried, key=lambda each: each["choice_balanced"])
-        least = top["choice_balanced"] - top["choice_standard_error"]
-        best = [each["value"] for each in tried if each["choice_balanced"] >= least]
+        top = max(each["choice_balanced"] for each in tried)
+        best = [each["value"] for each in tried if each["choice_balanced"] == top]
         assert head["chosen"]["value"] == min(best, key=lambda tau: (abs(tau - 1), tau))
         optimum = head["test optimum, optimistic"]["metrics"]["all"]  # the test set is balanced
         assert optimum == max(each["metrics"]["all"] for each in tried)
@@ -272,11 +271,10 @@ def test_what_is_as_good_gives_way_to_the_usual_value():
     values = ((0.5, 9.0), (1.4, 9.0), (1.0, 8.0), (0.9, 8.5))
     tried = [measure.Tried(value, choice, 0.6, {}) for value, choice in values]
 
-    def best(usual, within_error):
-        return measure._best(tried, usual, lambda each: each.choice, within_error).value
+    def best(usual):
+        return measure._best(tried, usual, lambda each: each.choice).value
 
-    assert best(1.0, False) == 1.4 and best(0.9, False) == 0.5
-    assert best(1.0, True) == 0.9 and best(2.0, True) == 1.4
+    assert best(1.0) == 1.4 and best(0.9) == 0.5
 
 
 def test_the_standard_error_of_balanced_accuracy():

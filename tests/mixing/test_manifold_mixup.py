@@ -78,8 +78,7 @@ def test_the_network_mixes_the_maps_after_a_stage(after):
 def test_without_a_decomposition_every_stage_may_be_mixed_after():
     network = small(insert_after=None)
     assert network.stages == ("layer1", "layer2", "layer3", "layer4")
-    run = lambda: network(IMAGES)  # noqa: E731
-    expected = mixed_by_a_hook(network.embedder.layer4, run)
+    expected = mixed_by_a_hook(network.embedder.layer4, lambda: network(IMAGES))
     blend = Blend(PARTNER, torch.tensor(0.3), 4)
     torch.testing.assert_close(network.outputs(IMAGES, None, blend).logits, expected)
 

@@ -2,22 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from ltvr.classifiers.cosine import Cosine, CosineOptions
 from ltvr.classifiers.linear import Linear
 from ltvr.config.options import NoOptions
 from ltvr.engine.trained import load_trained
 from ltvr.posthoc.catalogue import heads_of, names, trained_names
-
-
-class Moving(Linear):
-    """A linear classifier that takes a moving feature away."""
-
-    def __init__(self, moving_feature):
-        super().__init__(NoOptions(), 8, 10)
-        self.register_buffer("moving_feature", moving_feature)
-
-    def tde_logits(self, embeddings, alpha):
-        return self(embeddings - alpha * self.moving_feature)
 
 
 @pytest.fixture
@@ -35,11 +26,17 @@ def heads(finished):
 @torch.no_grad()
 def test_tde_is_of_a_classifier_that_has_kept_a_moving_feature(heads):
     x, moving = torch.randn(3, 8), torch.randn(8)
-    classifier = Moving(moving)
+    classifier = Cosine(CosineOptions(), 8, 10)
+    classifier.moving_feature.copy_(moving)
     head = heads(classifier)["tde"]
     assert head.parameter == "alpha" and {0.0, 1.0, 1.5, 3.0} <= set(head.values)
-    torch.testing.assert_close(head.fit(None, 1.5)(x), classifier(x - 1.5 * moving))
-    for other in (Moving(None), Linear(NoOptions(), 8, 10)):
+    unit, along = F.normalize(x), F.normalize(moving, dim=0)
+    expected = (
+        16 * (unit - 1.5 * (unit @ along)[:, None] * along) @ F.normalize(classifier.weight).T
+    )
+    torch.testing.assert_close(head.fit(None, 1.5)(x), expected)
+    none_kept = Cosine(CosineOptions(moving_feature=False), 8, 10)
+    for other in (none_kept, Linear(NoOptions(), 8, 10)):
         head = heads(other)["tde"]
         assert head.fit is None and "has kept no moving feature" in head.reason
 
