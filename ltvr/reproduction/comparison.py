@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from scipy import stats
 
+from ltvr.comparison.paired import over_seeds
 from ltvr.reproduction.catalogue import COLUMNS, Claim, Row, Table
 
 __all__ = ["Line", "Spread", "Verdict", "compare", "judge"]
 
 Metrics = Mapping[str, float | None]
 """Percent by column; None where a subset has no class."""
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ def judge(table: Table, dataset: str, lines: Sequence[Line]) -> list[Verdict]:
     """Does each claim of the paper hold here?
 
     It holds, or the opposite does, where 0 is outside the confidence interval of the difference
-    (Student's t, 95 %). Several seeds give the interval themselves, paired; of a single one the
-    spread is taken that the rows of the same kind with several seeds have, pooled, times the root
-    of 2, as of two independent runs. Else it is not decided.
+    (Student's t, 95 %). Several seeds give the interval themselves, paired; of a single one, or of
+    several with equal differences, the spread is taken that the rows of the same kind with several
+    seeds have, pooled, times the root of 2, as of two independent runs. Else it is not decided.
     """
     found = {line.row.label: line.by_seed for line in lines}
     verdicts = []
@@ -133,7 +133,7 @@ def _verdict(ours: Spread | None, half: float | None) -> str:
     if ours is None:
         return "not measured"
     if half is None:
-        return "not decided: one seed, and no spread to hold it against"
+        return "not decided: no spread to hold it against"
     if abs(ours.mean) <= half:
         return f"not decided: within ± {half:.2f}"
     return "holds" if ours.mean > 0 else "does not hold: the opposite does"
@@ -143,9 +143,10 @@ def _half_width(ours: Spread | None, claim: Claim, lines: Sequence[Line]) -> flo
     """Half of the confidence interval of a mean difference; None where no spread is known."""
     if ours is None:
         return None
-    if ours.deviation is not None:
-        number = len(ours.values)
-        return _t(number - 1) * ours.deviation / math.sqrt(number)
+    if len(ours.values) > 1:
+        half = over_seeds([0.0] * len(ours.values), ours.values).half
+        if half is not None:  # or the differences are equal, and do not tell their spread
+            return half
     shows = {line.row.shows for line in lines if line.row.label in (claim.above, claim.below)}
     spreads = [line.ours(claim.column) for line in lines if line.row.shows in shows]
     several = [s for s in spreads if s is not None and s.deviation is not None]
@@ -153,11 +154,7 @@ def _half_width(ours: Spread | None, claim: Claim, lines: Sequence[Line]) -> flo
     if not freedom:
         return None
     squares = sum(statistics.variance(s.values) * (len(s.values) - 1) for s in several)
-    return _t(freedom) * math.sqrt(2 * squares / freedom)
-
-
-def _t(freedom: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(2 * squares / freedom)
 
 
 def _paired(

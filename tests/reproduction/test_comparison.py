@@ -87,7 +87,9 @@ def test_a_claim_of_one_seed_goes_by_the_pooled_spread_of_the_others():
         made = verdict(claim, Base=BASE, Other=OTHER, Third={0: value})
         assert made.verdict == words and made.paper is None
     alone = verdict(claim, Base={0: 40.0}, Third={0: 80.0})
-    assert alone.verdict == "not decided: one seed, and no spread to hold it against"
+    assert alone.verdict == "not decided: no spread to hold it against"
+    equal = {seed: value + 0.01 for seed, value in BASE.items()}
+    assert verdict(Claim("Other", "Base"), Base=BASE, Other=equal).verdict.startswith("not decided")
     assert verdict(claim, Base=BASE).verdict == "not measured"
 
 
