@@ -85,7 +85,7 @@ def sanitized() -> Iterator[dict[str, Sanitizer]]:
     """The kernels of ``ltvr.kernels`` under a sanitizer each, by name."""
     sanitizers = {}
     with ExitStack() as stack:
-        for file in ("channel_attention", "split_and_generate"):
+        for file in ("channel_attention", "channel_attention_backward", "split_and_generate"):
             module = importlib.import_module(f"ltvr.kernels.{file}")
             kernels = {k: f for k, f in vars(module).items() if k.endswith("_kernel")}
             for name, kernel in kernels.items():

@@ -1,6 +1,7 @@
 """The fused operators in Triton, imported as ``ltvr.kernels``: one file an operator."""
 
-from ltvr.kernels.channel_attention import channel_attention, channel_attention_backward
+from ltvr.kernels.channel_attention import channel_attention
+from ltvr.kernels.channel_attention_backward import channel_attention_backward
 from ltvr.kernels.split_and_generate import split_and_generate, split_and_generate_backward
 
 __all__ = [

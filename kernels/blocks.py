@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["LOG2E", "load_block", "store_block"]
+__all__ = ["LOG2E", "load_block", "place", "products", "store_block"]
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
@@ -33,3 +33,37 @@ def store_block(ptr, rows, cols, value, D: tl.constexpr, N: tl.constexpr):
     ptrs = ptr + rows[:, None] * N + cols[None, :]
     mask = (rows[:, None] < D) & (cols[None, :] < N)
     tl.store(ptrs, value.to(ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def place(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Return what this program works on: offset of the sample, its index times D, rows, columns.
+
+    Programs next to each other have blocks of the same sample, so that they find its keys in L2.
+    """
+    blocks: tl.constexpr = (D + BLOCK - 1) // BLOCK
+    pid = tl.program_id(0)
+    sample = (pid // blocks).to(tl.int64)
+    rows = pid % blocks * BLOCK + tl.arange(0, BLOCK)
+    cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    return sample * D * N, sample * D, rows, cols
+
+
+@triton.jit
+def products(
+    a, a_ptr, a_rows, b, b_ptr, b_rows, D: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
+    """Return A B^T, summed over all N positions.
+
+    ``a`` and ``b`` hold the columns of this program. Where these are not all, every block of
+    columns is read in its turn.
+    """
+    if a.shape[1] >= N:
+        return tl.dot(a, tl.trans(b), input_precision=PRECISION)
+    acc = tl.zeros([a.shape[0], b.shape[0]], tl.float32)
+    for first in tl.range(0, N, a.shape[1]):
+        cols = first + tl.arange(0, a.shape[1])
+        a = load_block(a_ptr, a_rows, cols, D, N)
+        b = load_block(b_ptr, b_rows, cols, D, N)
+        acc = tl.dot(a, tl.trans(b), acc, input_precision=PRECISION)
+    return acc

@@ -1,0 +1,151 @@
+"""The backward of the attention among the D channels of a sample (``channel_attention.py``).
+
+It is two kernels, so that every gradient has one writer and needs no atomic additions. One runs
+over blocks of queries and makes d_Q, and delta = rowsum(dO O) for the other. The other runs over
+blocks of keys and makes d_K and d_V; without V one accumulator takes both,
+d_K = dS^T Q + P^T dO. Both make P = exp(S - lse) again.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ltvr.kernels.blocks import LOG2E, load_block, place, products, store_block
+from ltvr.kernels.launch import check_dtype
+from ltvr.kernels.tiles import launch_attention, tiles_of
+
+__all__ = ["channel_attention_backward"]
+
+
+@triton.jit
+def _d_query_kernel(
+    d_out_ptr,
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    out_ptr,
+    lse_ptr,
+    delta_ptr,
+    d_q_ptr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    base, row_base, rows, cols = place(D, N, BLOCK_Q, BLOCK_N)
+    d_out_ptr, q_ptr, k_ptr, out_ptr = d_out_ptr + base, q_ptr + base, k_ptr + base, out_ptr + base
+    value_ptr = k_ptr if v_ptr is None else v_ptr + base
+    # [BLOCK_Q, BLOCK_N]
+    q = load_block(q_ptr, rows, cols, D, N)
+    d_out = load_block(d_out_ptr, rows, cols, D, N)
+    # [BLOCK_Q]
+    lse = tl.load(lse_ptr + row_base + rows, mask=rows < D, other=0.0) * LOG2E
+    delta = tl.zeros([BLOCK_Q], tl.float32)
+    for first in tl.static_range(0, N, BLOCK_N):
+        # [BLOCK_Q, BLOCK_N]
+        some = first + tl.arange(0, BLOCK_N)
+        out = load_block(out_ptr, rows, some, D, N).to(tl.float32)
+        delta += tl.sum(out * load_block(d_out_ptr, rows, some, D, N), 1)
+    tl.store(delta_ptr + row_base + rows, delta, mask=rows < D)
+    acc = tl.zeros([BLOCK_Q, BLOCK_N], tl.float32)
+    for start in tl.range(0, D, BLOCK_K):
+        keys = start + tl.arange(0, BLOCK_K)
+        # [BLOCK_K, BLOCK_N]
+        k = load_block(k_ptr, keys, cols, D, N)
+        v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
+        # [BLOCK_Q, BLOCK_K]
+        scores = products(q, q_ptr, rows, k, k_ptr, keys, D, N, PRECISION)
+        # No score exceeds its row's lse, except by rounding: min keeps exp2 from overflowing.
+        p = tl.exp2(tl.minimum(scores * LOG2E - lse[:, None], 0.0))
+        if D % BLOCK_K != 0:  # keys outside the sample take no part
+            p = tl.where(keys[None, :] < D, p, 0.0)
+        d_p = products(d_out, d_out_ptr, rows, v, value_ptr, keys, D, N, PRECISION)
+        d_scores = p * (d_p - delta[:, None])
+        acc = tl.dot(d_scores.to(k.dtype), k, acc, input_precision=PRECISION)
+    store_block(d_q_ptr + base, rows, cols, acc, D, N)
+
+
+@triton.jit
+def _d_key_kernel(
+    d_out_ptr,
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    lse_ptr,
+    delta_ptr,
+    d_k_ptr,
+    d_v_ptr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    base, row_base, keys, cols = place(D, N, BLOCK_K, BLOCK_N)
+    d_out_ptr, q_ptr, k_ptr = d_out_ptr + base, q_ptr + base, k_ptr + base
+    value_ptr = k_ptr if v_ptr is None else v_ptr + base
+    # [BLOCK_K, BLOCK_N]
+    k = load_block(k_ptr, keys, cols, D, N)
+    v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
+    d_k = tl.zeros([BLOCK_K, BLOCK_N], tl.float32)
+    d_v = d_k  # zeros as well; used only where there is a V
+    for start in tl.range(0, D, BLOCK_Q):
+        rows = start + tl.arange(0, BLOCK_Q)
+        # [BLOCK_Q, BLOCK_N]. Rows outside the sample add nothing: q and d_out are 0 there.
+        q = load_block(q_ptr, rows, cols, D, N)
+        d_out = load_block(d_out_ptr, rows, cols, D, N)
+        # [BLOCK_Q]
+        if D % BLOCK_Q == 0:
+            lse = tl.load(lse_ptr + row_base + rows) * LOG2E
+            delta = tl.load(delta_ptr + row_base + rows)
+        else:
+            lse = tl.load(lse_ptr + row_base + rows, mask=rows < D, other=0.0) * LOG2E
+            delta = tl.load(delta_ptr + row_base + rows, mask=rows < D, other=0.0)
+        # [BLOCK_K, BLOCK_Q]: made transposed, as the products for d_k and d_v below take it.
+        scores = products(k, k_ptr, keys, q, q_ptr, rows, D, N, PRECISION)
+        # No score exceeds its row's lse, except by rounding: min keeps exp2 from overflowing.
+        p = tl.exp2(tl.minimum(scores * LOG2E - lse[None, :], 0.0))
+        d_p = products(v, value_ptr, keys, d_out, d_out_ptr, rows, D, N, PRECISION)
+        d_scores = p * (d_p - delta[None, :])
+        d_k = tl.dot(d_scores.to(q.dtype), q, d_k, input_precision=PRECISION)
+        if v_ptr is None:
+            d_k = tl.dot(p.to(q.dtype), d_out, d_k, input_precision=PRECISION)
+        else:
+            d_v = tl.dot(p.to(q.dtype), d_out, d_v, input_precision=PRECISION)
+    store_block(d_k_ptr + base, keys, cols, d_k, D, N)
+    if v_ptr is not None:
+        store_block(d_v_ptr + base, keys, cols, d_v, D, N)
+
+
+def channel_attention_backward(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor | None, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """d_q, d_k and d_v; without v, d_k holds the gradient of keys and values, and d_v is empty."""
+    check_dtype(q)
+    d_out, q, k, out, lse = (t.contiguous() for t in (d_out, q, k, out, lse))
+    v = None if v is None else v.contiguous()
+    d_q, d_k, delta = torch.empty_like(q), torch.empty_like(k), torch.empty_like(lse)
+    d_v = None if v is None else torch.empty_like(v)
+    tiles = tiles_of(q)
+    common = {
+        "d_out_ptr": d_out,
+        "q_ptr": q,
+        "k_ptr": k,
+        "v_ptr": v,
+        "lse_ptr": lse,
+        "delta_ptr": delta,
+    }
+    # In this order: the first leaves delta for the second.
+    launch_attention(
+        _d_query_kernel, "BLOCK_Q", tiles.d_query, q, **common, out_ptr=out, d_q_ptr=d_q
+    )
+    launch_attention(_d_key_kernel, "BLOCK_K", tiles.d_key, q, **common, d_k_ptr=d_k, d_v_ptr=d_v)
+    return d_q, d_k, k.new_empty(0) if d_v is None else d_v
