@@ -15,8 +15,8 @@ from ltvr.config.command_line import Parser, flag
 from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.engine.accuracy_table import table
 from ltvr.engine.evaluation import Source, add_source, evaluate_split, load_source, source_of
-from ltvr.engine.metrics import table
 from ltvr.engine.trained import (
     add_device,
     add_inference,

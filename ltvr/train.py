@@ -21,9 +21,9 @@ from ltvr.data.datasets import load_data, stub_data
 from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
 from ltvr.device import choose_device
+from ltvr.engine.accuracy_table import table
 from ltvr.engine.evaluation import load_own
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
-from ltvr.engine.metrics import table
 from ltvr.engine.rehearsal import rehearse
 from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch

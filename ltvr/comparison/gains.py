@@ -14,7 +14,7 @@ from ltvr.comparison.images import Images
 from ltvr.comparison.paired import holm, over_images, over_seeds
 from ltvr.data.longtail import shot_of
 from ltvr.data.options import DataOptions
-from ltvr.engine.metrics import SHOTS
+from ltvr.engine.accuracy_table import SHOTS
 
 __all__ = ["Gain", "Row", "gains_over"]
 

@@ -22,7 +22,6 @@ from ltvr.data.manifest import manifest, split_record
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data, Split
 from ltvr.device import autocast
-from ltvr.engine.metrics import evaluate
 from ltvr.errors import Missing, OtherImages, UserError
 from ltvr.runs.folder import Run
 
@@ -40,6 +39,8 @@ def evaluate_split(
         counts: [C] training images of each class.
         confusion: also the confusion matrix.
     """
+    from ltvr.engine.metrics import evaluate
+
     run, data = batches.config.of(RunOptions), batches.config.of(DataOptions)
     with autocast(run.amp, batches.device):
         return evaluate(

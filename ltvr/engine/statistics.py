@@ -11,8 +11,8 @@ from ltvr.config.options import NoOptions
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
+from ltvr.engine.accuracy_table import SHOTS
 from ltvr.engine.evaluation import evaluate_split
-from ltvr.engine.metrics import SHOTS
 from ltvr.networks.batchnorm import (
     Statistics,
     measure_statistics,

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
-from ltvr.engine.metrics import evaluate
 from ltvr.posthoc.catalogue import Head, Logits
 from ltvr.posthoc.embeddings import Embeddings, digest
 from ltvr.posthoc.images import Images
@@ -106,6 +105,8 @@ def metrics_of(
         counts: [C] training images of each class.
         options: of the images, for many and few.
     """
+    from ltvr.engine.metrics import evaluate
+
     batches = zip(on.embeddings.split(ROWS), on.labels.split(ROWS), strict=True)
     many, few = options.many_above, options.few_below
     return evaluate(_Model(logits), batches, counts, many_above=many, few_below=few)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ltvr.comparison.entries import Group, differences
 from ltvr.comparison.gains import Gain, Row
-from ltvr.engine.metrics import COLUMNS
+from ltvr.engine.accuracy_table import COLUMNS
 from ltvr.errors import shown
 from ltvr.figures.style import QUIET, axes, bars, class_axis, colour, styled, whole_numbers
 from ltvr.reports.html import drawing, render, short
@@ -61,7 +61,8 @@ images. Full colour where p is below {{ level }}, corrected for the number of cl
 <details><summary>Table</summary>
 {% if more %}<p>{{ more }} more classes are left out here.</p>{% endif %}<div class="wide">
 <table><tr><th>class</th><th>training images</th><th>before</th><th>after</th><th>gain</th>
-<th>spread</th><th>p (Holm)</th></tr>{% for name, cells in rows %}<tr><td>{{ name }}</td>
+<th>95 % interval, or images won, lost</th><th>p (Holm)</th></tr>
+{% for name, cells in rows %}<tr><td>{{ name }}</td>
 {% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table></div></details>
 {% endfor %}
 <h2>Commands</h2><pre>{{ commands }}</pre>

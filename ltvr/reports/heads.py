@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltvr.data.options import DataOptions
-from ltvr.engine.metrics import COLUMNS, cells, table
+from ltvr.engine.accuracy_table import COLUMNS, cells, table
 from ltvr.engine.trained import Trained
 from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.images import Images

@@ -17,7 +17,7 @@ from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
-from ltvr.engine.metrics import COLUMNS, cells
+from ltvr.engine.accuracy_table import COLUMNS, cells
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
 from ltvr.figures.style import QUIET, bars, styled

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltvr.engine.metrics import CalibrationError, evaluate, table
+from ltvr.engine.accuracy_table import table
+from ltvr.engine.metrics import CalibrationError, evaluate
 
 
 def measure(predicted, labels, counts, confidence=0.75, **options):
