@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block, place, products, store_block
+from ltvr.kernels.channel_attention_backward_small import channel_attention_backward_small
 from ltvr.kernels.launch import check_dtype
 from ltvr.kernels.tiles import launch_attention, tiles_of
 
@@ -132,6 +133,9 @@ def channel_attention_backward(
     check_dtype(q)
     d_out, q, k, out, lse = (t.contiguous() for t in (d_out, q, k, out, lse))
     v = None if v is None else v.contiguous()
+    if q.shape[2] <= 16:
+        d_q, d_k, d_v = channel_attention_backward_small(d_out, q, k, v, out, lse)
+        return d_q, d_k, k.new_empty(0) if d_v is None else d_v
     d_q, d_k, delta = torch.empty_like(q), torch.empty_like(k), torch.empty_like(lse)
     d_v = None if v is None else torch.empty_like(v)
     tiles = tiles_of(q)
