@@ -17,16 +17,20 @@ the query once, and (log2(e) - 1) times the query in two pieces.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ltvr.kernels.blocks import LOG2E, load_block, place, store_block
+from ltvr.kernels.blocks import LOG2E, load_block, store_block
 from ltvr.kernels.launch import capability, dot_precision, padded
-from ltvr.kernels.tiles import Tile
 
-__all__ = ["channel_attention_backward_small"]
+__all__ = ["MOST_POSITIONS", "channel_attention_backward_small"]
+
+MOST_POSITIONS = 16
+"""Beyond so many, reading and writing d_Q's sum takes longer than making the scores twice."""
 
 _PIECES = tl.constexpr(3)  # hold a float32: 8 bits each in bfloat16, 11 in float16 and TF32
 
@@ -203,38 +207,54 @@ def _sum_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    base, _, rows, cols = place(D, N, BLOCK_D, BLOCK_N)
     blocks: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
     size: tl.constexpr = blocks * BLOCK_D * STRIDE  # of the sum of one program
-    d_q_sum_ptr += (tl.program_id(0) // blocks).to(tl.int64) * SPLITS * size
+    sample = (tl.program_id(0) // blocks).to(tl.int64)
+    d_q_sum_ptr += sample * SPLITS * size
+    rows = tl.program_id(0) % blocks * BLOCK_D + tl.arange(0, BLOCK_D)
+    cols = tl.arange(0, BLOCK_N)
     # [BLOCK_D, BLOCK_N]
     d_q = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
     for split in tl.static_range(SPLITS):
         at = split * size + rows[:, None] * STRIDE + cols[None, :]
         d_q += tl.load(d_q_sum_ptr + at, mask=cols[None, :] < N, other=0.0)
-    store_block(d_q_ptr + base, rows, cols, d_q, D, N)
+    store_block(d_q_ptr + sample * D * N, rows, cols, d_q, D, N)
 
 
-def pick_tile(channels: int, positions: int, precision: str, capability: int, own: bool) -> Tile:
-    """Return the tile for a shape, chosen by what the compiler reports, as ``pick_tiles`` does.
+class _Tile(NamedTuple):
+    block_q: int
+    block_k: int
+    block_n: int
+    """Columns of the products over positions."""
+    warps: int = 4
+    stages: int = 1
+
+
+def _pick_tile(channels: int, positions: int, precision: str, capability: int, own: bool) -> _Tile:
+    """Return the tile for a shape, chosen by what the compiler reports.
+
+    Registers do not spill, no warps do the same work twice, and of such tiles it is the one that
+    issues fewest instructions a score.
 
     Args:
         channels, positions, precision, capability: as of ``pick_tiles``.
         own: whether there are values beside the keys, which take registers of their own.
     """
-    wide = padded(positions + 3, at_least=8) if precision == "ieee" else 16
+    # Ampere, Ada and consumer Blackwell take the operands of a product from registers.
+    operands_in_registers = capability < 90 or capability >= 120
     if precision == "half":
-        # A thread has 64 scores, so that what is done once a block is little of the whole. Where
-        # the matrix unit takes its operands from registers, these suffice for that only with few
-        # positions. On sm_100 blocks that are fetched ahead cost more instructions than they save.
-        registers = capability < 90 or capability >= 120
-        block_k = 64 if registers and own and positions > 8 else 128
-        stages = 1 if 100 <= capability < 120 or (registers and positions > 8) else 2
-        tile = Tile(64, block_k, wide, 4, stages)
-    elif precision == "ieee":
-        tile = Tile(32, 32, min(wide, 16), 4, 1)
+        many = operands_in_registers and positions > 8
+        # On sm_100 fetching blocks ahead takes more instructions than it saves.
+        stages = 1 if many or 100 <= capability < 120 else 2
+        tile = _Tile(64, 64 if many and own else 128, 16, stages=stages)
+    elif precision == "tf32":
+        tile = _Tile(32 if operands_in_registers and own else 64, 64, 16)
+    elif precision == "tf32x3":
+        tile = _Tile(32, 64, 16)
     else:
-        tile = Tile(64, 64, wide, 4, 1)
+        # Exact products are not for the matrix unit, so that columns are not free.
+        columns = min(padded(positions + 3, at_least=8), 16)
+        tile = _Tile(32, 32, columns) if columns == 8 else _Tile(32, 64, columns, warps=8)
     most = padded(channels, at_least=16)
     return tile._replace(block_q=min(tile.block_q, most), block_k=min(tile.block_k, most))
 
@@ -268,7 +288,7 @@ def channel_attention_backward_small(
     batch, channels, positions = q.shape
     precision = dot_precision(q)
     kind = precision if q.dtype == torch.float32 else "half"
-    tile = pick_tile(channels, positions, kind, capability(q), v is not None)
+    tile = _pick_tile(channels, positions, kind, capability(q), v is not None)
     splits = _splits(batch, triton.cdiv(channels, tile.block_k), q)
     copies = 3 if 3 * positions + 3 <= tile.block_n else 1
     programs, rows = batch * splits, triton.cdiv(channels, tile.block_q) * tile.block_q
