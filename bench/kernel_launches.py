@@ -135,6 +135,8 @@ def _recording(
         patch.object(ops, "require_triton", lambda _: None),
         patch("ltvr.kernels.tiles.capability", lambda _: capability),
         patch("ltvr.kernels.tiles.dot_precision", lambda _: precision),
+        patch("ltvr.kernels.channel_attention_backward_small.capability", lambda _: capability),
+        patch("ltvr.kernels.channel_attention_backward_small.dot_precision", lambda _: precision),
         patch("ltvr.afa.fused._SLOW_ON_CPU", frozenset()),
         # Autograd refuses fake CUDA tensors where there is no GPU: these are fake CPU tensors. The
         # CPU's autocast leaves softmax in the half; that of CUDA, the one reported, does not.

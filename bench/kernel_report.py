@@ -54,7 +54,7 @@ GPUS = {
 }
 
 # Products of D x D x N multiply-adds a sample in each kernel; one exponential a score.
-PRODUCTS = {"_forward_kernel": 2, "_d_query_kernel": 3, "_d_key_kernel": 4}
+PRODUCTS = {"_forward_kernel": 2, "_d_query_kernel": 3, "_d_key_kernel": 4, "_backward_kernel": 5}
 
 
 def work(launch: Launch) -> tuple[float, float]:
@@ -69,6 +69,8 @@ def work(launch: Launch) -> tuple[float, float]:
         per_score = (repeated * chunks + products - repeated) * chunks * named["BLOCK_N"]
         return 2.0 * scores * per_score, float(scores * chunks)
     tensors = {name: t for name, t in named.items() if isinstance(t, Tensor)}
+    if "d_q_sum_ptr" in tensors:  # the second kernel of the one backward
+        return 0.0, 0.0
     masks = tensors["v_ptr" if "v_ptr" in tensors else "x_att_ptr"].shape[0]
     if "class_index_ptr" in tensors:  # two masks a generated row
         masks += 2 * tensors["class_index_ptr"].shape[0]

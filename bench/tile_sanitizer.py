@@ -38,6 +38,8 @@ from ltvr.kernels import (
 SHAPES = [
     (1, 3, 4),
     (2, 72, 4),
+    (1, 33, 9),
+    (1, 150, 16),
     (1, 33, 49),
     (3, 17, 49),
     (1, 20, 196),
@@ -85,7 +87,12 @@ def sanitized() -> Iterator[dict[str, Sanitizer]]:
     """The kernels of ``ltvr.kernels`` under a sanitizer each, by name."""
     sanitizers = {}
     with ExitStack() as stack:
-        for file in ("channel_attention", "channel_attention_backward", "split_and_generate"):
+        for file in (
+            "channel_attention",
+            "channel_attention_backward",
+            "channel_attention_backward_small",
+            "split_and_generate",
+        ):
             module = importlib.import_module(f"ltvr.kernels.{file}")
             kernels = {k: f for k, f in vars(module).items() if k.endswith("_kernel")}
             for name, kernel in kernels.items():

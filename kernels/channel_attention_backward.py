@@ -3,7 +3,8 @@
 It is two kernels, so that every gradient has one writer and needs no atomic additions. One runs
 over blocks of queries and makes d_Q, and delta = rowsum(dO O) for the other. The other runs over
 blocks of keys and makes d_K and d_V; without V one accumulator takes both,
-d_K = dS^T Q + P^T dO. Both make P = exp(S - lse) again.
+d_K = dS^T Q + P^T dO. Both make P = exp(S - lse) again. Few positions have a kernel of their own,
+which makes it once (``channel_attention_backward_small.py``).
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -16,6 +17,10 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block, place, products, store_block
+from ltvr.kernels.channel_attention_backward_small import (
+    MOST_POSITIONS,
+    channel_attention_backward_small,
+)
 from ltvr.kernels.launch import check_dtype
 from ltvr.kernels.tiles import launch_attention, tiles_of
 
@@ -132,6 +137,9 @@ def channel_attention_backward(
     check_dtype(q)
     d_out, q, k, out, lse = (t.contiguous() for t in (d_out, q, k, out, lse))
     v = None if v is None else v.contiguous()
+    if q.shape[2] <= MOST_POSITIONS:
+        d_q, d_k, d_v = channel_attention_backward_small(d_out, q, k, v, out, lse)
+        return d_q, d_k, k.new_empty(0) if d_v is None else d_v
     d_q, d_k, delta = torch.empty_like(q), torch.empty_like(k), torch.empty_like(lse)
     d_v = None if v is None else torch.empty_like(v)
     tiles = tiles_of(q)

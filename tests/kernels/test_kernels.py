@@ -51,7 +51,20 @@ def close(got, expected, dtype):
 @runs
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shared", [True, False], ids=["keys are values", "own values"])
-@pytest.mark.parametrize("shape", [(1, 6, 8), (2, 20, 4), (1, 33, 49), (1, 17, 196), (1, 3, 300)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 6, 1),
+        (1, 6, 8),
+        (2, 20, 4),
+        (1, 150, 4),
+        (1, 33, 13),
+        (2, 72, 16),
+        (1, 33, 49),
+        (1, 17, 196),
+        (1, 3, 300),
+    ],
+)
 def test_channel_attention(kernels, shape, shared, dtype):
     q, k, v, d_out = (randn(*shape, dtype=dtype, seed=seed) for seed in range(4))
     q /= shape[2] ** 0.5
@@ -74,8 +87,10 @@ def test_channel_attention(kernels, shape, shared, dtype):
 
 
 @runs
-def test_scores_far_below_zero_do_not_overflow(kernels):
-    q = torch.full((1, 17, 4), 30.0, device=DEVICE)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("positions", [4, 9, 16, 49])
+def test_scores_far_below_zero_do_not_overflow(kernels, positions, dtype):
+    q = torch.full((1, 17, positions), 30.0, device=DEVICE, dtype=dtype)
     out, lse = kernels.channel_attention(q, -q, None)
     found = kernels.channel_attention_backward(torch.ones_like(q), q, -q, None, out, lse)
     assert all(t.isfinite().all() for t in (out, lse, *found))
