@@ -1,0 +1,292 @@
+"""Times on a GPU, the most important first: each row is written as soon as it is measured.
+
+    python bench/gpu_rows.py FILE.jsonl [--seconds S] [--only PART ...] [--once]
+
+A row is one line of JSON. What fails becomes a row with its error, and the next is measured; the
+status is then 1. After --seconds no further row begins. --once times nothing and runs every row a
+single time with small tensors: under compute-sanitizer on a GPU, and without a GPU under Triton's
+interpreter (TRITON_INTERPRET=1), to find what would fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+import triton.testing
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+
+from afa_providers import providers
+from afa_throughput import Problem
+from ltvr.afa import ops
+from ltvr.runs.environment import environment
+from measure import measure_rates, peak_memory
+
+DTYPES = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "tf32": torch.float32,
+    "fp32": torch.float32,
+}
+SHAPES = [
+    [256, 1024, 8, 8],
+    [1024, 1024, 2, 2],
+    [32, 1024, 2, 2],
+    [128, 1024, 14, 14],
+    [512, 1024, 4, 4],
+]
+SMALL = [[3, 8, 2, 2]]
+"""Of --once: the interpreter takes a millisecond a program."""
+
+
+class Row(NamedTuple):
+    part: str
+    settings: dict[str, Any]
+    measure: Callable[[], dict[str, Any]]
+
+
+class Clock(NamedTuple):
+    """How to time a call on a GPU, in microseconds; ``once`` runs it and times nothing."""
+
+    device: torch.device
+    once: bool
+
+    def launched(self, run: Callable[[], object]) -> dict[str, float] | None:
+        """With every launch made by the host, and the second-level cache overwritten before."""
+        return self._quantiles(triton.testing.do_bench, run, warmup=20, rep=100)
+
+    def replayed(self, run: Callable[[], object]) -> dict[str, float] | None:
+        """As a CUDA graph of many calls: the GPU alone, without the host."""
+        return self._quantiles(triton.testing.do_bench_cudagraph, run, rep=40)
+
+    def _quantiles(
+        self, bench: Callable[..., Any], run: Callable[[], object], **options: int
+    ) -> dict[str, float] | None:
+        if self.once:
+            run()
+            return None
+        found = bench(run, quantiles=[0.1, 0.5, 0.9], **options)
+        return {
+            name: 1e3 * value for name, value in zip(("p10", "median", "p90"), found, strict=True)
+        }
+
+    def host(self, run: Callable[[], object], calls: int = 20) -> float | None:
+        """Until the host has launched all of a call: the GPU is not waited for."""
+        if self.once:
+            return None
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        spent = time.perf_counter() - start
+        torch.cuda.synchronize()
+        return 1e6 * spent / calls
+
+    def by_kernel(self, run: Callable[[], object], most: int = 25) -> list[list[Any]] | None:
+        """Name, calls and time of the kernels of one call, the longest first."""
+        if self.once:
+            return None
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            run()
+            torch.cuda.synchronize()
+        events = sorted(profiler.key_averages(), key=lambda e: -e.self_device_time_total)
+        return [[e.key[:90], e.count, round(e.self_device_time_total, 1)] for e in events[:most]]
+
+
+def augment_step(
+    problem: Problem, provider: str, backend: str, device: torch.device
+) -> Callable[[], Any]:
+    """Forward and all gradients of one augment step."""
+    step = problem.step(providers(device, "spatial", backend)[provider], "augment")
+    return lambda: step.backward(step.forward())
+
+
+def augment_row(
+    clock: Clock, shape: list[int], dtype: str, provider: str, plan: str, layout: str
+) -> dict[str, Any]:
+    """One augment step: the GPU alone, with the host, the host alone, and by kernel."""
+    problem = Problem.draw(shape, DTYPES[dtype], clock.device, plan=plan, layout=layout)
+    run = augment_step(problem, provider, "triton", clock.device)
+    run()
+    found: dict[str, Any] = {"launched_us": clock.launched(run), "host_us": clock.host(run)}
+    if not provider.startswith("compiled"):  # Inductor's own graphs may not be captured again
+        found["replayed_us"] = clock.replayed(run)
+    found["by_kernel"] = clock.by_kernel(run)
+    step = problem.step(providers(clock.device, "spatial", "triton")[provider], "augment")
+    return {**found, "peak_bytes": peak_memory(step, clock.device)}
+
+
+def attention_row(clock: Clock, shape: list[int], dtype: str, kernel: str) -> dict[str, Any]:
+    """The attention alone, forward and backward: ours with K = V, and what PyTorch has."""
+    batch, channels, positions = shape[0], shape[1], shape[2] * shape[3]
+    g = torch.Generator().manual_seed(0)
+    q, k, d_out = (
+        torch.randn(batch, channels, positions, generator=g).to(clock.device, DTYPES[dtype])
+        for _ in range(3)
+    )
+    q = q / positions**0.5
+    if kernel == "ltvr":
+        run_forward, run_both = _ltvr_attention(q, k, d_out, clock.device)
+    else:
+        run_forward, run_both = _torch_attention(q, k, d_out, kernel)
+    return {"forward_us": clock.replayed(run_forward), "both_us": clock.replayed(run_both)}
+
+
+def _ltvr_attention(
+    q: Tensor, k: Tensor, d_out: Tensor, device: torch.device
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    operators = ops.kernels("triton", device).operators
+
+    def forward() -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = operators.channel_attention(q, k, None)
+        return found
+
+    def both() -> Any:
+        return operators.channel_attention_backward(d_out, q, k, None, *forward())
+
+    return forward, both
+
+
+def _torch_attention(
+    q: Tensor, k: Tensor, d_out: Tensor, kernel: str
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Padded to 8 positions at least, which PyTorch's kernels want; the scale is in Q."""
+    pad = max(8, -(-q.shape[2] // 8) * 8) - q.shape[2]
+    leaves = [F.pad(t, (0, pad)).unsqueeze(1).requires_grad_() for t in (q, k)]
+    d_padded = F.pad(d_out, (0, pad)).unsqueeze(1)
+    if kernel == "flex":
+        from torch.nn.attention.flex_attention import flex_attention
+
+        compiled = torch.compile(flex_attention, dynamic=False)
+        run = lambda: compiled(leaves[0], leaves[1], leaves[1], scale=1.0)  # noqa: E731
+    else:
+        backend = {
+            "flash": SDPBackend.FLASH_ATTENTION,
+            "cudnn": SDPBackend.CUDNN_ATTENTION,
+            "efficient": SDPBackend.EFFICIENT_ATTENTION,
+            "math": SDPBackend.MATH,
+        }[kernel]
+
+        def run() -> Tensor:
+            with sdpa_kernel(backend):
+                return F.scaled_dot_product_attention(leaves[0], leaves[1], leaves[1], scale=1.0)
+
+    return run, lambda: torch.autograd.grad(run(), leaves, d_padded)
+
+
+def bits_row(clock: Clock, shape: list[int], dtype: str) -> dict[str, Any]:
+    """Whether two steps on the same input give the same bits in every gradient."""
+    problem = Problem.draw(shape, DTYPES[dtype], clock.device, plan="cifar10-lt", layout="nchw")
+    run = augment_step(problem, "fused", "triton", clock.device)
+    first, again = run(), run()
+    equal = all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    if not equal:
+        raise AssertionError("two steps on the same input gave different bits")
+    return {"equal_bits": equal}
+
+
+def rates_row(clock: Clock, dtype: str) -> dict[str, Any]:
+    """What the machine does at best: a copy, a matrix product, exponentials."""
+    size = 1 << (20 if clock.once else 30)
+    source = torch.zeros(size, dtype=torch.int8, device=clock.device)
+    target = torch.empty_like(source)
+    copy = clock.replayed(lambda: target.copy_(source))
+    if copy is None:
+        return {}
+    rates = measure_rates(clock.device, DTYPES[dtype])
+    return {"copy_bytes_per_second": 2e6 * size / copy["median"], **rates._asdict()}
+
+
+def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
+    """All rows, the most important first."""
+    yield Row("rates", {"dtype": "bf16"}, lambda: rates_row(clock, "bf16"))
+
+    def augment(shape: list[int], dtype: str, provider: str, plan: str, layout: str) -> Row:
+        settings = {
+            "shape": shape, "dtype": dtype, "provider": provider, "plan": plan, "layout": layout
+        }  # fmt: skip
+        return Row("augment", settings, functools.partial(augment_row, clock, **settings))
+
+    half = "bf16" if clock.device.type == "cuda" else "fp16"  # bf16 is wrong in the interpreter
+    for shape in shapes:
+        yield augment(shape, half, "fused", "cifar10-lt", "nhwc")
+    for shape in shapes:
+        settings = {"shape": shape, "dtype": half}
+        yield Row("bits", settings, functools.partial(bits_row, clock, **settings))
+    for shape in shapes:
+        for kernel in ("ltvr", "flash", "cudnn", "flex"):
+            if clock.device.type == "cpu" and kernel != "ltvr":
+                kernel = "math"
+            settings = {"shape": shape, "dtype": half, "kernel": kernel}
+            yield Row("attention", settings, functools.partial(attention_row, clock, **settings))
+    for provider in ("sdpa", "eager"):
+        for shape in shapes:
+            yield augment(shape, half, provider, "cifar10-lt", "nhwc")
+    for plan, layout in (("balanced", "nhwc"), ("imagenet-lt", "nhwc"), ("cifar10-lt", "nchw")):
+        for shape in shapes:
+            yield augment(shape, half, "fused", plan, layout)
+    for dtype in ("fp16", "tf32", "fp32"):
+        for shape in shapes:
+            yield augment(shape, dtype, "fused", "cifar10-lt", "nhwc")
+    if clock.device.type == "cuda":
+        for provider in ("compiled sdpa", "compiled eager"):
+            for shape in shapes[:2]:
+                yield augment(shape, half, provider, "cifar10-lt", "nhwc")
+
+
+def measured(row: Row) -> dict[str, Any]:
+    """The row's figures, or its error."""
+    torch.backends.cuda.matmul.fp32_precision = (
+        "tf32" if row.settings.get("dtype") == "tf32" else "ieee"
+    )
+    start = time.perf_counter()
+    try:
+        found = row.measure()
+    except Exception as error:  # the next rows are worth having
+        found = {"error": f"{type(error).__name__}: {error}"[:500]}
+    spent = round(time.perf_counter() - start, 1)
+    return {"part": row.part, **row.settings, **found, "seconds": spent}
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("file", type=Path, help="rows are appended here")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no row after these")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="rates, augment, bits, attention")
+    parser.add_argument("--once", action="store_true", help="small, a single time, not timed")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and not options.once:
+        parser.error("torch sees no GPU here, and only --once runs without one")
+    end = time.monotonic() + options.seconds
+    failed = False
+    with options.file.open("a") as file:
+        head = {"part": "environment", "once": options.once, **environment(device)}
+        file.write(json.dumps(head) + "\n")
+        for row in rows(Clock(device, options.once), SMALL if options.once else SHAPES):
+            if options.only and row.part not in options.only:
+                continue
+            if time.monotonic() > end:
+                print(f"out of time before {row.part} {row.settings}")
+                failed = True
+                break
+            found = measured(row)
+            failed |= "error" in found
+            file.write(json.dumps(found) + "\n")
+            file.flush()
+            print({k: v for k, v in found.items() if k != "by_kernel"}, flush=True)
+    raise SystemExit(failed)
+
+
+if __name__ == "__main__":
+    main()
