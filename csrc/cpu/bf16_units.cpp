@@ -1,12 +1,16 @@
 #include "bf16_units.h"
 
+#include "tile.h"
 #include "vec.h"
 
 #include <ATen/Context.h>
 #include <ATen/native/CPUBlas.h>
+#include <torch/library.h>
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
+#include <limits>
 
 namespace ltvr {
 namespace {
@@ -59,6 +63,45 @@ void multiply_emulated(
   return std::equal(got, got + rows * width, expected);
 }
 
+template <typename F>
+double seconds(F&& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// How many times as fast as float32 tiles the units make a product of the size that the attention
+// needs. Both are timed in turn, a few microseconds each, and the shortest times are compared: what
+// disturbs a measurement makes it longer.
+double speed_of_units() {
+  constexpr int64_t rows = 4 * kRows, width = 2 * kPanel<float>, depth = 64;
+  const Buffer<BFloat16> a(rows * depth);
+  const Buffer<Pair> b(depth / 2 * width);
+  const Buffer<float> float_a(rows * depth), float_b(width * depth), c(rows * width);
+  std::fill_n(a.get(), rows * depth, BFloat16(1));
+  std::fill_n(b.get(), depth / 2 * width, Pair{1, 1});
+  std::fill_n(float_a.get(), rows * depth, 1.0f);
+  std::fill_n(float_b.get(), width * depth, 1.0f);
+
+  const UnitsInUse in_use;
+  double on_units = std::numeric_limits<double>::infinity(), on_tiles = on_units;
+  for (int round = 0; round < 30; ++round) {
+    on_units = std::min(on_units, seconds([&] {
+                          multiply_on_units(
+                              rows, width, depth, a.get(), depth, b.get(), c.get(), width, false);
+                        }));
+    on_tiles = std::min(
+        on_tiles, seconds([&] {
+          for (int64_t row = 0; row < rows; row += kRows) {
+            for_products<kRows>(
+                float_a.get() + row * depth, float_b.get(), width, depth,
+                [&](auto& tile, int64_t key) { tile.store(c.get() + row * width + key, width); });
+          }
+        }));
+  }
+  return on_tiles / on_units;
+}
+
 }  // namespace
 
 bool have_bf16_units() {
@@ -70,6 +113,15 @@ bool have_bf16_units() {
 #else
   return false;
 #endif
+}
+
+bool bf16_units_pay() {
+  // AMX is about ten times as fast as the tiles. The dot product of AVX-512 is twice as fast on
+  // some CPUs (AMD Zen 4: 1.7 measured) and slower on others (0.65 on an Intel Xeon). The bar is
+  // far from all of them, so that a CPU decides alike in every run: other bits come from the units
+  // than from the tiles.
+  static const bool pay = have_bf16_units() && speed_of_units() > 1.2;
+  return pay && at::globalContext().userEnabledMkldnn();
 }
 
 void multiply_packed(
@@ -84,3 +136,7 @@ UnitsInUse::~UnitsInUse() {
 }
 
 }  // namespace ltvr
+
+TORCH_LIBRARY_IMPL(ltvr, CompositeExplicitAutograd, m) {
+  m.impl("_bf16_units_pay", &ltvr::bf16_units_pay);
+}

@@ -20,6 +20,10 @@ struct Pair {
 // Whether this CPU has the units, and oneDNN is enabled and runs on them.
 bool have_bf16_units();
 
+// Whether they are also clearly faster than the float32 tiles, by a measurement of a fraction of a
+// millisecond in the first call.
+bool bf16_units_pay();
+
 // c = a b, or c += a b if `add`. a is [rows, depth] and c [rows, width], with the distances of
 // their rows in `a_row` and `c_row`; b is packed, [depth / 2, width]; width is a multiple of 16. A
 // CPU without the units gets the same precision from an emulation, which is slow and for the tests.

@@ -2,8 +2,8 @@
 // meaning of the operators are in ltvr/afa/ops.py.
 //
 // A thread takes blocks of query rows of a sample and computes them with register tiles, or, for
-// bfloat16 on a CPU that has them, with the bf16 units. The D x D scores are never in memory as a
-// whole (csrc/README.md).
+// bfloat16 on a CPU where they are faster, with the bf16 units. The D x D scores are never in
+// memory as a whole (csrc/README.md).
 
 #include "channel_attention.h"
 
@@ -49,11 +49,17 @@ struct OnBf16Units {
   using Backward = bf16::Backward;
 };
 
+// Below so many positions the products are a small part of the work, and the units, between whose
+// products the scores are stored and converted, are slower than the tiles.
+constexpr int64_t kFewPositions = 16;
+
 // Calls f with the best implementation for the dtype, or with that on the bf16 units if forced.
 template <typename F>
-void dispatch(at::ScalarType dtype, bool force_units, F&& f) {
+void dispatch(at::ScalarType dtype, const Shape& shape, bool force_units, F&& f) {
   TORCH_CHECK_VALUE(!force_units || dtype == at::kBFloat16, "q: expected bfloat16, got ", dtype);
-  if (force_units || (dtype == at::kBFloat16 && have_bf16_units())) return f(OnBf16Units{});
+  const bool on_units =
+      dtype == at::kBFloat16 && shape.positions >= kFewPositions && bf16_units_pay();
+  if (force_units || on_units) return f(OnBf16Units{});
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kBFloat16, at::kHalf, dtype, "channel_attention", [&] { f(OnTiles<scalar_t>{}); });
 }
@@ -75,7 +81,7 @@ std::tuple<Tensor, Tensor> channel_attention(
   Tensor lse = at::empty(
       {shape.batch, shape.channels}, q.options().dtype(at::toOpMathType(q.scalar_type())));
   if (shape.batch == 0) return {out, lse};
-  dispatch(q.scalar_type(), force_units, [&](auto implementation) {
+  dispatch(q.scalar_type(), shape, force_units, [&](auto implementation) {
     using Forward = typename decltype(implementation)::Forward;
     using S = typename decltype(implementation)::Storage;
     const S* query = q.const_data_ptr<S>();
@@ -117,7 +123,7 @@ std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
   Tensor d_q = at::empty_like(q), d_k = at::empty_like(k);
   Tensor d_v = v.defined() ? at::empty_like(v) : at::empty({0}, k.options());
   if (shape.batch == 0) return {d_q, d_k, d_v};
-  dispatch(dtype, force_units, [&](auto implementation) {
+  dispatch(dtype, shape, force_units, [&](auto implementation) {
     using Backward = typename decltype(implementation)::Backward;
     using S = typename decltype(implementation)::Storage;
     const S* d_output = d_out.const_data_ptr<S>();

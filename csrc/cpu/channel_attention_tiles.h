@@ -6,6 +6,7 @@
 #pragma once
 
 #include "channel_attention.h"
+#include "few_positions.h"
 #include "tile.h"
 
 #include <cmath>
@@ -165,6 +166,16 @@ class Forward {
     std::fill_n(out_sums_.get(), size, T(0));
     for (int64_t key = 0; key < shape_.channels; key += key_block_) {
       const int64_t count = std::min(key_block_, shape_.channels - key);
+      if (positions <= few_positions::kMost) {
+        few_positions::with_constant(positions, [&](auto n) {
+          for_tiles<few_positions::kForwardRows>(rows, [&](auto tile_rows, int64_t first_row) {
+            few_positions::forward<tile_rows, n>(
+                scaled_q_.get() + first_row * n, keys_.panels(key), values().panels(key), count,
+                shift + first_row, total + first_row, out_sums_.get() + first_row * n);
+          });
+        });
+        continue;
+      }
       for_tiles(rows, [&](auto tile_rows, int64_t first_row) {
         strip<tile_rows>(first_row, key, count, shift + first_row, total + first_row);
       });
@@ -180,11 +191,12 @@ class Forward {
   }
 
  private:
+  const Operand<T>& values() const { return shared_ ? keys_ : values_; }
+
   template <int R>
   LTVR_FLATTEN void strip(
       int64_t first_row, int64_t first_key, int64_t count, const T* shift, T* total) {
     const int64_t positions = shape_.positions;
-    const Operand<T>& values = shared_ ? keys_ : values_;
     Vec<T> sums[R];
     c10::ForcedUnroll<R>{}([&](auto row) { sums[row] = Vec<T>(0); });
     const T* q_rows = scaled_q_.get() + first_row * positions;
@@ -201,7 +213,7 @@ class Forward {
         });
     c10::ForcedUnroll<R>{}([&](auto row) { total[row] += sum(sums[row]); });
     add_weighted_rows<R>(
-        p_strip_.get(), key_block_, values.rows(first_key), values.panels(first_key), count,
+        p_strip_.get(), key_block_, values().rows(first_key), values().panels(first_key), count,
         positions, out_sums_.get() + first_row * positions);
   }
 
@@ -266,12 +278,24 @@ class Backward {
     std::fill_n(d_q_sums_.get(), size, T(0));
     for (int64_t key = 0; key < shape_.channels; key += key_block_) {
       const int64_t count = std::min(key_block_, shape_.channels - key);
+      T* d_keys = d_key_sums_.get() + key * positions;
+      T* d_values = shared_ ? d_keys : d_value_sums_.get() + key * positions;
+      if (positions <= few_positions::kMost) {
+        few_positions::with_constant(positions, [&](auto n) {
+          for_tiles<few_positions::kBackwardRows>(rows, [&](auto tile_rows, int64_t first_row) {
+            const int64_t offset = first_row * n;
+            few_positions::backward<tile_rows, n, T>(
+                {q_rows + offset, scaled_q_.get() + offset, d_out_rows + offset,
+                 log_sum + first_row, delta + first_row, d_q_sums_.get() + offset},
+                keys_.panels(key), values().panels(key), count, d_keys, d_values);
+          });
+        });
+        continue;
+      }
       for_tiles(rows, [&](auto tile_rows, int64_t first_row) {
         strip<tile_rows>(d_out_rows, first_row, key, count, log_sum + first_row, delta + first_row);
       });
       // The lanes beyond the last key add up meaningless numbers, which store_transposed skips.
-      T* d_keys = d_key_sums_.get() + key * positions;
-      T* d_values = shared_ ? d_keys : d_value_sums_.get() + key * positions;
       add_transposed_product(
           q_rows, d_s_strip_.get(), strip_length_, rows, count, positions, d_keys);
       add_transposed_product(
@@ -287,13 +311,14 @@ class Backward {
   }
 
  private:
+  const Operand<T>& values() const { return shared_ ? keys_ : values_; }
+
   template <int R>
   LTVR_FLATTEN void strip(
       const T* d_out_rows, int64_t first_row, int64_t first_key, int64_t count, const T* log_sum,
       const T* delta) {
     constexpr int64_t width = Vec<T>::size();
     const int64_t positions = shape_.positions, offset = first_row * positions;
-    const Operand<T>& values = shared_ ? keys_ : values_;
     T* p = p_strip_.get() + first_row * strip_length_;
     T* d_s = d_s_strip_.get() + first_row * strip_length_;
     for_products<R>(
@@ -308,7 +333,7 @@ class Backward {
           });
         });
     for_products<R>(
-        d_out_rows + offset, values.panels(first_key), count, positions,
+        d_out_rows + offset, values().panels(first_key), count, positions,
         [&](auto& tile, int64_t key) {
           tile.each([&](auto row, auto vector) {
             const int64_t place = row * strip_length_ + key + vector * width;

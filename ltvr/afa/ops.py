@@ -26,6 +26,7 @@ __all__ = [
     "ABSORBED",
     "FUSED",
     "Kernels",
+    "bf16_units_pay",
     "extension_available",
     "kernels",
     "plan_synthesis",
@@ -78,10 +79,12 @@ SCHEMAS = {
 for _name, _schema in SCHEMAS.items():
     torch.library.define(f"ltvr::{_name}", _schema)
 
-# The C++ operators take the bf16 units of a CPU that has them. These take them on any CPU, or what
-# stands in for them, for the tests.
+# The C++ operators take the bf16 units of a CPU where these are faster. These take them on any CPU,
+# or what stands in for them, for the tests.
 for _name in ("channel_attention", "channel_attention_backward"):
     torch.library.define(f"ltvr::_{_name}_on_bf16_units", SCHEMAS[_name])
+
+torch.library.define("ltvr::_bf16_units_pay", "() -> bool")
 
 
 FUSED = (
@@ -147,6 +150,14 @@ def _raise_missing(*_: object) -> NoReturn:
 if not extension_available():
     for _name in ("plan_synthesis", *FUSED):
         torch.library.impl(f"ltvr::{_name}", "cpu", _raise_missing)
+
+
+def bf16_units_pay() -> bool:
+    """Whether bfloat16 at 16 positions or more goes to the bf16 units of this CPU (``csrc/``).
+
+    Measured in the first call. It decides the bits of bfloat16, so a run records it.
+    """
+    return extension_available() and bool(torch.ops.ltvr._bf16_units_pay())
 
 
 # ---- The backends of the fused operators -------------------------------------------------------

@@ -16,7 +16,7 @@ from ltvr.stages.options import TrainingOptions
 
 __all__ = ["state_to_resume"]
 
-DECIDE_THE_BITS = ("device", "threads", "cpu_capability", "torch")
+DECIDE_THE_BITS = ("device", "threads", "cpu_capability", "bf16_units", "torch")
 """What of the environment decides how sums are rounded."""
 
 
@@ -54,9 +54,9 @@ def state_to_resume(
         )
     there = state.get("environment", environment)
     differ = [
-        f"{name} {there.get(name)} (now {environment[name]})"
+        f"{name} {there[name]} (now {environment[name]})"
         for name in DECIDE_THE_BITS
-        if there.get(name) != environment[name]
+        if name in there and there[name] != environment[name]
     ]
     if differ:
         say(

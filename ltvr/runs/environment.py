@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from ltvr.afa import ops
+
 __all__ = ["environment"]
 
 
@@ -23,6 +25,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "bf16_units": ops.bf16_units_pay(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         **{package: _version(package) for package in ("torchvision", "triton", "numpy")},
