@@ -78,13 +78,19 @@ def _fused_augment(x: Tensor, *weights_and_plan: Any, mask_axis: Any, backend: s
     return functional.augment(x, *weights_and_plan, mask_axis=mask_axis, backend=backend)
 
 
-def providers(device: torch.device, mask_axis: str) -> dict[str, Provider]:
-    """Return every provider by name; ``fused`` is Triton on CUDA and C++ on a CPU.
+def providers(
+    device: torch.device, mask_axis: str, backend: str | None = None
+) -> dict[str, Provider]:
+    """Return every provider by name.
+
+    Args:
+        backend: of ``fused``; None is Triton on CUDA and C++ on a CPU.
 
     Raises:
         ValueError, RuntimeError: the fused kernels do not run here, and why.
     """
-    backend = functional.resolve_backend("triton" if device.type == "cuda" else "cpp", device)
+    backend = backend or ("triton" if device.type == "cuda" else "cpp")
+    backend = functional.resolve_backend(backend, device)
     eager = Provider(_eager_decompose, _eager_augment)
     sdpa = Provider(_sdpa_decompose, _sdpa_augment)
     fused = Provider(

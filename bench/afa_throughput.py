@@ -76,13 +76,17 @@ class Problem(NamedTuple):
         return Problem(leaves, self.plan, self.d_features.double())
 
 
+def results(step: Step) -> list[Tensor]:
+    """The output and every gradient of a step."""
+    out = step.forward()
+    return [out.detach(), *step.backward(out)]  # type: ignore[misc]
+
+
 def errors(step: Step, exact: list[Tensor]) -> list[float]:
     """Relative RMS of the output and of every gradient."""
-    out = step.forward()
-    found = [out.detach(), *step.backward(out)]  # type: ignore[misc]
     return [
         ((a.double() - e).pow(2).mean().sqrt() / e.pow(2).mean().sqrt().clamp_min(1e-30)).item()
-        for a, e in zip(found, exact, strict=True)
+        for a, e in zip(results(step), exact, strict=True)
     ]
 
 
@@ -93,9 +97,7 @@ def check(
 
     The rule of the tests: an error at most twice the eager reference's, and a small term.
     """
-    oracle = problem.double().step(available["eager"], work)
-    out = oracle.forward()
-    exact = [out.detach(), *oracle.backward(out)]  # type: ignore[misc]
+    exact = results(problem.double().step(available["eager"], work))
     steps = {name: problem.step(provider, work) for name, provider in available.items()}
     small = max(1e-5, 4 * torch.finfo(problem.leaves[0].dtype).eps)
     eager = errors(steps["eager"], exact)

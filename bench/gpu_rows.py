@@ -11,7 +11,6 @@ interpreter (TRITON_INTERPRET=1), to find what would fail.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 from afa_providers import providers
-from afa_throughput import Problem
+from afa_throughput import Problem, check, results
 from ltvr.afa import ops
 from ltvr.runs.environment import environment
 from measure import measure_rates, peak_memory
@@ -44,7 +43,7 @@ SHAPES = [
     [128, 1024, 14, 14],
     [512, 1024, 4, 4],
 ]
-SMALL = [[3, 8, 2, 2]]
+SMALL = [[3, 32, 2, 2], [2, 40, 7, 7]]
 """Of --once: the interpreter takes a millisecond a program."""
 
 
@@ -102,27 +101,34 @@ class Clock(NamedTuple):
         return [[e.key[:90], e.count, round(e.self_device_time_total, 1)] for e in events[:most]]
 
 
-def augment_step(
-    problem: Problem, provider: str, backend: str, device: torch.device
-) -> Callable[[], Any]:
-    """Forward and all gradients of one augment step."""
-    step = problem.step(providers(device, "spatial", backend)[provider], "augment")
-    return lambda: step.backward(step.forward())
+def draw(clock: Clock, shape: list[int], dtype: str, plan: str, layout: str) -> Problem:
+    """A problem whose features and their gradient lie in memory as ``layout`` says."""
+    drawn = Problem.draw(shape, DTYPES[dtype], clock.device, plan)
+    form = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+    x = drawn.leaves[0].detach().contiguous(memory_format=form).requires_grad_()
+    d_features = drawn.d_features.contiguous(memory_format=form)
+    return drawn._replace(leaves=[x, *drawn.leaves[1:]], d_features=d_features)
 
 
 def augment_row(
     clock: Clock, shape: list[int], dtype: str, provider: str, plan: str, layout: str
 ) -> dict[str, Any]:
     """One augment step: the GPU alone, with the host, the host alone, and by kernel."""
-    problem = Problem.draw(shape, DTYPES[dtype], clock.device, plan=plan, layout=layout)
-    run = augment_step(problem, provider, "triton", clock.device)
+    problem = draw(clock, shape, dtype, plan, layout)
+    step = problem.step(providers(clock.device, "spatial", "triton")[provider], "augment")
+
+    def run() -> object:
+        return step.backward(step.forward())
+
     run()
     found: dict[str, Any] = {"launched_us": clock.launched(run), "host_us": clock.host(run)}
     if not provider.startswith("compiled"):  # Inductor's own graphs may not be captured again
         found["replayed_us"] = clock.replayed(run)
-    found["by_kernel"] = clock.by_kernel(run)
-    step = problem.step(providers(clock.device, "spatial", "triton")[provider], "augment")
-    return {**found, "peak_bytes": peak_memory(step, clock.device)}
+    return {
+        **found,
+        "peak_bytes": peak_memory(step, clock.device),
+        "by_kernel": clock.by_kernel(run),
+    }
 
 
 def attention_row(clock: Clock, shape: list[int], dtype: str, kernel: str) -> dict[str, Any]:
@@ -183,15 +189,17 @@ def _torch_attention(
     return run, lambda: torch.autograd.grad(run(), leaves, d_padded)
 
 
-def bits_row(clock: Clock, shape: list[int], dtype: str) -> dict[str, Any]:
-    """Whether two steps on the same input give the same bits in every gradient."""
-    problem = Problem.draw(shape, DTYPES[dtype], clock.device, plan="cifar10-lt", layout="nchw")
-    run = augment_step(problem, "fused", "triton", clock.device)
-    first, again = run(), run()
-    equal = all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    if not equal:
+def check_row(clock: Clock, shape: list[int], dtype: str) -> dict[str, Any]:
+    """The fused step against float64, and two runs of it against each other, to the bit."""
+    problem = draw(clock, shape, dtype, "cifar10-lt", "nhwc")
+    ways = providers(clock.device, "spatial", "triton")
+    steps, wrong = check(problem, {name: ways[name] for name in ("eager", "fused")}, "augment")
+    if wrong:
+        raise AssertionError(f"relative RMS of the worst gradient: {wrong}")
+    first, again = results(steps["fused"]), results(steps["fused"])
+    if not all(torch.equal(a, b) for a, b in zip(first, again, strict=True)):
         raise AssertionError("two steps on the same input gave different bits")
-    return {"equal_bits": equal}
+    return {"right": True, "equal_bits": True}
 
 
 def rates_row(clock: Clock, dtype: str) -> dict[str, Any]:
@@ -214,20 +222,27 @@ def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
         settings = {
             "shape": shape, "dtype": dtype, "provider": provider, "plan": plan, "layout": layout
         }  # fmt: skip
-        return Row("augment", settings, functools.partial(augment_row, clock, **settings))
+        return Row(
+            "augment", settings, lambda: augment_row(clock, shape, dtype, provider, plan, layout)
+        )
 
-    half = "bf16" if clock.device.type == "cuda" else "fp16"  # bf16 is wrong in the interpreter
+    def checked(shape: list[int], dtype: str) -> Row:
+        settings = {"shape": shape, "dtype": dtype}
+        return Row("check", settings, lambda: check_row(clock, shape, dtype))
+
+    def attention(shape: list[int], dtype: str, kernel: str) -> Row:
+        settings = {"shape": shape, "dtype": dtype, "kernel": kernel}
+        return Row("attention", settings, lambda: attention_row(clock, shape, dtype, kernel))
+
+    on_gpu = clock.device.type == "cuda"
+    half = "bf16" if on_gpu else "fp16"  # bf16 is wrong in the interpreter
     for shape in shapes:
         yield augment(shape, half, "fused", "cifar10-lt", "nhwc")
     for shape in shapes:
-        settings = {"shape": shape, "dtype": half}
-        yield Row("bits", settings, functools.partial(bits_row, clock, **settings))
+        yield checked(shape, half)
     for shape in shapes:
-        for kernel in ("ltvr", "flash", "cudnn", "flex"):
-            if clock.device.type == "cpu" and kernel != "ltvr":
-                kernel = "math"
-            settings = {"shape": shape, "dtype": half, "kernel": kernel}
-            yield Row("attention", settings, functools.partial(attention_row, clock, **settings))
+        for kernel in ("ltvr", "flash", "cudnn", "flex") if on_gpu else ("ltvr", "math"):
+            yield attention(shape, half, kernel)
     for provider in ("sdpa", "eager"):
         for shape in shapes:
             yield augment(shape, half, provider, "cifar10-lt", "nhwc")
@@ -237,7 +252,8 @@ def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
     for dtype in ("fp16", "tf32", "fp32"):
         for shape in shapes:
             yield augment(shape, dtype, "fused", "cifar10-lt", "nhwc")
-    if clock.device.type == "cuda":
+            yield checked(shape, dtype)
+    if on_gpu:
         for provider in ("compiled sdpa", "compiled eager"):
             for shape in shapes[:2]:
                 yield augment(shape, half, provider, "cifar10-lt", "nhwc")
@@ -262,7 +278,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, help="rows are appended here")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no row after these")
-    parser.add_argument("--only", nargs="+", metavar="PART", help="rates, augment, bits, attention")
+    parser.add_argument(
+        "--only", nargs="+", metavar="PART", help="rates, augment, check, attention"
+    )
     parser.add_argument("--once", action="store_true", help="small, a single time, not timed")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

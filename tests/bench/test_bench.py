@@ -3,9 +3,9 @@
 import time
 
 import torch
-from afa_throughput import Problem, check
 
 from afa_providers import Provider, providers
+from afa_throughput import Problem, check
 from measure import Step, Times, interleaved, peak_memory
 
 CPU = torch.device("cpu")
