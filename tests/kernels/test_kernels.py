@@ -1,5 +1,6 @@
 """The Triton kernels: operators against their equations in float64, and the compiler's report."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -84,6 +85,24 @@ def test_channel_attention(kernels, shape, shared, dtype):
         close(got, exact, dtype)
     again = kernels.channel_attention_backward(d_out, q, k, values, out, lse)
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@runs
+@pytest.mark.parametrize("splits", [1, 2])
+@pytest.mark.parametrize("positions", [4, 16])
+def test_programs_share_the_keys_of_a_sample(kernels, monkeypatch, positions, splits):
+    """Of three blocks of keys one program has all, or two have two and one."""
+    small = importlib.import_module("ltvr.kernels.channel_attention_backward_small")
+    monkeypatch.setattr(small, "_splits", lambda *_: splits)
+    q, k, d_out = (randn(1, 280, positions, dtype=torch.float16, seed=seed) for seed in range(3))
+    q /= positions**0.5
+    leaves = [t.double().requires_grad_() for t in (q, k)]
+    expected = torch.softmax(leaves[0] @ leaves[1].mT, 2) @ leaves[1]
+    gradients = torch.autograd.grad(expected, leaves, d_out.double())
+    out, lse = kernels.channel_attention(q, k, None)
+    found = kernels.channel_attention_backward(d_out, q, k, None, out, lse)
+    for got, exact in zip(found, gradients, strict=False):
+        close(got, exact, torch.float16)
 
 
 @runs
