@@ -28,6 +28,7 @@ from triton.runtime.jit import JITFunction
 from ltvr import AFA, LTVR
 from ltvr.afa import ops
 from ltvr.backbones.build import build_backbone
+from ltvr.kernels.launch import full_precision
 
 __all__ = ["DTYPES", "Case", "Launch", "Setting", "Traffic", "afa_traffic", "record_step"]
 
@@ -36,8 +37,9 @@ DTYPES = {
     "fp16": torch.float16,
     "fp32": torch.float32,
     "tf32": torch.float32,
+    "ieee": torch.float32,
 }
-"""Autocast to a half, or all in float32: products as exact as float32 is, or in TF32."""
+"""Autocast to a half, or all in float32: products as PyTorch's default, in TF32, or IEEE's."""
 
 
 class Setting(NamedTuple):
@@ -78,6 +80,11 @@ class Launch(NamedTuple):
     options: dict[str, Any]
     """What Triton itself takes: warps, stages and the like."""
     grid: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """File and kernel."""
+        return f"{self.kernel.__module__.rpartition('.')[2]}.{self.kernel.__name__}"
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -146,7 +153,9 @@ def _recording(
         launches.append(Launch(kernel, arguments, given, grid))
 
     softmax = torch.softmax
-    precision = "tf32" if setting.dtype == "tf32" else "ieee"
+    precision = full_precision(capability) if setting.dtype == "fp32" else setting.dtype
+    if DTYPES[setting.dtype] != torch.float32:
+        precision = "ieee"
     with (
         patch.object(JITFunction, "run", record),
         patch.object(ops, "require_triton", lambda _: None),
@@ -167,18 +176,19 @@ def _plan(batch: int) -> tuple[Tensor, Any]:
 
 def record_step(case: Case, setting: Setting, capability: int) -> list[Launch]:
     """Record the launches of one step, forward and backward."""
-    labels, plan = _plan(case.batch)
+    _, plan = _plan(case.batch)
     launches: list[Launch] = []
     with _recording(capability, setting, launches) as mode:
-        model = case.model("triton", setting).to(memory_format=torch.channels_last)
-        fake = [mode.from_tensor(t) for t in (labels, *plan)]
-        images = torch.empty(
-            (case.batch, 3, case.image_size, case.image_size), memory_format=torch.channels_last
-        )
+        afa = case.model("triton", setting).decomposition
+        assert isinstance(afa, AFA)
+        fake = [mode.from_tensor(t) for t in plan]
+        shape = (case.batch, afa.channels, *afa.spatial)
+        x = torch.empty(
+            shape, dtype=DTYPES[setting.dtype], memory_format=torch.channels_last
+        ).requires_grad_()
         with setting.autocast():
-            logits, target = model.forward_augmented(images, fake[0], type(plan)(*fake[1:]))
-            loss = torch.nn.functional.cross_entropy(logits, target)
-        loss.backward()
+            features = afa.generate(x, type(plan)(*fake))
+        features.backward(torch.empty_like(features))
     return launches
 
 

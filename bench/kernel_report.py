@@ -1,14 +1,14 @@
 """What the compiler makes of every Triton launch of a training step, without a GPU.
 
-    python bench/kernel_report.py [--arch 80 90 100] [--map 2x2 7x7 8x8 14x14]
-                                  [--dtype bf16 fp16 fp32 tf32] [--mask-axis spatial channel]
-                                  [--projection linear conv1x1] [--jobs 2] [--json FILE]
+    python bench/kernel_report.py [--arch 80 86 89 90 100 120] [--map 2x2 4x4 7x7 8x8 12x12 14x14
+                                  16x16] [--dtype bf16 fp16 fp32 tf32 ieee]
+                                  [--mask-axis spatial channel] [--projection linear conv1x1]
+                                  [--only DTYPE/MAP/ARCH ...] [--jobs 2] [--json FILE]
 
-For ResNeXt-50 with AFA at 32 px (both stems), 112 px and 224 px, by default under bfloat16
-autocast: registers, spills, shared memory, occupancy, matrix instructions, instructions of the
-inner loop by pipe, and the least time that the launch's bytes, products and exponentials take on an
-A100 and an H100. Then the bytes that the module moves in a step, eager and fused. Floors are
-arithmetic, not measurements.
+For AFA in a ResNeXt-50, by default under bfloat16 autocast: registers, spills, shared memory,
+occupancy, the instructions of the inner loop, exponentials a score, and the least time that the
+launch takes on a GPU of each architecture, by the pipe that binds (``kernel_model.py``). Then the
+bytes that the module moves in a step, eager and fused. All is arithmetic, not measurement.
 """
 
 from __future__ import annotations
@@ -19,116 +19,72 @@ import json
 import os
 import sys
 import time
+from collections import defaultdict
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from kernel_binary import LIMITS, inspect
 from kernel_launches import DTYPES, Case, Launch, Setting, Traffic, afa_traffic, record_step
+from kernel_model import GPUS, SHAPES, exponentials_per_score, floors, operations
 from ltvr.runs.environment import environment
 
 CASES = {
     "2x2": Case("32 px, imagenet stem", 32, "imagenet", 256),
+    "4x4": Case("64 px", 64, "imagenet", 256),
     "7x7": Case("112 px", 112, "imagenet", 256),
     "8x8": Case("32 px, cifar stem", 32, "cifar", 256),
+    "12x12": Case("192 px", 192, "imagenet", 64),
     "14x14": Case("224 px", 224, "imagenet", 64),
+    "16x16": Case("256 px", 256, "imagenet", 64),
 }
 """By the feature map that AFA sees."""
 
 
-class Gpu(NamedTuple):
-    """Peak rates a second: bytes, operations of a product by its precision, exponentials."""
-
-    memory: float
-    products: dict[str, float]
-    exponentials: float
-
-
-# Data sheets of the SXM parts; 16 exponentials a clock and multiprocessor.
-GPUS = {
-    "A100": Gpu(2.04e12, {"half": 312e12, "tf32": 156e12, "ieee": 19.5e12}, 108 * 16 * 1.41e9),
-    "H100": Gpu(3.35e12, {"half": 989e12, "tf32": 494e12, "ieee": 67e12}, 132 * 16 * 1.83e9),
-}
-
-# Products of D x D x N multiply-adds a sample in each kernel; one exponential a score.
-PRODUCTS = {"_forward_kernel": 2, "_d_query_kernel": 3, "_d_key_kernel": 4, "_backward_kernel": 5}
-
-
-def work(launch: Launch) -> tuple[float, float]:
-    """Operations of the products, padding included, and exponentials."""
-    named = launch.constants
-    channels, positions = named["D"], named["N"]
-    if "BLOCK_Q" in named:
-        scores = named["q_ptr"].shape[0] * channels * channels
-        chunks = -(-positions // named["BLOCK_N"])
-        products = PRODUCTS[launch.kernel.__name__]
-        repeated = 1 if launch.kernel.__name__ == "_forward_kernel" else 2  # made by every chunk
-        per_score = (repeated * chunks + products - repeated) * chunks * named["BLOCK_N"]
-        return 2.0 * scores * per_score, float(scores * chunks)
-    tensors = {name: t for name, t in named.items() if isinstance(t, Tensor)}
-    if "d_q_sum_ptr" in tensors:  # the second kernel of the one backward
-        return 0.0, 0.0
-    masks = tensors["v_ptr" if "v_ptr" in tensors else "x_att_ptr"].shape[0]
-    if "class_index_ptr" in tensors:  # two masks a generated row
-        masks += 2 * tensors["class_index_ptr"].shape[0]
-    return 0.0, float(masks * channels * positions)
-
-
-def floor(launch: Launch, gpu: Gpu) -> float:
-    """Least microseconds: the slowest of memory, products and special function unit."""
-    operations, exponentials = work(launch)
-    half = launch.tensors[0].element_size() == 2
-    precision = "half" if half else launch.constants.get("PRECISION", "ieee")
-    return 1e6 * max(
-        launch.bytes / gpu.memory,
-        operations / gpu.products[precision],
-        exponentials / gpu.exponentials,
-    )
-
-
 def describe(launch: Launch, capability: int) -> dict[str, Any]:
     """One row of the report."""
-    warps = launch.options["num_warps"]
-    binary = inspect(launch.compile(capability), capability, warps)
-    operations, exponentials = work(launch)
-    constants = {k: v for k, v in launch.constants.items() if isinstance(v, (int, float, str))}
+    binary = inspect(launch.compile(capability), capability, launch.options["num_warps"])
+    constants = {k: v for k, v in launch.constants.items() if isinstance(v, (int, str, tuple))}
+    dot = launch.name in SHAPES
+    times = floors(launch, binary, capability)
     return {
-        "kernel": f"{launch.kernel.__module__.rpartition('.')[2]}.{launch.kernel.__name__}",
+        "kernel": launch.name,
         "arch": capability,
         "grid": launch.grid,
         "constants": constants,
-        "dtypes": [str(t.dtype).removeprefix("torch.") for t in launch.tensors],
-        "dot": "BLOCK_Q" in constants,
+        "dot": dot,
         **binary._asdict(),
+        "loop": binary.loop._asdict(),
         "shared_limit": LIMITS[capability].shared_block,
+        "exponentials_per_score": round(exponentials_per_score(launch, binary), 3) if dot else None,
         "bytes": launch.bytes,
-        "operations": operations,
-        "exponentials": exponentials,
-        "floor_us": {name: round(floor(launch, gpu), 1) for name, gpu in GPUS.items()},
+        "operations": operations(launch) if dot else 0.0,
+        "floor_us": {pipe: round(us, 1) for pipe, us in times.items()},
+        "binds": max(times, key=lambda pipe: times[pipe]),
     }
 
 
 HEADER = (
-    f"{'kernel':38}{'arch':>5}{'tile':>14}{'warps':>6}{'regs':>5}{'spill':>6}{'shared/limit':>14}"
-    f"{'occ.':>6}{'mma':>5}{'loop mma/exp/other':>20}{'MB':>7}{'GFLOP':>7}"
-    f"{'A100 us':>9}{'H100 us':>9}"
+    f"{'kernel':44}{'GPU':>9}{'tile':>20}{'warps':>6}{'regs':>5}{'spill':>6}{'shared/limit':>14}"
+    f"{'occ.':>6}{'unit':>9}{'loop':>6}{'exp':>6}{'MB':>6}{'floor us':>9}  by"
 )
 
 
 def line(row: dict[str, Any]) -> str:
     """One line of the table."""
     c = row["constants"]
-    blocks = [c[k] for k in ("BLOCK_Q", "BLOCK_K", "BLOCK_D", "BLOCK_N") if k in c]
-    loop = "/".join(str(row["loop"][pipe]) for pipe in ("matrix", "special", "other"))
+    blocks = [str(c[k]) for k in ("BLOCK_Q", "BLOCK_K", "BLOCK_D", "BLOCK_N") if k in c]
+    if "PARTS" in c:
+        blocks.append("+".join(str(width) for _, width in c["PARTS"]))
+    score = row["exponentials_per_score"]
     return (
-        f"{row['kernel']:38}{row['arch']:>5}{'x'.join(map(str, blocks)):>14}{c['num_warps']:>6}"
+        f"{row['kernel']:44}{GPUS[row['arch']].name:>9}{'x'.join(blocks):>20}{c['num_warps']:>6}"
         f"{row['registers']:>5}{row['spilled']:>6}"
         f"{row['shared']:>7}/{row['shared_limit']:<6}{row['occupancy']:>6.0%}"
-        f"{row['matrix']:>5}{loop:>20}{row['bytes'] / 1e6:>7.0f}{row['operations'] / 1e9:>7.0f}"
-        f"{row['floor_us']['A100']:>9.1f}{row['floor_us']['H100']:>9.1f}"
+        f"{row['unit']:>9}{row['loop']['issued']:>6}{'' if score is None else f'{score:.2f}':>6}"
+        f"{row['bytes'] / 1e6:>6.0f}{row['floor_us'][row['binds']]:>9.1f}  {row['binds']}"
     )
 
 
@@ -142,7 +98,12 @@ class Step:
     """A training step whose launches compile in other processes."""
 
     def __init__(
-        self, pool: ProcessPoolExecutor, name: str, setting: Setting, architectures: list[int]
+        self,
+        pool: ProcessPoolExecutor,
+        name: str,
+        setting: Setting,
+        architectures: list[int],
+        count_traffic: bool,
     ) -> None:
         self.name, self.case, self.setting = name, CASES[name], setting
         self.rows: list[Future[list[dict[str, Any]]]] = [
@@ -150,7 +111,7 @@ class Step:
         ]
         self.traffic: list[Future[Traffic]] = [
             pool.submit(afa_traffic, self.case, setting, backend)
-            for backend in ("reference", "triton")
+            for backend in (("reference", "triton") if count_traffic else ())
         ]
 
     def report(self) -> dict[str, Any]:
@@ -163,6 +124,14 @@ class Step:
             for row in future.result():
                 launches.append(row)
                 print(line(row), flush=True)
+        found = {
+            "map": self.name,
+            "case": self.case._asdict(),
+            "setting": self.setting._asdict(),
+            "launches": launches,
+        }
+        if not self.traffic:
+            return found
         eager, fused = (future.result() for future in self.traffic)
         launched = sum(row["bytes"] for row in self.rows[0].result())
         print(
@@ -171,15 +140,25 @@ class Step:
             f"{fused.launches} launches, {fused.passes} passes over features fused, "
             f"{fused.attention_passes} of them in the attention"
         )
-        return {
-            "map": self.name,
-            "case": self.case._asdict(),
-            "setting": self.setting._asdict(),
-            "eager": eager._asdict(),
-            "fused": fused._asdict(),
-            "ratio": round(fused.bytes / eager.bytes, 4),
-            "launches": launches,
-        }
+        counted = {"eager": eager._asdict(), "fused": fused._asdict()}
+        return {**found, **counted, "ratio": round(fused.bytes / eager.bytes, 4)}
+
+
+def write(path: Path, architectures: list[int], reports: list[dict[str, Any]]) -> None:
+    """Write the results, a line each launch."""
+    found = {
+        "benchmark": "kernel_report",
+        "command": " ".join(["python bench/kernel_report.py", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        **environment(torch.device("cpu")),
+        "gpus": {f"sm_{a}": GPUS[a].name for a in architectures},
+    }
+    lines = []
+    for report in reports:
+        launches = ",\n  ".join(json.dumps(row) for row in report.pop("launches"))
+        lines.append(f'{json.dumps(report)[:-1]}, "launches": [\n  {launches}]}}')
+    body = ",\n ".join(lines)
+    path.write_text(f'{json.dumps(found)[:-1]},\n"steps": [\n {body}]}}\n')
 
 
 def main() -> None:
@@ -192,24 +171,29 @@ def main() -> None:
         ("--projection", ["linear", "conv1x1"], ["linear"]),
     ):
         parser.add_argument(option, nargs="+", choices=choices, default=default)
-    parser.add_argument("--arch", type=int, nargs="+", choices=list(LIMITS), default=list(LIMITS))
+    parser.add_argument("--arch", type=int, nargs="+", choices=list(GPUS), default=list(GPUS))
+    parser.add_argument("--only", nargs="+", metavar="DTYPE/MAP/ARCH", help="these launches alone")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that compile")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     options = parser.parse_args()
-    settings = itertools.product(options.dtype, options.mask_axis, options.projection, options.map)
+    wanted: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for dtype, name in itertools.product(options.dtype, options.map):
+        wanted[dtype, name] = options.arch
+    if options.only:
+        wanted.clear()
+        for case in options.only:
+            dtype, name, architecture = case.split("/")
+            wanted[dtype, name].append(int(architecture))
+    how = list(itertools.product(options.mask_axis, options.projection))
     with ProcessPoolExecutor(options.jobs) as pool:
-        steps = [Step(pool, name, Setting(*rest), options.arch) for *rest, name in settings]
+        steps = [
+            Step(pool, name, Setting(dtype, *rest), architectures, not options.only)
+            for rest in how
+            for (dtype, name), architectures in wanted.items()
+        ]
         reports = [step.report() for step in steps]
     if options.json:
-        found = {
-            "benchmark": "kernel_report",
-            "command": " ".join(["python bench/kernel_report.py", *sys.argv[1:]]),
-            "date": time.strftime("%Y-%m-%d"),
-            **environment(torch.device("cpu")),
-            "compiled_for": [f"sm_{architecture}" for architecture in options.arch],
-            "steps": reports,
-        }
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        write(options.json, sorted({a for found in wanted.values() for a in found}), reports)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,30 @@
-"""Blocks of a [D, N] sample. They are read without a mask where whole blocks make up the sample."""
+"""Blocks of a [D, N] sample. They are read without a mask where whole blocks make up the sample.
 
-# mypy: allow-untyped-defs, allow-incomplete-defs
+A block's sides are powers of two. Columns that are not are made of parts beside each other: a tuple
+of blocks with the same rows, whose PARTS are pairs of offset and width.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, disable-error-code="assignment"
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-__all__ = ["LOG2E", "load_block", "offsets", "place", "products", "store_block"]
+__all__ = [
+    "LOG2E",
+    "add_products",
+    "first_column",
+    "load_block",
+    "load_parts",
+    "offsets",
+    "place",
+    "products",
+    "scale_parts",
+    "store_block",
+    "store_parts",
+    "zero_parts",
+]
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
@@ -48,8 +65,8 @@ def store_block(
 
 
 @triton.jit
-def place(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Return what this program works on: offset of the sample, its index times D, rows, columns.
+def place(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr):
+    """Return what this program works on: offset of the sample, its index times D, rows.
 
     Programs next to each other have blocks of the same sample, so that they find its keys in L2.
     """
@@ -57,25 +74,81 @@ def place(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.con
     pid = tl.program_id(0)
     sample = (pid // blocks).to(tl.int64)
     rows = pid % blocks * BLOCK + tl.arange(0, BLOCK)
-    cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    return sample * D * N, sample * D, rows, cols
+    return sample * D * N, sample * D, rows
+
+
+@triton.jit
+def first_column(N: tl.constexpr, PARTS: tl.constexpr):
+    """Return the first column of this program; the others follow in PARTS, (offset, width) each."""
+    if PARTS[len(PARTS) - 1][0] + PARTS[len(PARTS) - 1][1] >= N:
+        return 0
+    return tl.program_id(1) * PARTS[0][1]
+
+
+@triton.jit
+def load_parts(ptr, rows, first, PARTS: tl.constexpr, D: tl.constexpr, N: tl.constexpr):
+    """Read the columns from ``first`` on, a block for each part."""
+    blocks = ()
+    for i in tl.static_range(len(PARTS)):
+        cols = first + PARTS[i][0] + tl.arange(0, PARTS[i][1])
+        blocks += (load_block(ptr, rows, cols, D, N),)
+    return blocks
+
+
+@triton.jit
+def store_parts(ptr, rows, first, values, PARTS: tl.constexpr, D: tl.constexpr, N: tl.constexpr):
+    """Write what ``load_parts`` reads."""
+    for i in tl.static_range(len(PARTS)):
+        cols = first + PARTS[i][0] + tl.arange(0, PARTS[i][1])
+        store_block(ptr, rows, cols, values[i], D, N)
+
+
+@triton.jit
+def zero_parts(ROWS: tl.constexpr, PARTS: tl.constexpr):
+    """Return float32 zeros, a block for each part."""
+    blocks = ()
+    for i in tl.static_range(len(PARTS)):
+        blocks += (tl.zeros([ROWS, PARTS[i][1]], tl.float32),)
+    return blocks
+
+
+@triton.jit
+def scale_parts(parts, factors):
+    """Return each row of ``parts`` times its factor."""
+    blocks = ()
+    for i in tl.static_range(len(parts)):
+        blocks += (parts[i] * factors[:, None],)
+    return blocks
+
+
+@triton.jit
+def add_products(a, parts, sums, PRECISION: tl.constexpr):
+    """Return ``sums`` + A B, for B in parts."""
+    blocks = ()
+    for i in tl.static_range(len(parts)):
+        blocks += (tl.dot(a, parts[i], sums[i], input_precision=PRECISION),)
+    return blocks
 
 
 @triton.jit
 def products(
-    a, a_ptr, a_rows, b, b_ptr, b_rows, D: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr
+    a, a_ptr, a_rows, b, b_ptr, b_rows, PARTS: tl.constexpr, D: tl.constexpr, N: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Return A B^T, summed over all N positions.
 
-    ``a`` and ``b`` hold the columns of this program. Where these are not all, every block of
-    columns is read in its turn.
+    ``a`` and ``b`` hold the columns of this program. Where these are not all, they are one part,
+    and every block of columns is read in its turn.
     """
-    if a.shape[1] >= N:
-        return tl.dot(a, tl.trans(b), input_precision=PRECISION)
-    acc = tl.zeros([a.shape[0], b.shape[0]], tl.float32)
-    for first in tl.range(0, N, a.shape[1]):
-        cols = first + tl.arange(0, a.shape[1])
-        a = load_block(a_ptr, a_rows, cols, D, N)
-        b = load_block(b_ptr, b_rows, cols, D, N)
-        acc = tl.dot(a, tl.trans(b), acc, input_precision=PRECISION)
+    if PARTS[len(PARTS) - 1][0] + PARTS[len(PARTS) - 1][1] >= N:
+        acc = tl.dot(a[0], tl.trans(b[0]), input_precision=PRECISION)
+        for i in tl.static_range(1, len(PARTS)):
+            acc = tl.dot(a[i], tl.trans(b[i]), acc, input_precision=PRECISION)
+        return acc
+    acc = tl.zeros([a_rows.shape[0], b_rows.shape[0]], tl.float32)
+    for first in tl.range(0, N, PARTS[0][1]):
+        cols = first + tl.arange(0, PARTS[0][1])
+        a_block = load_block(a_ptr, a_rows, cols, D, N)
+        b_block = load_block(b_ptr, b_rows, cols, D, N)
+        acc = tl.dot(a_block, tl.trans(b_block), acc, input_precision=PRECISION)
     return acc

@@ -2,9 +2,9 @@
 
 The schemas are in ``ltvr/afa/ops.py``, equation 1 is in ``ltvr/afa/reference.py``. Without V the
 keys are also the values: one load serves both products. The D x D scores S are never written to
-memory: BLOCK_Q x BLOCK_K of them at a time are in registers. A program makes BLOCK_N columns of its
-result. These are all N where they fit the registers; else several programs share the columns, and
-each makes the scores again.
+memory: BLOCK_Q x BLOCK_K of them at a time are in registers. A program makes all N columns of its
+result, in PARTS, where they fit the registers; else several programs share the columns, and each
+makes the scores again.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -16,7 +16,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ltvr.kernels.blocks import LOG2E, load_block, place, products, store_block
+from ltvr.kernels.blocks import (
+    LOG2E,
+    add_products,
+    first_column,
+    load_parts,
+    place,
+    products,
+    scale_parts,
+    store_parts,
+    zero_parts,
+)
 from ltvr.kernels.launch import check_dtype
 from ltvr.kernels.tiles import launch_attention, tiles_of
 
@@ -34,22 +44,23 @@ def _forward_kernel(
     N: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    PARTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    base, row_base, rows, cols = place(D, N, BLOCK_Q, BLOCK_N)
+    base, row_base, rows = place(D, N, BLOCK_Q)
+    first = first_column(N, PARTS)
     q_ptr, k_ptr = q_ptr + base, k_ptr + base
-    # [BLOCK_Q, BLOCK_N]
-    q = load_block(q_ptr, rows, cols, D, N)
+    # [BLOCK_Q, columns] in parts
+    q = load_parts(q_ptr, rows, first, PARTS, D, N)
     row_max = tl.full([BLOCK_Q], float("-inf"), tl.float32)
     row_sum = tl.zeros([BLOCK_Q], tl.float32)
-    acc = tl.zeros([BLOCK_Q, BLOCK_N], tl.float32)
+    acc = zero_parts(BLOCK_Q, PARTS)
     for start in tl.range(0, D, BLOCK_K):
         keys = start + tl.arange(0, BLOCK_K)
-        # [BLOCK_K, BLOCK_N]
-        k = load_block(k_ptr, keys, cols, D, N)
+        # [BLOCK_K, columns] in parts
+        k = load_parts(k_ptr, keys, first, PARTS, D, N)
         # [BLOCK_Q, BLOCK_K]
-        scores = products(q, q_ptr, rows, k, k_ptr, keys, D, N, PRECISION)
+        scores = products(q, q_ptr, rows, k, k_ptr, keys, PARTS, D, N, PRECISION)
         if D % BLOCK_K != 0:
             scores = tl.where(keys[None, :] < D, scores, float("-inf"))
         # The statistics are those of LOG2E * scores: exp2(LOG2E * scores - max) takes one
@@ -58,11 +69,12 @@ def _forward_kernel(
         p = tl.exp2(scores * LOG2E - new_max[:, None])
         rescale = tl.exp2(row_max - new_max)
         row_sum = row_sum * rescale + tl.sum(p, 1)
-        acc *= rescale[:, None]
-        v = k if v_ptr is None else load_block(v_ptr + base, keys, cols, D, N)
-        acc = tl.dot(p.to(v.dtype), v, acc, input_precision=PRECISION)
+        acc = scale_parts(acc, rescale)
+        v = k if v_ptr is None else load_parts(v_ptr + base, keys, first, PARTS, D, N)
+        acc = add_products(p.to(v[0].dtype), v, acc, PRECISION)
         row_max = new_max
-    store_block(out_ptr + base, rows, cols, acc / row_sum[:, None], D, N)
+    out = scale_parts(acc, 1.0 / row_sum)
+    store_parts(out_ptr + base, rows, first, out, PARTS, D, N)
     tl.store(lse_ptr + row_base + rows, (row_max + tl.log2(row_sum)) / LOG2E, mask=rows < D)
 
 

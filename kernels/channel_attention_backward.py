@@ -16,7 +16,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ltvr.kernels.blocks import LOG2E, load_block, place, products, store_block
+from ltvr.kernels.blocks import (
+    LOG2E,
+    add_products,
+    first_column,
+    load_parts,
+    place,
+    products,
+    store_parts,
+    zero_parts,
+)
 from ltvr.kernels.channel_attention_backward_small import (
     MOST_POSITIONS,
     channel_attention_backward_small,
@@ -41,40 +50,42 @@ def _d_query_kernel(
     N: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    PARTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    base, row_base, rows, cols = place(D, N, BLOCK_Q, BLOCK_N)
+    base, row_base, rows = place(D, N, BLOCK_Q)
+    first = first_column(N, PARTS)
     d_out_ptr, q_ptr, k_ptr, out_ptr = d_out_ptr + base, q_ptr + base, k_ptr + base, out_ptr + base
     value_ptr = k_ptr if v_ptr is None else v_ptr + base
-    # [BLOCK_Q, BLOCK_N]
-    q = load_block(q_ptr, rows, cols, D, N)
-    d_out = load_block(d_out_ptr, rows, cols, D, N)
+    # [BLOCK_Q, columns] in parts
+    q = load_parts(q_ptr, rows, first, PARTS, D, N)
+    d_out = load_parts(d_out_ptr, rows, first, PARTS, D, N)
     # [BLOCK_Q]
     lse = tl.load(lse_ptr + row_base + rows, mask=rows < D, other=0.0) * LOG2E
     delta = tl.zeros([BLOCK_Q], tl.float32)
-    for first in tl.static_range(0, N, BLOCK_N):
-        # [BLOCK_Q, BLOCK_N]
-        some = first + tl.arange(0, BLOCK_N)
-        out = load_block(out_ptr, rows, some, D, N).to(tl.float32)
-        delta += tl.sum(out * load_block(d_out_ptr, rows, some, D, N), 1)
+    for start in tl.static_range(0, N, PARTS[len(PARTS) - 1][0] + PARTS[len(PARTS) - 1][1]):
+        # [BLOCK_Q, columns] in parts
+        out = load_parts(out_ptr, rows, start, PARTS, D, N)
+        its_gradient = load_parts(d_out_ptr, rows, start, PARTS, D, N)
+        for i in tl.static_range(len(PARTS)):
+            delta += tl.sum(out[i].to(tl.float32) * its_gradient[i], 1)
     tl.store(delta_ptr + row_base + rows, delta, mask=rows < D)
-    acc = tl.zeros([BLOCK_Q, BLOCK_N], tl.float32)
+    acc = zero_parts(BLOCK_Q, PARTS)
     for start in tl.range(0, D, BLOCK_K):
         keys = start + tl.arange(0, BLOCK_K)
-        # [BLOCK_K, BLOCK_N]
-        k = load_block(k_ptr, keys, cols, D, N)
-        v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
+        # [BLOCK_K, columns] in parts
+        k = load_parts(k_ptr, keys, first, PARTS, D, N)
+        v = k if v_ptr is None else load_parts(value_ptr, keys, first, PARTS, D, N)
         # [BLOCK_Q, BLOCK_K]
-        scores = products(q, q_ptr, rows, k, k_ptr, keys, D, N, PRECISION)
+        scores = products(q, q_ptr, rows, k, k_ptr, keys, PARTS, D, N, PRECISION)
         # No score exceeds its row's lse, except by rounding: min keeps exp2 from overflowing.
         p = tl.exp2(tl.minimum(scores * LOG2E - lse[:, None], 0.0))
         if D % BLOCK_K != 0:  # keys outside the sample take no part
             p = tl.where(keys[None, :] < D, p, 0.0)
-        d_p = products(d_out, d_out_ptr, rows, v, value_ptr, keys, D, N, PRECISION)
+        d_p = products(d_out, d_out_ptr, rows, v, value_ptr, keys, PARTS, D, N, PRECISION)
         d_scores = p * (d_p - delta[:, None])
-        acc = tl.dot(d_scores.to(k.dtype), k, acc, input_precision=PRECISION)
-    store_block(d_q_ptr + base, rows, cols, acc, D, N)
+        acc = add_products(d_scores.to(k[0].dtype), k, acc, PRECISION)
+    store_parts(d_q_ptr + base, rows, first, acc, PARTS, D, N)
 
 
 @triton.jit
@@ -91,22 +102,23 @@ def _d_key_kernel(
     N: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    PARTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    base, row_base, keys, cols = place(D, N, BLOCK_K, BLOCK_N)
+    base, row_base, keys = place(D, N, BLOCK_K)
+    first = first_column(N, PARTS)
     d_out_ptr, q_ptr, k_ptr = d_out_ptr + base, q_ptr + base, k_ptr + base
     value_ptr = k_ptr if v_ptr is None else v_ptr + base
-    # [BLOCK_K, BLOCK_N]
-    k = load_block(k_ptr, keys, cols, D, N)
-    v = k if v_ptr is None else load_block(value_ptr, keys, cols, D, N)
-    d_k = tl.zeros([BLOCK_K, BLOCK_N], tl.float32)
+    # [BLOCK_K, columns] in parts
+    k = load_parts(k_ptr, keys, first, PARTS, D, N)
+    v = k if v_ptr is None else load_parts(value_ptr, keys, first, PARTS, D, N)
+    d_k = zero_parts(BLOCK_K, PARTS)
     d_v = d_k  # zeros as well; used only where there is a V
     for start in tl.range(0, D, BLOCK_Q):
         rows = start + tl.arange(0, BLOCK_Q)
-        # [BLOCK_Q, BLOCK_N]. Rows outside the sample add nothing: q and d_out are 0 there.
-        q = load_block(q_ptr, rows, cols, D, N)
-        d_out = load_block(d_out_ptr, rows, cols, D, N)
+        # [BLOCK_Q, columns] in parts. Rows outside the sample add nothing: q and d_out are 0 there.
+        q = load_parts(q_ptr, rows, first, PARTS, D, N)
+        d_out = load_parts(d_out_ptr, rows, first, PARTS, D, N)
         # [BLOCK_Q]
         if D % BLOCK_Q == 0:
             lse = tl.load(lse_ptr + row_base + rows) * LOG2E
@@ -115,19 +127,19 @@ def _d_key_kernel(
             lse = tl.load(lse_ptr + row_base + rows, mask=rows < D, other=0.0) * LOG2E
             delta = tl.load(delta_ptr + row_base + rows, mask=rows < D, other=0.0)
         # [BLOCK_K, BLOCK_Q]: made transposed, as the products for d_k and d_v below take it.
-        scores = products(k, k_ptr, keys, q, q_ptr, rows, D, N, PRECISION)
+        scores = products(k, k_ptr, keys, q, q_ptr, rows, PARTS, D, N, PRECISION)
         # No score exceeds its row's lse, except by rounding: min keeps exp2 from overflowing.
         p = tl.exp2(tl.minimum(scores * LOG2E - lse[None, :], 0.0))
-        d_p = products(v, value_ptr, keys, d_out, d_out_ptr, rows, D, N, PRECISION)
+        d_p = products(v, value_ptr, keys, d_out, d_out_ptr, rows, PARTS, D, N, PRECISION)
         d_scores = p * (d_p - delta[None, :])
-        d_k = tl.dot(d_scores.to(q.dtype), q, d_k, input_precision=PRECISION)
+        d_k = add_products(d_scores.to(q[0].dtype), q, d_k, PRECISION)
         if v_ptr is None:
-            d_k = tl.dot(p.to(q.dtype), d_out, d_k, input_precision=PRECISION)
+            d_k = add_products(p.to(q[0].dtype), d_out, d_k, PRECISION)
         else:
-            d_v = tl.dot(p.to(q.dtype), d_out, d_v, input_precision=PRECISION)
-    store_block(d_k_ptr + base, keys, cols, d_k, D, N)
+            d_v = add_products(p.to(q[0].dtype), d_out, d_v, PRECISION)
+    store_parts(d_k_ptr + base, keys, first, d_k, PARTS, D, N)
     if v_ptr is not None:
-        store_block(d_v_ptr + base, keys, cols, d_v, D, N)
+        store_parts(d_v_ptr + base, keys, first, d_v, PARTS, D, N)
 
 
 def channel_attention_backward(

@@ -66,7 +66,8 @@ def _project_kernel(
     PRECISION: tl.constexpr,
 ):
     """Q = X A; X as [N, D] is copied to [D, N] as well, which the attention reads."""
-    base, _, rows, cols = place(D, N, BLOCK_D, BLOCK_N)
+    base, _, rows = place(D, N, BLOCK_D)
+    cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     LAST: tl.constexpr = copy_ptr is not None
     q = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
     for first in tl.static_range(0, N, BLOCK_N):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import triton
@@ -12,18 +12,22 @@ from torch import Tensor
 
 from ltvr.kernels.launch import AUTOTUNE, capability, dot_precision, padded
 
-__all__ = ["Tile", "Tiles", "launch_attention", "pick_tiles", "tiles_of"]
+__all__ = ["Tile", "Tiles", "launch_attention", "matrix_unit", "pick_tiles", "tiles_of"]
+
+Unit = Literal["mma", "wgmma", "tcgen05"]
 
 
 class Tile(NamedTuple):
-    """How a kernel divides its work: queries, keys and positions of a block, warps, stages.
+    """How a kernel divides its work: queries, keys and columns of a block, warps, stages.
 
-    ``stages`` is how many blocks are on their way from memory at a time.
+    ``parts`` are the columns: blocks of a power of two are made beside each other, so that 196
+    positions take 128 + 64 + 16 columns instead of 256. ``stages`` is how many blocks are on their
+    way from memory at a time.
     """
 
     block_q: int
     block_k: int
-    block_n: int
+    parts: tuple[int, ...]
     warps: int
     stages: int
 
@@ -34,49 +38,119 @@ class Tiles(NamedTuple):
     d_key: Tile
 
 
+class _Row(NamedTuple):
+    """Tiles for up to so many columns. In a tile an int stands for its widest part."""
+
+    columns: int
+    forward: tuple[int, int, int, int, int]
+    d_query: tuple[int, int, int, int, int]
+    d_key: tuple[int, int, int, int, int]
+
+
+# Queries, keys, widest part, warps, stages. All were chosen by what the compiler reports
+# (bench/kernel_report.py): registers do not spill, shared memory and tensor memory suffice, no
+# warps do the same work twice, and of such tiles the one whose busiest pipe has least to do.
+#
+# mma (Ampere, Ada, consumer Blackwell): a warp holds 16 rows, or 32 where these fit its registers,
+# which halves what it reads from shared memory. Parts of 64 columns take fewest registers. All
+# tiles fit the 101,376 bytes of sm_86, sm_89 and sm_120.
+# wgmma (Hopper): four warps hold 64 rows, and two such groups share what they read.
+# tcgen05 (Blackwell): as many rows, but tensor memory ends at 512 columns.
+_TABLE: dict[tuple[str, Unit], list[_Row]] = {
+    ("half", "mma"): [
+        _Row(16, (128, 64, 16, 8, 3), (64, 64, 16, 4, 3), (64, 64, 16, 4, 3)),
+        _Row(64, (128, 32, 64, 4, 3), (128, 32, 64, 4, 2), (32, 128, 64, 4, 2)),
+        _Row(144, (128, 32, 64, 8, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
+        _Row(208, (128, 32, 64, 8, 2), (64, 16, 64, 4, 2), (16, 64, 64, 4, 2)),
+        _Row(256, (64, 16, 64, 4, 2), (64, 16, 64, 4, 2), (16, 64, 64, 4, 2)),
+    ],
+    ("half", "wgmma"): [
+        _Row(16, (128, 64, 16, 4, 3), (64, 64, 16, 4, 3), (64, 64, 16, 4, 3)),
+        _Row(64, (128, 64, 64, 4, 3), (128, 64, 64, 8, 2), (64, 128, 64, 8, 2)),
+        _Row(256, (128, 64, 128, 8, 2), (128, 64, 128, 8, 2), (64, 128, 128, 8, 2)),
+    ],
+    ("half", "tcgen05"): [
+        _Row(16, (128, 64, 16, 4, 3), (64, 64, 16, 4, 3), (64, 64, 16, 4, 3)),
+        _Row(64, (128, 64, 64, 4, 3), (128, 64, 64, 8, 2), (64, 128, 64, 8, 2)),
+        _Row(144, (128, 64, 128, 8, 2), (128, 64, 128, 8, 2), (64, 64, 128, 8, 2)),
+        _Row(256, (128, 64, 128, 8, 2), (64, 64, 128, 8, 2), (64, 64, 256, 8, 2)),
+    ],
+    ("tf32", "mma"): [
+        _Row(16, (64, 32, 16, 4, 2), (64, 32, 16, 4, 2), (16, 64, 16, 4, 2)),
+        _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
+    ],
+    ("tf32", "wgmma"): [
+        _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
+    ],
+    ("tf32", "tcgen05"): [
+        _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
+    ],
+    ("tf32x3", "mma"): [
+        _Row(16, (64, 32, 16, 4, 2), (64, 32, 16, 4, 2), (32, 64, 16, 4, 2)),
+        _Row(64, (64, 32, 64, 4, 2), (64, 16, 64, 4, 2), (16, 64, 32, 4, 2)),
+    ],
+    ("tf32x3", "wgmma"): [
+        _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
+    ],
+    ("tf32x3", "tcgen05"): [
+        _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 8, 2), (32, 64, 64, 8, 2)),
+    ],
+    ("ieee", "mma"): [
+        _Row(64, (64, 32, 64, 8, 2), (32, 32, 64, 4, 2), (32, 32, 64, 8, 2)),
+    ],
+    ("ieee", "wgmma"): [
+        _Row(64, (64, 32, 64, 8, 2), (32, 32, 64, 4, 2), (32, 32, 64, 8, 2)),
+    ],
+    ("ieee", "tcgen05"): [
+        _Row(64, (32, 32, 64, 4, 2), (32, 32, 64, 4, 2), (32, 32, 64, 8, 2)),
+    ],
+}
+
+
+def matrix_unit(capability: int) -> Unit:
+    """Return the instructions by which Triton multiplies matrices on a GPU of this capability.
+
+    This says nothing of its shared memory: sm_120 has the unit of sm_80 and less memory.
+    """
+    if 90 <= capability < 100:
+        return "wgmma"
+    return "tcgen05" if 100 <= capability < 120 else "mma"
+
+
 def pick_tiles(channels: int, positions: int, precision: str, capability: int) -> Tiles:
     """Return the tiles for a shape.
 
-    They were chosen by what the compiler reports (``bench/kernel_report.py``): registers do not
-    spill, and shared memory suffices.
-
     Args:
         channels, positions: D and N.
-        precision: ``half`` (bfloat16, float16), ``tf32`` or ``ieee``.
+        precision: ``half`` (bfloat16, float16), ``tf32``, ``tf32x3`` or ``ieee``.
         capability: of the GPU, as 80, 90 or 100.
     """
-    n = padded(positions, at_least=16)
-    hopper = 90 <= capability < 100
-    if precision == "half" and n <= 64:
-        # With so few positions the exponentials take longest. Small blocks let several programs run
-        # on a multiprocessor, so that one computes products while another computes exponentials.
-        # The forward has blocks of 128 queries, which halves how often keys are read; on sm_80,
-        # where operands take registers as well, this needs eight warps.
-        tiles = (128, 64, n, 4 if capability >= 90 else 8, 3), (64, 64, n, 4, 3), (64, 64, n, 4, 3)
-    elif precision == "half" and n == 256 and hopper:
-        # An accumulator of 256 columns takes half the registers. Each group of four warps computes
-        # 64 rows of its own, 128 in all, so it is the other dimension of a block that is made
-        # small, until the scores fit beside the accumulator.
-        tiles = (128, 64, n, 8, 2), (128, 32, n, 8, 2), (32, 128, n, 8, 2)
-    elif precision == "half":
-        # Beyond 256 positions a program makes 128 columns of its result, and it sums the scores in
-        # steps of 128 columns.
-        n = n if n <= 256 else 128
-        tiles = (64, 64, n, 8, 2), (64, 64, n, 8, 2), (64, 64, n, 8, 2)
-    elif precision == "tf32":
-        n = min(n, 256)
-        if n <= 64:
-            tiles = (64, 32, n, 4, 2), (64, 32, n, 4, 2), (32, 64, n, 8, 2)
-        else:
-            tiles = (32, 32, n, 8, 2), (32, 32, n, 8, 2), (32, 32, n, 8, 2)
-    else:
-        # Exact float32 does not run on the matrix units: a thread holds whole rows of its operands,
-        # which limits them to 64 columns. On sm_100 64 queries in the forward spill 8 bytes.
-        n = min(n, 64)
-        forward = (64, 32, n, 8, 2) if capability < 100 else (32, 32, n, 4, 2)
-        tiles = forward, (32, 32, n, 4, 2), (32, 32, n, 8, 2)
-    most = padded(channels, at_least=16)
-    return Tiles(*(Tile(min(q, most), min(k, most), *rest) for q, k, *rest in tiles))
+    table = _TABLE[precision, matrix_unit(capability)]
+    # Beyond the last row a program makes 128 columns of its result, and sums the scores over all
+    # columns in steps of 128.
+    most = table[-1].columns
+    columns = positions if positions <= most else min(128, most)
+    row = next(row for row in table if columns <= row.columns)
+    rows = padded(channels, at_least=16)
+
+    def tile(q: int, k: int, widest: int, warps: int, stages: int) -> Tile:
+        parts = _parts(columns, widest) if columns == positions else (columns,)
+        return Tile(min(q, rows), min(k, rows), parts, warps, stages)
+
+    return Tiles(tile(*row.forward), tile(*row.d_query), tile(*row.d_key))
+
+
+def _parts(columns: int, widest: int) -> tuple[int, ...]:
+    """Divide columns, rounded up to 16, into powers of two of falling size, or take one of all."""
+    if padded(columns, at_least=16) <= widest:
+        return (padded(columns, at_least=16),)
+    left = -(-columns // 16) * 16
+    parts = [widest] * (left // widest)
+    left %= widest
+    while left:
+        parts.append(1 << (left.bit_length() - 1))
+        left -= parts[-1]
+    return tuple(parts)
 
 
 def tiles_of(x: Tensor) -> Tiles:
@@ -88,7 +162,7 @@ def tiles_of(x: Tensor) -> Tiles:
 def launch_attention(
     kernel: Any, blocked: str, tile: Tile, x: Tensor, **pointers: Tensor | None
 ) -> None:
-    """Run ``kernel`` on every sample, block of its ``blocked`` dimension, and block of columns.
+    """Run ``kernel`` on every sample, block of its ``blocked`` dimension, and share of the columns.
 
     Args:
         blocked: the kernel's name for the block that the grid divides the channels into.
@@ -108,14 +182,15 @@ def launch_attention(
 
     def grid(meta: dict[str, Any]) -> tuple[int, int]:
         rows = triton.cdiv(channels, meta[blocked])
-        return batch * rows, triton.cdiv(positions, tile.block_n)
+        return batch * rows, triton.cdiv(positions, sum(tile.parts))
 
+    offsets = itertools.accumulate(tile.parts, initial=0)
     with torch.cuda.device_of(x):
         kernel[grid](
             **pointers,
             D=channels,
             N=positions,
-            BLOCK_N=tile.block_n,
+            PARTS=tuple(zip(offsets, tile.parts, strict=False)),
             PRECISION=dot_precision(x),
             enable_fp_fusion=True,
             **sizes,
@@ -133,4 +208,4 @@ def _tuned(kernel: Any) -> Any:
         for q, k in itertools.product((32, 64, 128), repeat=2)
         for warps, stages in ((4, 2), (4, 3), (8, 2), (8, 3))
     ]
-    return triton.autotune(configs, key=["D", "N", "BLOCK_N", "PRECISION"])(kernel)
+    return triton.autotune(configs, key=["D", "N", "PARTS", "PRECISION"])(kernel)

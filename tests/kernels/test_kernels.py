@@ -67,6 +67,18 @@ def close(got, expected, dtype):
     ],
 )
 def test_channel_attention(kernels, shape, shared, dtype):
+    check_channel_attention(kernels, shape, shared, dtype)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="tiles of a GPU that is not here")
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("positions", [36, 144, 196, 256])
+def test_tiles_of_any_gpu_give_the_same(kernels, monkeypatch, positions, capability):
+    monkeypatch.setattr("ltvr.kernels.tiles.capability", lambda _: capability)
+    check_channel_attention(kernels, (1, 17, positions), True, torch.float16)
+
+
+def check_channel_attention(kernels, shape, shared, dtype):
     q, k, v, d_out = (randn(*shape, dtype=dtype, seed=seed) for seed in range(4))
     q /= shape[2] ** 0.5
     leaves = [t.double().requires_grad_() for t in ((q, k) if shared else (q, k, v))]
@@ -198,34 +210,71 @@ def bench(script, *options):
     subprocess.run([sys.executable, path, *options], check=True, env=environment)
 
 
-@pytest.fixture(scope="module", params=["bf16", "fp32"])
-def steps(request, tmp_path_factory):
-    """bench/kernel_report.py by map; in float32 one map and architecture, to take seconds."""
+def report(tmp_path, *options):
+    """The steps that bench/kernel_report.py finds."""
     pytest.importorskip("triton")
-    path = tmp_path_factory.mktemp("report") / "report.json"
-    some = ("--map", "2x2", "8x8", "14x14")
-    if request.param == "fp32":
-        some = ("--map", "8x8", "--arch", "100")
-    bench("kernel_report.py", "--dtype", request.param, *some, "--json", path)
-    return {step["map"]: step for step in json.loads(path.read_text())["steps"]}
+    path = tmp_path / "report.json"
+    bench("kernel_report.py", *options, "--json", path)
+    return json.loads(path.read_text())["steps"]
 
 
-def test_every_launch_of_a_step_fits_its_architectures(steps):
-    for step in steps.values():
-        half = step["setting"]["dtype"] == "bf16"
-        kernels = [(x["kernel"], x["arch"]) for x in step["launches"]]
-        assert len({arch for _, arch in kernels}) == (3 if half else 1)
-        for launch in step["launches"]:
-            assert launch["spilled"] == 0, launch
-            assert launch["shared"] <= launch["shared_limit"], launch
-            # Products as exact as float32 are not for the matrix unit.
-            assert launch["matrix"] > 0 or not (launch["dot"] and half), launch
+# Every architecture, dtype and map once at least; the report itself takes all combinations.
+SPAN = [
+    *("bf16/2x2/80", "bf16/14x14/86", "bf16/16x16/89", "bf16/8x8/90", "bf16/14x14/100"),
+    *("bf16/12x12/120", "fp16/7x7/90", "fp16/4x4/100", "fp16/14x14/90"),
+    *("tf32/8x8/80", "tf32/2x2/120", "tf32/14x14/90", "fp32/8x8/90", "fp32/2x2/100", "ieee/4x4/86"),
+]
+UNIT = {80: "HMMA", 86: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}
+
+# With 16 keys a block, or columns in several programs, rescaling the rows is a quarter of the
+# exponentials: no work is replicated.
+RESCALES = {("bf16", "16x16", 89), ("tf32", "14x14", 90)}
 
 
-@pytest.mark.parametrize("steps", ["bf16"], indirect=True)
-def test_launches_passes_and_bytes_of_a_step(steps):
+def test_every_launch_of_a_step_fits_its_architecture(tmp_path):
+    steps = report(tmp_path, "--only", *SPAN)
+    seen = set()
+    for step in steps:
+        dtype, size = step["setting"]["dtype"], step["map"]
+        for x in step["launches"]:
+            case = dtype, size, x["arch"]
+            seen.add("/".join(map(str, case)))
+            assert x["spilled"] == 0, x
+            assert x["shared"] <= x["shared_limit"], x
+            assert x["tensor_memory"] <= 512, x
+            if not x["dot"]:
+                continue
+            # IEEE's products are not for the matrix unit.
+            matrix = dtype != "ieee"
+            assert x["unit"].startswith(UNIT[x["arch"]]) if matrix else not x["unit"], x
+            forward = x["kernel"].endswith("_forward_kernel")
+            limit = 1.25 if forward and case in RESCALES else 1.15
+            assert 0.9 <= x["exponentials_per_score"] <= limit or not matrix, x
+            assert x["floor_us"][x["binds"]] == max(x["floor_us"].values()) > 0, x
+    assert seen == set(SPAN)
+
+
+def test_launches_passes_and_bytes_of_a_step(tmp_path):
     """Of channels_last features, the default: 61 launches and 0.094 of eager's bytes before."""
-    fused = steps["8x8"]["fused"]
+    (step,) = report(tmp_path, "--map", "8x8", "--arch", "90")
+    fused = step["fused"]
     assert fused["launches"] <= 20
     assert fused["passes"] - fused["attention_passes"] <= 22
-    assert steps["8x8"]["ratio"] <= 0.06
+    assert step["ratio"] <= 0.06
+
+
+@pytest.mark.parametrize("capability", [80, 86, 87, 89, 90, 100, 103, 110, 120, 121])
+def test_tiles_for_every_gpu_and_any_shape(kernels, capability):
+    from ltvr.kernels.launch import full_precision
+    from ltvr.kernels.tiles import pick_tiles
+
+    for precision in ("half", "tf32", "ieee", full_precision(capability)):
+        for positions in (1, 4, 36, 49, 64, 81, 100, 121, 144, 196, 225, 256, 300, 1024):
+            for channels in (3, 20, 1024):
+                for tile in pick_tiles(channels, positions, precision, capability):
+                    columns = sum(tile.parts)
+                    whole = positions <= columns < positions + max(16, columns // 2)
+                    assert whole or len(tile.parts) == 1, (tile, positions)
+                    for size in (tile.block_q, tile.block_k, *tile.parts, tile.warps):
+                        assert size & (size - 1) == 0
+                    assert min(tile.block_q, tile.block_k, *tile.parts) >= 16
