@@ -71,7 +71,7 @@ class Shape(NamedTuple):
     """What a kernel computes a turn of its loop."""
 
     loop: str
-    """The block that the loop runs over."""
+    """The block that the inner loop runs over."""
     streamed: tuple[str, ...]
     """Tensors that it reads a block of a turn."""
     products: Callable[[int, int, int, int], list[Product]]

@@ -18,7 +18,7 @@ __all__ = [
     "load_block",
     "load_parts",
     "offsets",
-    "place",
+    "place_rows",
     "products",
     "scale_parts",
     "store_block",
@@ -65,7 +65,7 @@ def store_block(
 
 
 @triton.jit
-def place(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr):
+def place_rows(D: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr):
     """Return what this program works on: offset of the sample, its index times D, rows.
 
     Programs next to each other have blocks of the same sample, so that they find its keys in L2.
@@ -104,11 +104,17 @@ def store_parts(ptr, rows, first, values, PARTS: tl.constexpr, D: tl.constexpr, 
 
 
 @triton.jit
+def _zeros(ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    # A function of its own, as Triton 3.6 takes no plain int beside a constexpr in a shape.
+    return tl.zeros([ROWS, COLUMNS], tl.float32)
+
+
+@triton.jit
 def zero_parts(ROWS: tl.constexpr, PARTS: tl.constexpr):
     """Return float32 zeros, a block for each part."""
     blocks = ()
     for i in tl.static_range(len(PARTS)):
-        blocks += (tl.zeros([ROWS, PARTS[i][1]], tl.float32),)
+        blocks += (_zeros(ROWS, PARTS[i][1]),)
     return blocks
 
 

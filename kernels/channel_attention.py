@@ -21,7 +21,7 @@ from ltvr.kernels.blocks import (
     add_products,
     first_column,
     load_parts,
-    place,
+    place_rows,
     products,
     scale_parts,
     store_parts,
@@ -47,7 +47,7 @@ def _forward_kernel(
     PARTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    base, row_base, rows = place(D, N, BLOCK_Q)
+    base, row_base, rows = place_rows(D, N, BLOCK_Q)
     first = first_column(N, PARTS)
     q_ptr, k_ptr = q_ptr + base, k_ptr + base
     # [BLOCK_Q, columns] in parts

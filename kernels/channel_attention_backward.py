@@ -21,7 +21,7 @@ from ltvr.kernels.blocks import (
     add_products,
     first_column,
     load_parts,
-    place,
+    place_rows,
     products,
     store_parts,
     zero_parts,
@@ -53,7 +53,7 @@ def _d_query_kernel(
     PARTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    base, row_base, rows = place(D, N, BLOCK_Q)
+    base, row_base, rows = place_rows(D, N, BLOCK_Q)
     first = first_column(N, PARTS)
     d_out_ptr, q_ptr, k_ptr, out_ptr = d_out_ptr + base, q_ptr + base, k_ptr + base, out_ptr + base
     value_ptr = k_ptr if v_ptr is None else v_ptr + base
@@ -105,7 +105,7 @@ def _d_key_kernel(
     PARTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    base, row_base, keys = place(D, N, BLOCK_K)
+    base, row_base, keys = place_rows(D, N, BLOCK_K)
     first = first_column(N, PARTS)
     d_out_ptr, q_ptr, k_ptr = d_out_ptr + base, q_ptr + base, k_ptr + base
     value_ptr = k_ptr if v_ptr is None else v_ptr + base

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ltvr.kernels.blocks import load_block, place, store_block
+from ltvr.kernels.blocks import load_block, place_rows, store_block
 from ltvr.kernels.launch import dot_precision, padded
 from ltvr.kernels.rows import product_blocks
 from ltvr.layout import channels_last
@@ -66,7 +66,7 @@ def _project_kernel(
     PRECISION: tl.constexpr,
 ):
     """Q = X A; X as [N, D] is copied to [D, N] as well, which the attention reads."""
-    base, _, rows = place(D, N, BLOCK_D)
+    base, _, rows = place_rows(D, N, BLOCK_D)
     cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     LAST: tl.constexpr = copy_ptr is not None
     q = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
