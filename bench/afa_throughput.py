@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from plans import COUNTS, batch_plan
 from torch import Tensor
 
 from afa_providers import Provider, providers
 from ltvr import SynthesisPlan
 from ltvr.runs.environment import environment
 from measure import Rates, Step, Times, interleaved, measure_rates, peak_memory, quantiles
+from plans import COUNTS, batch_plan
 
 RESULTS = Path(__file__).parent / "results"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -18,7 +18,6 @@ from unittest.mock import patch
 
 import torch
 import triton
-from plans import batch_labels, batch_plan
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,6 +28,7 @@ from ltvr import AFA, LTVR
 from ltvr.afa import ops
 from ltvr.backbones.build import build_backbone
 from ltvr.kernels.launch import full_precision
+from plans import batch_labels, batch_plan
 
 __all__ = ["DTYPES", "Case", "Launch", "Setting", "Traffic", "afa_traffic", "record_step"]
 

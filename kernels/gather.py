@@ -54,8 +54,7 @@ def _segment_kernel(
     SAMPLES: tl.constexpr,
 ):
     """Sum of SEGMENT gathered rows, if all of them are of one sample; else nothing."""
-    segment = tl.program_id(0).to(tl.int64)
-    first = segment * SEGMENT
+    first = tl.program_id(0) * SEGMENT
     # The first of them is of the last sample that begins at it or before it.
     begun = 0
     for start in range(0, batch, SAMPLES):
@@ -69,6 +68,7 @@ def _segment_kernel(
         ptrs = d_generated_ptr + offsets(rows, cols, D, N, FEATURES_LAST)
         acc = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
         acc = _add_rows(acc, ptrs, inside, rows_ptr, first, first + SEGMENT, D * N)
+        segment = tl.program_id(0).to(tl.int64)
         store_block(segments_ptr + segment * D * N, rows, cols, acc, D, N)
 
 

@@ -33,9 +33,8 @@ def part(
 ):
     """X_att or V [rows, cols] in float32; what is at ``ptr``, times W_V where there is one."""
     block = load_block(ptr + sample * D * N, rows, cols, D, N)
-    if w_ptr is None:
-        return block.to(tl.float32)
-    return tl.dot(block, w, input_precision=PRECISION)
+    # Not two returns: what follows a return is compiled as well.
+    return block.to(tl.float32) if w_ptr is None else tl.dot(block, w, input_precision=PRECISION)
 
 
 @triton.jit

@@ -34,17 +34,13 @@ def row_blocks(x: Tensor) -> dict[str, int]:
 def product_blocks(x: Tensor) -> dict[str, int]:
     """Blocks of kernels that multiply rows of ``x`` [B, D, N] by an [N, N] weight.
 
-    A block may have some of the columns only. On GPUs whose matrix unit takes its
-    operands from shared memory it has twice the rows, among which the weight is shared, and
-    registers are left to read the next block ahead.
+    A block may have some of the columns only. On GPUs whose matrix unit takes its operands from
+    shared memory, a block of many positions has twice the rows, among which the weight is shared,
+    and registers are left to read the next block ahead.
     """
-    factor = 2 if 90 <= capability(x) < 120 else 1
     most = 128 if x.element_size() == 2 else 32
     block_n = min(padded(x.shape[2], at_least=16), most)
+    factor = 2 if block_n >= 64 and 90 <= capability(x) < 120 else 1
     block_d = min(padded(x.shape[1], at_least=16), factor * ELEMENTS // min(block_n, 64))
-    return {
-        "BLOCK_D": block_d,
-        "BLOCK_N": block_n,
-        "num_warps": factor * WARPS,
-        "num_stages": factor,
-    }
+    warps = factor * WARPS
+    return {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": warps, "num_stages": factor}
