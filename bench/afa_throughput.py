@@ -11,6 +11,7 @@ beside a plot. Runs on a GPU where there is one, else on the CPU.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -22,9 +23,10 @@ import torch
 from torch import Tensor
 
 from afa_providers import Provider, providers
-from ltvr import SynthesisPlan, plan_synthesis
+from ltvr import SynthesisPlan
 from ltvr.runs.environment import environment
 from measure import Rates, Step, Times, interleaved, measure_rates, peak_memory, quantiles
+from plans import COUNTS, batch_plan
 
 RESULTS = Path(__file__).parent / "results"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,7 +35,6 @@ SHAPES = {
     "cuda": ["1024x1024x2x2", "512x1024x4x4", "256x1024x8x8", "64x1024x14x14"],
 }
 WORKS = ("decompose", "augment")
-CLASSES = 100
 
 
 class Problem(NamedTuple):
@@ -44,8 +45,8 @@ class Problem(NamedTuple):
     d_features: Tensor
 
     @classmethod
-    def draw(cls, shape: list[int], dtype: torch.dtype, device: torch.device) -> Problem:
-        """Features as after a ReLU, projections near the identity."""
+    def draw(cls, shape: list[int], dtype: torch.dtype, device: torch.device, data: str) -> Problem:
+        """Features as after a ReLU, projections near the identity, labels as of ``data``."""
         g = torch.Generator().manual_seed(0)
         batch, channels, height, width = shape
         n, hidden = height * width, channels // 16
@@ -56,7 +57,7 @@ class Problem(NamedTuple):
         leaves = [
             t.to(device, dtype).requires_grad_() for t in (x, *(torch.eye(n) + noise), w_1, w_2)
         ]
-        plan = plan_synthesis(torch.arange(batch) % CLASSES, seed=0, step=0)
+        plan = batch_plan(data, batch)
         d_features = torch.randn(batch + plan.generated, *shape[1:], generator=g)
         return cls(leaves, plan.to(device), d_features.to(device, dtype))
 
@@ -129,10 +130,12 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Check, time and print every provider on one shape and dtype; one row for each and work."""
     device = arguments.device
-    problem = Problem.draw(shape, DTYPES[dtype], device)
     least = floors(shape, rates, device)
     rows = []
-    for work in arguments.work:
+    for work, data in itertools.product(arguments.work, arguments.plan):
+        if work == "decompose" and data != arguments.plan[0]:
+            continue  # it has no plan
+        problem = Problem.draw(shape, DTYPES[dtype], device, data)
         torch.compiler.reset()
         available = {
             name: provider
@@ -141,10 +144,12 @@ def measure(
         }
         steps, wrong = check(problem, available, work)
         times = interleaved(steps, device, arguments.rounds, arguments.seconds)
-        print(f"\n{work} {shape} {dtype}, G = {problem.plan.generated if work == 'augment' else 0}")
+        plan = f"{data}, G = {problem.plan.generated}" if work == "augment" else "no generation"
+        print(f"\n{work} {shape} {dtype}, {plan}")
         print(HEADER)
         for name in available:
             row = {"work": work, "shape": shape, "dtype": dtype, "provider": name}
+            row |= {"plan": data} if work == "augment" else {}
             if name in wrong:
                 print(f"{name:16} WRONG, relative RMS {wrong[name]:.1e}: not timed")
                 rows.append({**row, "wrong": wrong[name]})
@@ -229,6 +234,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS))
     p.add_argument("--provider", nargs="+", help="beside eager; default: all")
     p.add_argument("--mask-axis", choices=["spatial", "channel"], default="spatial")
+    p.add_argument("--plan", nargs="+", choices=list(COUNTS), help="of batches of which data")
     p.add_argument("--rounds", type=int, help="timed runs of each; default 7, on a GPU 50")
     p.add_argument("--seconds", type=float, default=20.0, help="of a slow provider, in all")
     p.add_argument("--train-step", action="store_true", help="time a step of ResNeXt-50 instead")
@@ -241,6 +247,8 @@ def parse() -> argparse.Namespace:
     if unknown := set(a.provider) - set(names):
         p.error(f"--provider {unknown.pop()!r}: expected some of {', '.join(names)}")
     a.shape = [_shape(text, p) for text in a.shape or SHAPES[a.device.type]]
+    both = ["cifar10-lt", "balanced"]  # to a CPU they are the same work
+    a.plan = a.plan or (both if a.device.type == "cuda" else both[:1])
     a.rounds = a.rounds or (50 if a.device.type == "cuda" else 7)
     return a
 

@@ -7,10 +7,12 @@ be there.
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -22,11 +24,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from ltvr import AFA, LTVR, plan_synthesis
+from ltvr import AFA, LTVR
 from ltvr.afa import ops
 from ltvr.backbones.build import build_backbone
+from plans import batch_labels, batch_plan
 
-__all__ = ["DTYPES", "Case", "Launch", "Setting", "afa_bytes", "record_step"]
+__all__ = ["DTYPES", "Case", "Launch", "Setting", "Traffic", "afa_traffic", "record_step"]
 
 DTYPES = {
     "bf16": torch.bfloat16,
@@ -78,7 +81,9 @@ class Launch(NamedTuple):
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [a for a in self.arguments.values() if isinstance(a, Tensor)]
+        """Each once, whatever parameters take it."""
+        found = (a for a in self.arguments.values() if isinstance(a, Tensor))
+        return list({id(a): a for a in found}.values())
 
     @property
     def constants(self) -> dict[str, Any]:
@@ -115,6 +120,18 @@ class _Offline:
 
 
 @contextmanager
+def _on_gpu(capability: int, precision: str) -> Iterator[None]:
+    """What ``ltvr.kernels.launch`` tells the kernels of the GPU and of PyTorch's settings."""
+    importlib.import_module("ltvr.kernels")
+    answers = {"capability": capability, "dot_precision": precision}
+    with ExitStack() as stack:
+        for module in [m for n, m in sys.modules.items() if n.startswith("ltvr.kernels.")]:
+            for name in answers.keys() & vars(module).keys():
+                stack.enter_context(patch.object(module, name, lambda _, a=answers[name]: a))
+        yield
+
+
+@contextmanager
 def _recording(
     capability: int, setting: Setting, launches: list[Launch]
 ) -> Iterator[FakeTensorMode]:
@@ -133,8 +150,7 @@ def _recording(
     with (
         patch.object(JITFunction, "run", record),
         patch.object(ops, "require_triton", lambda _: None),
-        patch("ltvr.kernels.tiles.capability", lambda _: capability),
-        patch("ltvr.kernels.tiles.dot_precision", lambda _: precision),
+        _on_gpu(capability, precision),
         patch("ltvr.afa.fused._SLOW_ON_CPU", frozenset()),
         # Autograd refuses fake CUDA tensors where there is no GPU: these are fake CPU tensors. The
         # CPU's autocast leaves softmax in the half; that of CUDA, the one reported, does not.
@@ -145,9 +161,8 @@ def _recording(
 
 
 def _plan(batch: int) -> tuple[Tensor, Any]:
-    """Labels of ten classes, balanced: G = B; both on the host."""
-    labels = torch.arange(batch) % 10
-    return labels, plan_synthesis(labels, seed=0, step=0)
+    """Labels of a batch of CIFAR-10-LT and their plan, G about B; both on the host."""
+    return batch_labels("cifar10-lt", batch), batch_plan("cifar10-lt", batch)
 
 
 def record_step(case: Case, setting: Setting, capability: int) -> list[Launch]:
@@ -157,7 +172,9 @@ def record_step(case: Case, setting: Setting, capability: int) -> list[Launch]:
     with _recording(capability, setting, launches) as mode:
         model = case.model("triton", setting)
         fake = [mode.from_tensor(t) for t in (labels, *plan)]
-        images = torch.empty(case.batch, 3, case.image_size, case.image_size)
+        images = torch.empty(
+            (case.batch, 3, case.image_size, case.image_size), memory_format=torch.channels_last
+        )
         with setting.autocast():
             logits, target = model.forward_augmented(images, fake[0], type(plan)(*fake[1:]))
             loss = torch.nn.functional.cross_entropy(logits, target)
@@ -165,12 +182,25 @@ def record_step(case: Case, setting: Setting, capability: int) -> list[Launch]:
     return launches
 
 
-class _CountBytes(TorchDispatchMode):
-    """Bytes that every operator must read and write; views and allocations are free."""
+class Traffic(NamedTuple):
+    """What the AFA module does in one step, forward and backward."""
 
-    def __init__(self) -> None:
+    launches: int
+    """Kernels, PyTorch's and ours; views and allocations are none."""
+    passes: int
+    """Reads and writes of tensors of at least B D N elements, each once whatever its size."""
+    attention_passes: int
+    """Those of them by the kernels of the attention itself."""
+    bytes: int
+
+
+class _Count(TorchDispatchMode):
+    """What every operator launches, reads and writes; views and allocations are free."""
+
+    def __init__(self, elements: int) -> None:
         super().__init__()
-        self.total = 0
+        self.elements = elements
+        self.launches = self.passes = self.bytes = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -178,15 +208,17 @@ class _CountBytes(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         aliases = [r.alias_info for r in func._schema.returns]
         free = any(a is not None and not a.is_write for a in aliases)
-        if free or re.search(r"^prim::|empty|_unsafe_view", func.name()):
+        if free or re.search(r"^prim::|promote_types|empty|_unsafe_view", func.name()):
             return out
         inputs = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if _counts(t)]
         outputs = [t for t in torch.utils._pytree.tree_leaves(out) if _counts(t)]
+        self.launches += 1
+        self.passes += sum(t.numel() >= self.elements for t in inputs + outputs)
         if "index" in func.name():  # a gather or a scatter touches the rows it names, no others
-            self.total += 2 * min(map(_size, inputs + outputs), default=0)
-            self.total += _size(outputs[0]) if "put" in func.name() else 0
+            self.bytes += 2 * min(map(_size, inputs + outputs), default=0)
+            self.bytes += _size(outputs[0]) if "put" in func.name() else 0
         else:
-            self.total += sum(map(_size, inputs + outputs))
+            self.bytes += sum(map(_size, inputs + outputs))
         return out
 
 
@@ -200,8 +232,13 @@ def _size(x: Tensor) -> int:
     return held * x.element_size()
 
 
-def afa_bytes(case: Case, setting: Setting, backend: str) -> int:
-    """Bytes that the AFA module moves in one step, forward and backward, launches included."""
+def afa_traffic(
+    case: Case,
+    setting: Setting,
+    backend: str,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Traffic:
+    """Count what the AFA module does in one step on features of this memory format."""
     _, plan = _plan(case.batch)
     launches: list[Launch] = []
     with _recording(90, setting, launches) as mode:
@@ -209,9 +246,20 @@ def afa_bytes(case: Case, setting: Setting, backend: str) -> int:
         assert isinstance(afa, AFA)
         fake = [mode.from_tensor(t) for t in plan]
         shape = (case.batch, afa.channels, *afa.spatial)
-        x = torch.empty(shape, dtype=DTYPES[setting.dtype], requires_grad=True)
-        with _CountBytes() as counted:
+        x = torch.empty(shape, dtype=DTYPES[setting.dtype], memory_format=memory_format)
+        x.requires_grad_()
+        with _Count(x.numel()) as counted:
             with setting.autocast():
                 features = afa.generate(x, type(plan)(*fake))
             features.backward(torch.empty_like(features))
-    return int(counted.total) + sum(launch.bytes for launch in launches)
+    ours = [
+        ("attention" in launch.kernel.__module__, t.numel() >= x.numel())
+        for launch in launches
+        for t in launch.tensors
+    ]
+    return Traffic(
+        counted.launches + len(launches),
+        counted.passes + sum(large for _, large in ours),
+        sum(large for attention, large in ours if attention),
+        counted.bytes + sum(launch.bytes for launch in launches),
+    )

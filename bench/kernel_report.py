@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from kernel_binary import LIMITS, inspect
-from kernel_launches import DTYPES, Case, Launch, Setting, afa_bytes, record_step
+from kernel_launches import DTYPES, Case, Launch, Setting, Traffic, afa_traffic, record_step
 from ltvr.runs.environment import environment
 
 CASES = {
@@ -60,6 +60,8 @@ PRODUCTS = {"_forward_kernel": 2, "_d_query_kernel": 3, "_d_key_kernel": 4}
 def work(launch: Launch) -> tuple[float, float]:
     """Operations of the products, padding included, and exponentials."""
     named = launch.constants
+    if not {"BLOCK_Q", "v_ptr", "x_att_ptr"} & named.keys():
+        return 0.0, 0.0  # without exponentials, and with no product that counts beside its bytes
     channels, positions = named["D"], named["N"]
     if "BLOCK_Q" in named:
         scores = named["q_ptr"].shape[0] * channels * channels
@@ -146,8 +148,8 @@ class Step:
         self.rows: list[Future[list[dict[str, Any]]]] = [
             pool.submit(rows, self.case, setting, architecture) for architecture in architectures
         ]
-        self.bytes: list[Future[int]] = [
-            pool.submit(afa_bytes, self.case, setting, backend)
+        self.traffic: list[Future[Traffic]] = [
+            pool.submit(afa_traffic, self.case, setting, backend)
             for backend in ("reference", "triton")
         ]
 
@@ -161,19 +163,21 @@ class Step:
             for row in future.result():
                 launches.append(row)
                 print(line(row), flush=True)
-        eager, fused = (future.result() for future in self.bytes)
+        eager, fused = (future.result() for future in self.traffic)
         launched = sum(row["bytes"] for row in self.rows[0].result())
         print(
-            f"AFA moves {eager / 1e9:.2f} GB a step eager, {fused / 1e9:.2f} GB fused "
-            f"({launched / 1e9:.2f} GB in these launches): {fused / eager:.3f}"
+            f"AFA moves {eager.bytes / 1e9:.2f} GB a step eager, {fused.bytes / 1e9:.2f} GB fused "
+            f"({launched / 1e9:.2f} GB in these launches): {fused.bytes / eager.bytes:.3f}; "
+            f"{fused.launches} launches, {fused.passes} passes over features fused, "
+            f"{fused.attention_passes} of them in the attention"
         )
         return {
             "map": self.name,
             "case": self.case._asdict(),
             "setting": self.setting._asdict(),
-            "eager_bytes": eager,
-            "fused_bytes": fused,
-            "ratio": round(fused / eager, 4),
+            "eager": eager._asdict(),
+            "fused": fused._asdict(),
+            "ratio": round(fused.bytes / eager.bytes, 4),
             "launches": launches,
         }
 

@@ -18,16 +18,19 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from tilelens import trace
 from tilelens.clients.sanitizer.sanitizer import SymbolicSanitizer
-from tilelens.clients.symbolic_engine import SymbolicClient, SymbolicExpr
-from tilelens.core.symbolic_metadata import INT32
+from tilelens.clients.symbolic_engine import ReduceSymbolicExpr, SymbolicClient, SymbolicExpr
+from tilelens.core.symbolic_metadata import INT32, SymbolicTensorValue
 from triton.runtime.jit import JITFunction
 from z3 import And, FreshInt
 
 from ltvr import plan_synthesis
 from ltvr.kernels import (
+    augment,
+    augment_backward,
     channel_attention,
     channel_attention_backward,
     split_and_generate,
@@ -44,6 +47,19 @@ SHAPES = [
     (1, 64, 256),
     (1, 17, 300),
 ]
+
+
+FILES = (
+    "channel_attention",
+    "channel_attention_backward",
+    "gather",
+    "parts",
+    "projections",
+    "projections_backward",
+    "split_and_generate",
+    "split_and_generate_backward",
+    "squeeze_excite",
+)
 
 
 class Sanitizer(SymbolicSanitizer):
@@ -80,12 +96,20 @@ class Sanitizer(SymbolicSanitizer):
         return made
 
 
+def concrete_sum(node: ReduceSymbolicExpr) -> SymbolicTensorValue:
+    """The number that a sum is, which TileLens does not know: one is part of an address."""
+    assert node.op == "sum"
+    total = node.input.concretize().data.sum()
+    return SymbolicTensorValue(np.asarray(total, np.int32), INT32)
+
+
 @contextmanager
 def sanitized() -> Iterator[dict[str, Sanitizer]]:
     """The kernels of ``ltvr.kernels`` under a sanitizer each, by name."""
     sanitizers = {}
     with ExitStack() as stack:
-        for file in ("channel_attention", "channel_attention_backward", "split_and_generate"):
+        stack.enter_context(patch.object(ReduceSymbolicExpr, "concretize", concrete_sum))
+        for file in FILES:
             module = importlib.import_module(f"ltvr.kernels.{file}")
             kernels = {k: f for k, f in vars(module).items() if k.endswith("_kernel")}
             for name, kernel in kernels.items():
@@ -118,6 +142,24 @@ def run_split_and_generate(shape: tuple[int, int, int]) -> None:
             split_and_generate_backward(out, x_att, s, v, *inverse, spatial, 1.0, addition)
 
 
+def run_augment(shape: tuple[int, int, int]) -> None:
+    """Forward and backward, as [D, N] and as [N, D] in memory, with rows from one sample."""
+    batch, channels, positions = shape
+    square = torch.zeros(positions, positions)
+    weights = (square, square, square, torch.zeros(3, channels), torch.zeros(channels, 3))
+    named = (square, square, *weights[3:])
+    for last, gamma in itertools.product((False, True), (0.0, 20.0)):
+        x = torch.zeros(shape, dtype=torch.float16)
+        x = torch.zeros(batch, positions, channels, dtype=x.dtype).transpose(1, 2) if last else x
+        plan = plan_synthesis(torch.arange(batch) % 3, gamma=gamma, seed=0, step=0)
+        flags: tuple[Any, ...] = (True, 1.0, True, True)
+        gathered, inverse = (plan.class_index, plan.variation_index), plan[3:]
+        features, copy, *kept = augment(x, *weights, *gathered, *flags)
+        x = copy if copy.numel() else x
+        arguments: tuple[Any, ...] = (features, x, *kept, *named, *inverse, *flags, last)
+        augment_backward(*arguments)
+
+
 def main() -> None:
     """Check all shapes."""
     faults: Counter[str] = Counter()
@@ -125,6 +167,7 @@ def main() -> None:
         for shape in SHAPES:
             run_channel_attention(shape)
             run_split_and_generate(shape)
+            run_augment(shape)
             for name, client in sanitizers.items():
                 for fault in client.records:
                     where = fault.user_code_tracebacks[-1]

@@ -7,19 +7,29 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["LOG2E", "load_block", "place", "products", "store_block"]
+__all__ = ["LOG2E", "load_block", "offsets", "place", "products", "store_block"]
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def load_block(ptr, rows, cols, D: tl.constexpr, N: tl.constexpr):
+def offsets(rows, cols, D: tl.constexpr, N: tl.constexpr, CHANNELS_LAST: tl.constexpr):
+    """Where [rows, cols] lie in a sample: [D, N] in memory, or [N, D] if CHANNELS_LAST."""
+    if CHANNELS_LAST:
+        return rows[:, None] + cols[None, :] * D
+    return rows[:, None] * N + cols[None, :]
+
+
+@triton.jit
+def load_block(
+    ptr, rows, cols, D: tl.constexpr, N: tl.constexpr, CHANNELS_LAST: tl.constexpr = False
+):  # fmt: skip
     """Read [rows, cols], with zeros outside the sample.
 
     ``rows`` and ``cols`` are ranges that start at a multiple of their own length, so that a length
     that divides D or N needs no mask.
     """
-    ptrs = ptr + rows[:, None] * N + cols[None, :]
+    ptrs = ptr + offsets(rows, cols, D, N, CHANNELS_LAST)
     if D // rows.shape[0] * rows.shape[0] == D:  # Triton's interpreter has no int % constexpr
         if N // cols.shape[0] * cols.shape[0] == N:
             return tl.load(ptrs)
@@ -28,9 +38,11 @@ def load_block(ptr, rows, cols, D: tl.constexpr, N: tl.constexpr):
 
 
 @triton.jit
-def store_block(ptr, rows, cols, value, D: tl.constexpr, N: tl.constexpr):
+def store_block(
+    ptr, rows, cols, value, D: tl.constexpr, N: tl.constexpr, CHANNELS_LAST: tl.constexpr = False
+):  # fmt: skip
     """Write [rows, cols] in the dtype of ``ptr``, except what is outside the sample."""
-    ptrs = ptr + rows[:, None] * N + cols[None, :]
+    ptrs = ptr + offsets(rows, cols, D, N, CHANNELS_LAST)
     mask = (rows[:, None] < D) & (cols[None, :] < N)
     tl.store(ptrs, value.to(ptr.dtype.element_ty), mask=mask)
 

@@ -1,12 +1,16 @@
 """Fused decomposition and augmentation: the equations of ``ltvr.afa.reference``, regrouped.
 
-With A = W_Q W_K^T / sqrt(N) the scores are (X A) X^T, and X_att = (softmax(scores) X) W_V: X is
-both keys and values, and two maps a token remain instead of three. The D x D attention never
-reaches memory. Kept for the backward: X, X A, the output of the attention, and row statistics;
-X_att and V are small products, made again.
+With A = W_Q W_K^T / sqrt(N) the scores are (X A) X^T: X itself is the keys. The D x D attention
+never reaches memory.
+
+On a GPU, X_att = (softmax(scores) X) W_V: X is the values as well, and two maps a token remain
+instead of three. This absorbed form is one operator with its backward, ``augment``. Kept for the
+backward: X, X A, the output of the attention, and row statistics; X_att and V are small products,
+made again.
 
 The C++ kernels take V = X W_V on its own: a CPU gains nothing from loading one operand instead of
-two, and W_V ahead of the attention saves four small products.
+two, and W_V ahead of the attention saves four small products. So do the Triton kernels where the
+projections are over channels (``conv1x1``), which cannot be absorbed.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from ltvr.afa.arguments import MaskAxis, Projection, check_arguments
 from ltvr.afa.ops import Kernels
 from ltvr.afa.planning import SynthesisPlan, check_plan
 from ltvr.afa.reference import project
+from ltvr.layout import channels_last
 
 __all__ = ["augment", "decompose", "enhance"]
 
@@ -44,8 +49,6 @@ class _Options(NamedTuple):
     operators: Any
     """Of ``ltvr.afa.ops.Kernels``."""
     linear: bool
-    shared: bool
-    """Whether X is both keys and values, and W_V comes after the attention."""
     spatial: bool
     gain: float
     residual: bool
@@ -55,7 +58,7 @@ class _Options(NamedTuple):
 
 
 class _Augment(Function):
-    """Eq. 1-6 and 11 on flat features; the backward is written out (guide: no float atomics)."""
+    """Eq. 1-6 and 11 on flat features, V on its own; the backward is written out: no atomics."""
 
     @staticmethod
     def forward(
@@ -77,13 +80,12 @@ class _Augment(Function):
         operators = options.operators
         q, k, v = _operands(x, w_q, w_k, w_v, options)
         out, lse = operators.channel_attention(q, k, v)
-        x_att = _product(out, w_v) if v is None else out
-        s, hidden, z = _squeeze_excite(x_att, w_1, w_2)
+        s, hidden, z = _squeeze_excite(out, w_1, w_2)
         features: Tensor = operators.split_and_generate(
             x if options.residual else None,
-            x_att,
+            out,
             s,
-            _product(x, w_v) if v is None else v,
+            v,
             class_index,
             variation_index,
             options.spatial,
@@ -105,12 +107,11 @@ class _Augment(Function):
         batch, _, positions = x.shape
         d_features = d_features.contiguous()
         q, k, v = _operands(x, w_q, w_k, w_v, options, q)
-        x_att = _product(out, w_v) if v is None else out
-        d_x_att, d_s, d_value = operators.split_and_generate_backward(
+        d_out, d_s, d_value = operators.split_and_generate_backward(
             d_features,
-            x_att,
+            out,
             s,
-            _product(x, w_v) if v is None else v,
+            v,
             *inverse,
             options.spatial,
             options.gain,
@@ -122,16 +123,13 @@ class _Augment(Function):
         d_w_2 = d_gate.T @ hidden
         d_w_1 = d_hidden.T @ z
         d_z = d_hidden @ w_1.to(s.dtype) / positions
-        d_x_att += d_z.to(x.dtype).unsqueeze(2)
-        d_out = _product(d_x_att, w_v.T) if v is None else d_x_att
+        d_out += d_z.to(x.dtype).unsqueeze(2)
         d_q, d_k, d_v = operators.channel_attention_backward(d_out, q, k, v, out, lse)
-        d_v = d_value if options.shared else d_v.add_(d_value)
+        d_v.add_(d_value)
         del v, d_value  # the products of d_x are where the most is held
         scale = 1 / math.sqrt(positions)
         if options.linear:
             d_w_v = _weight_gradient(x, d_v)
-            if options.shared:
-                d_w_v += _weight_gradient(out, d_x_att)
             d_a = _weight_gradient(x, d_q) * scale
             d_w_q, d_w_k = d_a @ w_k.to(d_a.dtype), d_a.T @ w_q.to(d_a.dtype)
             d_x = d_k.add_(_product(d_q, _absorbed(w_q, w_k, scale).T))
@@ -149,6 +147,47 @@ class _Augment(Function):
         return d_x, *(d.to(w.dtype) for d, w in weights), *(7 * (None,))
 
 
+class _Absorbed(Function):
+    """Eq. 1-6 and 11 on flat features, X as keys and values: one operator, and its backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w_q: Tensor,
+        w_k: Tensor,
+        w_v: Tensor,
+        w_1: Tensor,
+        w_2: Tensor,
+        class_index: Tensor,
+        variation_index: Tensor,
+        class_offsets: Tensor,
+        class_rows: Tensor,
+        variation_offsets: Tensor,
+        variation_rows: Tensor,
+        options: _Options,
+    ) -> Tensor:
+        flags = (options.spatial, options.gain, options.residual, options.addition)
+        weights = (w_q, w_k, w_v, w_1, w_2)
+        features: Tensor
+        features, copy, *made = options.operators.augment(
+            x, *weights, class_index, variation_index, *flags
+        )
+        inverse = (class_offsets, class_rows, variation_offsets, variation_rows)
+        kept = x if x.is_contiguous() else copy
+        ctx.save_for_backward(kept, *made, w_q, w_k, w_1, w_2, *inverse)
+        ctx.operator = options.operators.augment_backward
+        ctx.flags = (*flags, channels_last(x))
+        ctx.dtypes = tuple(w.dtype for w in weights)
+        return features
+
+    @staticmethod
+    def backward(ctx: Any, d_features: Tensor) -> Any:
+        d_x, *d_weights = ctx.operator(d_features, *ctx.saved_tensors, *ctx.flags)
+        casts = (d.to(dtype) for d, dtype in zip(d_weights, ctx.dtypes, strict=True))
+        return d_x, *casts, *(7 * (None,))
+
+
 def _operands(
     x: Tensor,
     w_q: Tensor,
@@ -156,14 +195,14 @@ def _operands(
     w_v: Tensor,
     options: _Options,
     q: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Q, K, V of the attention, the scale in Q; absorbed, K is X, and so is V (None) if shared."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Q, K and V of the attention, the scale in Q; with linear projections K is X."""
     scale = 1 / math.sqrt(x.shape[2])
     if not options.linear:
         return _product(w_q * scale, x), _product(w_k, x), _product(w_v, x)
     if q is None:
         q = _product(x, _absorbed(w_q, w_k, scale))
-    return q, x, None if options.shared else _product(x, w_v)
+    return q, x, _product(x, w_v)
 
 
 def _absorbed(w_q: Tensor, w_k: Tensor, scale: float) -> Tensor:
@@ -237,14 +276,17 @@ def _run(
     options = _Options(
         operators=kernels.operators,
         linear=linear,
-        shared=linear and kernels.keys_are_values,
         spatial=mask_axis == "spatial",
         gain=float(mask_gain),
         residual=residual,
         addition=addition,
     )
     with torch.autocast(x.device.type, enabled=False):
-        flat: Tensor = _Augment.apply(x.flatten(2).contiguous(), *weights, *index, options)
+        flat: Tensor
+        if linear and kernels.absorbs:
+            flat = _Absorbed.apply(x.flatten(2), *weights, *index, options)
+        else:
+            flat = _Augment.apply(x.flatten(2).contiguous(), *weights, *index, options)
     return flat.view(-1, *x.shape[1:])
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ltvr.afa.checks import MOST_GAIN, check_factor, check_features, check_tensor
+from ltvr.afa.checks import FLOATING, MOST_GAIN, check_factor, check_features, check_tensor
 
 __all__ = ["CHECKS", "statistics_dtype"]
 
@@ -79,6 +79,17 @@ def _check_split_backward(
     addition: bool,
 ) -> None:
     _check_parts(x_att, s, v, gain)
+    _check_inverse(d_features, v, class_offsets, class_rows, variation_offsets, variation_rows)
+
+
+def _check_inverse(
+    d_features: Tensor,
+    v: Tensor,
+    class_offsets: Tensor,
+    class_rows: Tensor,
+    variation_offsets: Tensor,
+    variation_rows: Tensor,
+) -> None:
     batch, rows = v.shape[0], class_rows.numel()
     check_tensor("d_features", d_features, (batch + rows, *v.shape[1:]), v.dtype, v.device)
     check_tensor("class_offsets", class_offsets, (batch + 1,), torch.int64, v.device)
@@ -87,10 +98,86 @@ def _check_split_backward(
     check_tensor("variation_rows", variation_rows, (rows,), torch.int64, v.device)
 
 
+def _check_augment(
+    x: Tensor,
+    w_q: Tensor,
+    w_k: Tensor,
+    w_v: Tensor,
+    w_1: Tensor,
+    w_2: Tensor,
+    class_index: Tensor,
+    variation_index: Tensor,
+    spatial: bool,
+    gain: float,
+    residual: bool,
+    addition: bool,
+) -> None:
+    check_features("x", x, "B, D, N")
+    positions = x.shape[2]
+    for name, w in (("w_q", w_q), ("w_k", w_k), ("w_v", w_v)):
+        check_tensor(name, w, (positions, positions), FLOATING, x.device)
+    _check_bottleneck(x, w_1, w_2)
+    check_factor("gain", gain, "on the mask", MOST_GAIN)
+    rows = class_index.numel()
+    check_tensor("class_index", class_index, (rows,), torch.int64, x.device)
+    check_tensor("variation_index", variation_index, (rows,), torch.int64, x.device)
+
+
+def _check_bottleneck(x: Tensor, w_1: Tensor, w_2: Tensor) -> None:
+    channels = x.shape[1]
+    hidden = w_1.numel() // channels
+    check_tensor("w_1", w_1, (hidden, channels), FLOATING, x.device)
+    check_tensor("w_2", w_2, (channels, hidden), FLOATING, x.device)
+
+
+def _check_augment_backward(
+    d_features: Tensor,
+    x: Tensor,
+    q: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    s: Tensor,
+    hidden: Tensor,
+    z: Tensor,
+    a: Tensor,
+    w: Tensor,
+    w_q: Tensor,
+    w_k: Tensor,
+    w_1: Tensor,
+    w_2: Tensor,
+    class_offsets: Tensor,
+    class_rows: Tensor,
+    variation_offsets: Tensor,
+    variation_rows: Tensor,
+    spatial: bool,
+    gain: float,
+    residual: bool,
+    addition: bool,
+    x_last: bool,
+) -> None:
+    _check_parts(out, s, x, gain)
+    _check_inverse(d_features, x, class_offsets, class_rows, variation_offsets, variation_rows)
+    wide, positions = statistics_dtype(x), x.shape[2]
+    check_tensor("q", q, x.shape, x.dtype, x.device)
+    check_tensor("lse", lse, x.shape[:2], wide, x.device)
+    check_tensor("z", z, x.shape[:2], wide, x.device)
+    _check_bottleneck(x, w_1, w_2)
+    check_tensor("hidden", hidden, (x.shape[0], w_1.shape[0]), wide, x.device)
+    for name, t, dtypes in (
+        ("a", a, x.dtype),
+        ("w", w, x.dtype),
+        ("w_q", w_q, FLOATING),
+        ("w_k", w_k, FLOATING),
+    ):
+        check_tensor(name, t, (positions, positions), dtypes, x.device)
+
+
 CHECKS: dict[str, Callable[..., None]] = {
     "channel_attention": _check_attention,
     "channel_attention_backward": _check_attention_backward,
     "split_and_generate": _check_split,
     "split_and_generate_backward": _check_split_backward,
+    "augment": _check_augment,
+    "augment_backward": _check_augment_backward,
 }
 """By the name of the operator; arguments as in its schema (``ltvr/afa/ops.py``)."""

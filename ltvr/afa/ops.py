@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from ltvr.afa.operands import CHECKS, statistics_dtype
+from ltvr.layout import channels_last, empty_features
 
 __all__ = [
+    "ABSORBED",
     "FUSED",
     "Kernels",
     "extension_available",
@@ -56,6 +58,21 @@ SCHEMAS = {
         "Tensor class_rows, Tensor variation_offsets, Tensor variation_rows, "
         "bool spatial, float gain, bool addition) -> (Tensor d_x_att, Tensor d_s, Tensor d_v)"
     ),
+    "augment": (
+        "(Tensor x, Tensor w_q, Tensor w_k, Tensor w_v, Tensor w_1, Tensor w_2, "
+        "Tensor class_index, Tensor variation_index, "
+        "bool spatial, float gain, bool residual, bool addition) -> ("
+        "Tensor features, Tensor copy, Tensor q, Tensor out, Tensor lse, "
+        "Tensor s, Tensor hidden, Tensor z, Tensor a, Tensor w)"
+    ),
+    "augment_backward": (
+        "(Tensor d_features, Tensor x, Tensor q, Tensor out, Tensor lse, "
+        "Tensor s, Tensor hidden, Tensor z, Tensor a, Tensor w, "
+        "Tensor w_q, Tensor w_k, Tensor w_1, Tensor w_2, Tensor class_offsets, "
+        "Tensor class_rows, Tensor variation_offsets, Tensor variation_rows, "
+        "bool spatial, float gain, bool residual, bool addition, bool x_last) -> ("
+        "Tensor d_x, Tensor d_w_q, Tensor d_w_k, Tensor d_w_v, Tensor d_w_1, Tensor d_w_2)"
+    ),
 }
 
 for _name, _schema in SCHEMAS.items():
@@ -65,6 +82,17 @@ for _name, _schema in SCHEMAS.items():
 # stands in for them, for the tests.
 for _name in ("channel_attention", "channel_attention_backward"):
     torch.library.define(f"ltvr::_{_name}_on_bf16_units", SCHEMAS[_name])
+
+
+FUSED = (
+    "channel_attention",
+    "channel_attention_backward",
+    "split_and_generate",
+    "split_and_generate_backward",
+)
+"""The operators of every fused backend."""
+ABSORBED = ("augment", "augment_backward")
+"""The operators of Triton alone."""
 
 
 # ---- The compiled extension --------------------------------------------------------------------
@@ -117,13 +145,11 @@ def _raise_missing(*_: object) -> NoReturn:
 
 
 if not extension_available():
-    for _name in SCHEMAS:
+    for _name in ("plan_synthesis", *FUSED):
         torch.library.impl(f"ltvr::{_name}", "cpu", _raise_missing)
 
 
 # ---- The backends of the fused operators -------------------------------------------------------
-
-FUSED = tuple(name for name in SCHEMAS if name != "plan_synthesis")
 
 
 def require_triton(device: torch.device) -> None:
@@ -150,9 +176,9 @@ class Kernels(NamedTuple):
     """What a fused backend provides."""
 
     operators: Any
-    """The operators of ``FUSED``, as attributes."""
-    keys_are_values: bool
-    """Whether its attention loads X once, as keys and as values, with W_V applied afterwards."""
+    """The operators of ``FUSED``, as attributes; of ``ABSORBED`` too, if it ``absorbs``."""
+    absorbs: bool
+    """Whether it has the absorbed form as one operator, ``augment``, with X as keys and values."""
 
 
 def kernels(backend: str, device: torch.device) -> Kernels:
@@ -160,11 +186,11 @@ def kernels(backend: str, device: torch.device) -> Kernels:
 
     On a GPU and for C++ they are the registered operators; Triton under its interpreter takes CPU
     tensors, which the dispatcher would hand to C++. A CPU gains nothing from loading one operand
-    instead of two, so C++ takes V of its own.
+    instead of two, so C++ has no absorbed form.
     """
     if backend == "triton" and device.type != "cuda":
-        return Kernels(importlib.import_module("ltvr.kernels"), keys_are_values=True)
-    return Kernels(torch.ops.ltvr, keys_are_values=backend == "triton")
+        return Kernels(importlib.import_module("ltvr.kernels"), absorbs=True)
+    return Kernels(torch.ops.ltvr, absorbs=backend == "triton")
 
 
 def _triton(name: str) -> Callable[..., Any]:
@@ -175,7 +201,7 @@ def _triton(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in FUSED:
+for _name in (*FUSED, *ABSORBED):
     torch.library.impl(f"ltvr::{_name}", "cuda", _triton(_name))
 
 
@@ -245,3 +271,35 @@ def _split_and_generate_backward_fake(*arguments: Any) -> tuple[Tensor, Tensor, 
     CHECKS["split_and_generate_backward"](*arguments)
     _, x_att, s, v, *_ = arguments
     return torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
+
+
+# ---- augment -----------------------------------------------------------------------------------
+#
+# ``ltvr.afa.reference.augment`` with linear projections, on a GPU: x [B, D, N], dense as [D, N] or
+# as [N, D] in memory, and so are features and d_x. Of what the backward takes, ``copy`` is x as
+# [D, N] (empty where x is that already), a = W_Q W_K^T / sqrt(N) and w = W_V in the dtype of x;
+# q = x a and out = softmax(q x^T) x are [B, D, N], lse, s and z [B, D], hidden = relu(W_1 z).
+
+
+@torch.library.register_fake("ltvr::augment")
+def _augment_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    CHECKS["augment"](*arguments)
+    x, _, _, _, w_1, _, class_index, *_ = arguments
+    batch, channels, positions = x.shape
+    last = channels_last(x)
+    features = empty_features(x, batch + class_index.shape[0], last)
+    copy = x.new_empty(0 if x.is_contiguous() else x.shape)
+    q, out = x.new_empty(x.shape), x.new_empty(x.shape)
+    lse, s, z = (x.new_empty((batch, channels), dtype=statistics_dtype(x)) for _ in range(3))
+    hidden = s.new_empty(batch, w_1.shape[0])
+    a, w = x.new_empty(positions, positions), x.new_empty(positions, positions)
+    return features, copy, q, out, lse, s, hidden, z, a, w
+
+
+@torch.library.register_fake("ltvr::augment_backward")
+def _augment_backward_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    CHECKS["augment_backward"](*arguments)
+    x, s, w_1, w_2, last = *(arguments[i] for i in (1, 5, 12, 13)), arguments[-1]
+    square = 3 * [(x.shape[2], x.shape[2])]
+    weights = (s.new_empty(shape) for shape in (*square, w_1.shape, w_2.shape))
+    return empty_features(x, x.shape[0], last), *weights

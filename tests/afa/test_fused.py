@@ -25,7 +25,7 @@ BF16_UNITS = ops.Kernels(
             for name in ("channel_attention", "channel_attention_backward")
         }
     ),
-    keys_are_values=ops.kernels("cpp", CPU).keys_are_values,
+    absorbs=False,
 )
 
 needs_extension = pytest.mark.skipif(
@@ -151,6 +151,77 @@ def test_more_than_one_block(shape, options):
 )
 def test_any_layout(layout, backend):
     check((3, 20, 2, 4), torch.float32, backend, layout=layout)
+
+
+@needs_triton
+@pytest.mark.parametrize("shape", [(3, 20, 2, 4), (1, 17, 9, 9)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_channels_last_goes_in_and_comes_out(shape, dtype):
+    """The same bits as of contiguous features, and features and gradient lie in memory as x."""
+    device = DEVICE["triton"]
+    x, weights, plan = problem(shape)
+    plan = plan.to(device)
+    weights = [w.to(device, dtype) for w in weights]
+    results = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        leaf = x.to(device, dtype).contiguous(memory_format=memory_format).requires_grad_()
+        out = functional.augment(leaf, *weights, plan, mask_axis="spatial", backend="triton")
+        loss = out.detach().sin().contiguous(memory_format=memory_format)
+        (d_x,) = torch.autograd.grad(out, leaf, loss)
+        assert out.is_contiguous(memory_format=memory_format)
+        assert d_x.is_contiguous(memory_format=memory_format)
+        results.append((out, d_x))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@needs_triton
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "positions"), [(torch.float16, 9), (torch.float32, 9), (torch.float16, 81)]
+)
+def test_augment_is_what_its_fake_says(last, dtype, positions):
+    """Shapes, dtypes and strides: what torch.compile plans memory by."""
+    device = DEVICE["triton"]
+    x, weights, plan = problem((3, 20, 1, positions))
+    x = x.flatten(2).to(device, dtype)
+    x = x.transpose(1, 2).contiguous().transpose(1, 2) if last else x
+    weights, plan = [w.to(device, torch.float32) for w in weights], plan.to(device)
+    kernels = ops.kernels("triton", device).operators
+    flags = (True, 1.0, True, True)
+    forward = (x, *weights, plan.class_index, plan.variation_index, *flags)
+    features, copy, *kept = kernels.augment(*forward)
+    w_q, w_k, _, w_1, w_2 = weights
+    backward = (features, copy if last else x, *kept, w_q, w_k, w_1, w_2, *plan[3:], *flags, last)
+    for name, arguments, found in (
+        ("augment", forward, (features, copy, *kept)),
+        ("augment_backward", backward, kernels.augment_backward(*backward)),
+    ):
+        # Contiguous or not, memory of the same layout: tensors of the device "meta" are fake.
+        meta = (
+            torch.empty_strided(a.shape, a.stride(), dtype=a.dtype, device="meta")
+            if isinstance(a, torch.Tensor)
+            else a
+            for a in arguments
+        )
+        for real, fake in zip(found, getattr(torch.ops.ltvr, name)(*meta), strict=True):
+            assert (real.shape, real.dtype, real.stride()) == (
+                fake.shape,
+                fake.dtype,
+                fake.stride(),
+            )
+
+
+@pytest.mark.parametrize("wrong", ["w_q", "w_1", "w_2", "variation_index", "gain"])
+def test_augment_refuses_what_does_not_fit(wrong):
+    shapes = {"x": (2, 8, 4), "w_q": (4, 4), "w_k": (4, 4), "w_v": (4, 4), "w_1": (2, 8)}
+    arguments = {n: torch.zeros(s, device="meta") for n, s in {**shapes, "w_2": (8, 2)}.items()}
+    for name in ("class_index", "variation_index"):
+        arguments[name] = torch.zeros(3, dtype=torch.int64, device="meta")
+    arguments |= {"spatial": True, "gain": 1.0, "residual": True, "addition": True}
+    torch.ops.ltvr.augment(**arguments)
+    arguments[wrong] = -1.0 if wrong == "gain" else arguments[wrong][..., :-1]
+    with pytest.raises(ValueError, match=wrong):
+        torch.ops.ltvr.augment(**arguments)
 
 
 @needs_extension

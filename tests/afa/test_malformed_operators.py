@@ -53,7 +53,7 @@ def call(number: int) -> Call:
     """The call of this number: every second one with a fault in it."""
     chance = random.Random(number)
     torch.manual_seed(number)
-    operator = chance.choice(tuple(ops.SCHEMAS))
+    operator = chance.choice(("plan_synthesis", *ops.FUSED))
     if operator != "plan_synthesis" and "attention" in operator and chance.random() < 0.2:
         operator = f"_{operator}_on_bf16_units"
     dtype = torch.bfloat16 if operator.startswith("_") else chance.choice(FLOATS)

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def test_every_provider_is_right_and_a_wrong_one_is_found():
-    problem = Problem.draw([3, 32, 2, 2], torch.float32, CPU)
+    problem = Problem.draw([3, 32, 2, 2], torch.float32, CPU, "cifar10-lt")
     available = {n: p for n, p in providers(CPU, "channel").items() if "compiled" not in n}
     eager = available["eager"]
     available["wrong"] = Provider(

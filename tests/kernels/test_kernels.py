@@ -125,6 +125,38 @@ def test_split_and_generate(kernels, shape, options, mask_axis, dtype):
         close(t, exact, dtype)
 
 
+@runs
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("mask_axis", ["spatial", "channel"])
+def test_a_sample_that_gave_most_rows(kernels, mask_axis, channels_last):
+    """Rows of a sample in whole segments, before them and behind them, and one row too few."""
+    class_index = torch.tensor(5 * [0] + 47 * [1] + 15 * [3] + [4])
+    variation_index = (class_index + 1) % 5
+    inverse = []
+    for index in (class_index, variation_index):
+        counts = torch.bincount(index, minlength=5).cumsum(0)
+        inverse += [
+            torch.cat([torch.zeros(1, dtype=torch.int64), counts]),
+            index.argsort(stable=True),
+        ]
+    x_att, v = (randn(5, 19, 6, dtype=torch.float32, seed=seed) for seed in range(2))
+    s = randn(5, 19, dtype=torch.float32, seed=3).sigmoid()
+    leaves = [t.double().requires_grad_() for t in (x_att, s, v)]
+    expected = reference.split_and_generate(
+        torch.zeros_like(leaves[0]), leaves[0], leaves[1].unsqueeze(2), leaves[2],
+        *(t.to(DEVICE) for t in (class_index, variation_index)), mask_axis=mask_axis,
+    )  # fmt: skip
+    d_out = randn(*expected.shape, dtype=torch.float32, seed=4)
+    gradients = torch.autograd.grad(expected, leaves, d_out.double())
+    if channels_last:
+        d_out = d_out.transpose(1, 2).contiguous().transpose(1, 2)
+    found = kernels.split_and_generate_backward(
+        d_out, x_att, s, v, *(t.to(DEVICE) for t in inverse), mask_axis == "spatial", 1.0, True
+    )
+    for got, exact in zip(found, gradients, strict=True):
+        close(got, exact, torch.float32)
+
+
 def bench(script, *options):
     """Run a script of bench/ in a process without the interpreter."""
     path = Path(__file__).parents[2] / "bench" / script
@@ -148,7 +180,7 @@ def test_every_launch_of_a_step_fits_its_architectures(steps):
     for step in steps.values():
         half = step["setting"]["dtype"] == "bf16"
         kernels = [(x["kernel"], x["arch"]) for x in step["launches"]]
-        assert len(set(kernels)) == len(kernels) == 5 * (3 if half else 1)
+        assert len({arch for _, arch in kernels}) == (3 if half else 1)
         for launch in step["launches"]:
             assert launch["spilled"] == 0, launch
             assert launch["shared"] <= launch["shared_limit"], launch
@@ -157,5 +189,9 @@ def test_every_launch_of_a_step_fits_its_architectures(steps):
 
 
 @pytest.mark.parametrize("steps", ["bf16"], indirect=True)
-def test_bytes_are_a_tenth_of_eager(steps):
-    assert steps["8x8"]["ratio"] <= 0.1
+def test_launches_passes_and_bytes_of_a_step(steps):
+    """Of channels_last features, the default: 61 launches and 0.094 of eager's bytes before."""
+    fused = steps["8x8"]["fused"]
+    assert fused["launches"] <= 20
+    assert fused["passes"] - fused["attention_passes"] <= 22
+    assert steps["8x8"]["ratio"] <= 0.06

@@ -1,0 +1,132 @@
+"""What a sample is split by: X_att, s and V, and the mask that is made of them (equations 2 and 3).
+
+X_att and V are read, or made where they are needed, of the attention's output and of X by W_V: then
+they are never in memory. With the mask over channels a small kernel first finds the log-sum-exp of
+each column.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ltvr.kernels.blocks import LOG2E, load_block
+from ltvr.kernels.launch import dot_precision, padded
+from ltvr.kernels.rows import product_blocks, row_blocks
+
+__all__ = ["Parts", "load_s", "part", "softmax"]
+
+# Columns of one program of the statistics. In bfloat16 they take 32 bytes, the least that the GPU
+# reads from memory.
+STATISTICS_COLUMNS = 16
+STATISTICS_ROWS = 128
+
+
+@triton.jit
+def part(
+    ptr, w_ptr, w, sample, rows, cols, D: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr
+):
+    """X_att or V [rows, cols] in float32; what is at ``ptr``, times W_V where there is one."""
+    block = load_block(ptr + sample * D * N, rows, cols, D, N)
+    # Not two returns: what follows a return is compiled as well.
+    return block.to(tl.float32) if w_ptr is None else tl.dot(block, w, input_precision=PRECISION)
+
+
+@triton.jit
+def load_s(s_ptr, sample, rows, D: tl.constexpr):
+    return tl.load(s_ptr + sample * D + rows, mask=rows < D, other=0.0)[:, None]
+
+
+@triton.jit
+def softmax(scaled, lse_ptr, sample, cols, N: tl.constexpr):
+    """Softmax of [rows, cols] over its columns, or over channels if ``lse_ptr`` has their lse."""
+    if lse_ptr is not None:
+        lse = tl.load(lse_ptr + sample * N + cols, mask=cols < N, other=0.0)
+        return tl.exp2((scaled - lse[None, :]) * LOG2E)
+    if cols.shape[0] > N:
+        scaled = tl.where(cols[None, :] < N, scaled, float("-inf"))
+    p = tl.exp2((scaled - tl.max(scaled, 1)[:, None]) * LOG2E)
+    return p / tl.sum(p, 1)[:, None]
+
+
+@triton.jit
+def _column_lse_kernel(
+    x_att_ptr,
+    s_ptr,
+    lse_ptr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Log-sum-exp over the channels of each column of (1 + s) X_att."""
+    sample = tl.program_id(0).to(tl.int64)
+    cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    col_max = tl.full([BLOCK_N], float("-inf"), tl.float32)
+    col_sum = tl.zeros([BLOCK_N], tl.float32)
+    for start in tl.range(0, D, BLOCK_D):
+        rows = start + tl.arange(0, BLOCK_D)
+        # [BLOCK_D, BLOCK_N]
+        x_att = load_block(x_att_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
+        scaled = (1 + load_s(s_ptr, sample, rows, D)) * x_att * LOG2E
+        if D % BLOCK_D != 0:
+            scaled = tl.where(rows[:, None] < D, scaled, float("-inf"))
+        new_max = tl.maximum(col_max, tl.max(scaled, 0))
+        p = tl.exp2(scaled - new_max[None, :])
+        col_sum = col_sum * tl.exp2(col_max - new_max) + tl.sum(p, 0)
+        col_max = new_max
+    lse = (col_max + tl.log2(col_sum)) / LOG2E
+    tl.store(lse_ptr + sample * N + cols, lse, mask=cols < N)
+
+
+class Parts(NamedTuple):
+    """X_att, s and V of a batch, contiguous, and the options of the mask."""
+
+    x_att: Tensor
+    """X_att [B, D, N], or with ``w`` the output of the attention: X_att is that times W_V."""
+    s: Tensor
+    """[B, D]"""
+    v: Tensor
+    """V [B, D, N], or with ``w`` X: V is that times W_V."""
+    w: Tensor | None
+    """W_V [N, N]"""
+    spatial: bool
+    gain: float
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of every kernel that has the parts."""
+        _, channels, positions = self.v.shape
+        tensors = {"x_att_ptr": self.x_att, "s_ptr": self.s, "v_ptr": self.v}
+        return {**tensors, "gain": self.gain, "D": channels, "N": positions}
+
+    def rows(self, samples: int) -> tuple[tuple[int, int], dict[str, Any]]:
+        """Grid of the kernels that take whole rows, as many as fit a block; blocks and W_V."""
+        blocks = row_blocks(self.v) if self.w is None else product_blocks(self.v)
+        grid = samples, triton.cdiv(self.v.shape[1], blocks["BLOCK_D"])
+        return grid, {**blocks, "w_ptr": self.w, "PRECISION": dot_precision(self.v)}
+
+    def columns(self) -> tuple[tuple[int, int], dict[str, int]]:
+        """Grid of the column statistics: few columns each, for enough programs; and the blocks."""
+        batch, channels, positions = self.v.shape
+        block_n = min(padded(positions), STATISTICS_COLUMNS)
+        block_d = min(padded(channels), STATISTICS_ROWS)
+        blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": 4}
+        return (batch, triton.cdiv(positions, block_n)), blocks
+
+    def column_lse(self) -> Tensor | None:
+        """Log-sum-exp of (1 + s) X_att over the channels [B, N], where the mask is over them."""
+        if self.spatial:
+            return None
+        batch, channels, positions = self.v.shape
+        lse = self.s.new_empty(batch, positions)
+        grid, blocks = self.columns()
+        _column_lse_kernel[grid](
+            x_att_ptr=self.x_att, s_ptr=self.s, lse_ptr=lse, D=channels, N=positions, **blocks
+        )
+        return lse

@@ -1,0 +1,200 @@
+"""The backward of the split and the generation (``split_and_generate.py``).
+
+It makes masks again, gathers through the plan's inverse index (``gather.py``), and has the grid of
+the forward. With the mask over channels, a small kernel first sums over each column.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ltvr.kernels.blocks import load_block, store_block
+from ltvr.kernels.gather import class_segments, gather
+from ltvr.kernels.launch import check_dtype
+from ltvr.kernels.parts import Parts, load_s, part, softmax
+from ltvr.layout import channels_last, dense
+
+__all__ = ["Inverse", "generate_backward", "split_and_generate_backward"]
+
+
+@triton.jit
+def _column_mean_kernel(
+    d_features_ptr,
+    segments_ptr,
+    x_att_ptr,
+    s_ptr,
+    v_ptr,
+    lse_ptr,
+    mean_ptr,
+    class_offsets_ptr,
+    class_rows_ptr,
+    variation_offsets_ptr,
+    variation_rows_ptr,
+    batch,
+    gain,
+    ADDITION: tl.constexpr,
+    FEATURES_LAST: tl.constexpr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Sum of M d_M over the channels: the softmax's gradient is M (d_M - this sum)."""
+    sample = tl.program_id(0).to(tl.int64)
+    cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    mean = tl.zeros([BLOCK_N], tl.float32)
+    for start in tl.range(0, D, BLOCK_D):
+        rows = start + tl.arange(0, BLOCK_D)
+        # [BLOCK_D, BLOCK_N]
+        d_class = gather(
+            d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, batch, sample,
+            rows, cols, ADD_REAL_ROW=ADDITION, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
+        )  # fmt: skip
+        d_variation = gather(
+            d_features_ptr, None, variation_offsets_ptr, variation_rows_ptr, batch, sample,
+            rows, cols, ADD_REAL_ROW=False, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
+        )  # fmt: skip
+        v = load_block(v_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
+        d_mask = gain * v * (d_class - d_variation)
+        x_att = load_block(x_att_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
+        scaled = (1 + load_s(s_ptr, sample, rows, D)) * x_att
+        mask = softmax(scaled, lse_ptr, sample, cols, N)
+        if D % BLOCK_D != 0:  # mask may overflow outside the sample: 0 * inf is NaN
+            mask = tl.where(rows[:, None] < D, mask, 0.0)
+        mean += tl.sum(mask * d_mask, 0)
+    tl.store(mean_ptr + sample * N + cols, mean, mask=cols < N)
+
+
+@triton.jit
+def _backward_kernel(
+    d_features_ptr,
+    segments_ptr,
+    x_att_ptr,
+    s_ptr,
+    v_ptr,
+    w_ptr,
+    lse_ptr,
+    mean_ptr,
+    class_offsets_ptr,
+    class_rows_ptr,
+    variation_offsets_ptr,
+    variation_rows_ptr,
+    d_x_att_ptr,
+    d_s_ptr,
+    d_v_ptr,
+    batch,
+    gain,
+    ADDITION: tl.constexpr,
+    OF_LOGIT: tl.constexpr,
+    FEATURES_LAST: tl.constexpr,
+    D: tl.constexpr,
+    N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """d_X_att, d_V, and the gradient of s; if OF_LOGIT, of what s is the sigmoid of."""
+    sample = tl.program_id(0).to(tl.int64)
+    rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    cols = tl.arange(0, BLOCK_N)
+    base = sample * D * N
+    # [BLOCK_D, BLOCK_N]
+    d_class = gather(
+        d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, batch, sample,
+        rows, cols, ADD_REAL_ROW=ADDITION, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
+    )  # fmt: skip
+    d_variation = gather(
+        d_features_ptr, None, variation_offsets_ptr, variation_rows_ptr, batch, sample,
+        rows, cols, ADD_REAL_ROW=False, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
+    )  # fmt: skip
+    w = cols if w_ptr is None else load_block(w_ptr, cols, cols, N, N)  # W_V, if there is one
+    v = part(v_ptr, w_ptr, w, sample, rows, cols, D, N, PRECISION)
+    difference = d_class - d_variation
+    d_mask = gain * v * difference
+    x_att = part(x_att_ptr, w_ptr, w, sample, rows, cols, D, N, PRECISION)
+    s = load_s(s_ptr, sample, rows, D)
+    mask = softmax((1 + s) * x_att, lse_ptr, sample, cols, N)
+    if mean_ptr is None:
+        mean = tl.sum(mask * d_mask, 1)[:, None]
+    else:
+        mean = tl.load(mean_ptr + sample * N + cols, mask=cols < N, other=0.0)[None, :]
+    d_scaled = mask * (d_mask - mean)
+    store_block(d_x_att_ptr + base, rows, cols, (1 + s) * d_scaled, D, N)
+    d_s = tl.sum(x_att * d_scaled, 1)[:, None]
+    if OF_LOGIT:
+        d_s *= s * (1 - s)
+    tl.store(d_s_ptr + sample * D + rows[:, None], d_s, mask=rows[:, None] < D)
+    store_block(d_v_ptr + base, rows, cols, d_variation + gain * mask * difference, D, N)
+
+
+class Inverse(NamedTuple):
+    """The inverse indices of a plan, by which the backward gathers."""
+
+    class_offsets: Tensor
+    class_rows: Tensor
+    variation_offsets: Tensor
+    variation_rows: Tensor
+
+
+def generate_backward(
+    d_features: Tensor, parts: Parts, inverse: Inverse, addition: bool, of_logit: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """d_X_att, d_s and d_V, [B, D, N] and [B, D]; d_s of the sigmoid's argument if ``of_logit``."""
+    d_features = dense(d_features)
+    inverse = Inverse(*(t.contiguous() for t in inverse))
+    x_att, s, v = parts.x_att, parts.s, parts.v
+    d_x_att, d_s, d_v = torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
+    with torch.cuda.device_of(v):
+        common = {
+            **parts.arguments,
+            **{f"{name}_ptr": index for name, index in inverse._asdict().items()},
+            "d_features_ptr": d_features,
+            "segments_ptr": class_segments(d_features, inverse.class_offsets, inverse.class_rows),
+            "lse_ptr": parts.column_lse(),
+            "batch": v.shape[0],
+            "ADDITION": addition,
+            "FEATURES_LAST": channels_last(d_features),
+        }
+        mean = None
+        if not parts.spatial:
+            mean = s.new_empty(v.shape[0], v.shape[2])
+            grid, blocks = parts.columns()
+            _column_mean_kernel[grid](**common, mean_ptr=mean, **blocks)
+        grid, blocks = parts.rows(v.shape[0])
+        _backward_kernel[grid](
+            **common,
+            mean_ptr=mean,
+            d_x_att_ptr=d_x_att,
+            d_s_ptr=d_s,
+            d_v_ptr=d_v,
+            OF_LOGIT=of_logit,
+            **blocks,
+        )
+    return d_x_att, d_s, d_v
+
+
+def split_and_generate_backward(
+    d_features: Tensor,
+    x_att: Tensor,
+    s: Tensor,
+    v: Tensor,
+    class_offsets: Tensor,
+    class_rows: Tensor,
+    variation_offsets: Tensor,
+    variation_rows: Tensor,
+    spatial: bool,
+    gain: float,
+    addition: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """d_X_att, d_s and d_V, [B, D, N] and [B, D]."""
+    check_dtype(v)
+    parts = Parts(x_att.contiguous(), s.contiguous(), v.contiguous(), None, spatial, gain)
+    inverse = Inverse(class_offsets, class_rows, variation_offsets, variation_rows)
+    return generate_backward(d_features, parts, inverse, addition, of_logit=False)
