@@ -7,6 +7,7 @@ from ltvr.errors import UserError
 from ltvr.reproduction.catalogue import CATALOGUE, COLUMNS, Catalogue
 from ltvr.reproduction.sheet import Sheet
 from ltvr.reproduction.wanted import Wants, decisive
+from ltvr.settings import load_config
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,15 @@ def test_runs_that_coincide_in_a_setting_are_trained_once(catalogue, tmp_path):
     assert wants.run("ltvr-lambda-1", 0) is ltvr and wants.run("ltvr-t-0.65", 0) is ltvr
     assert wants.run("ltvr-lambda-2", 0) is not ltvr and wants.run("ltvr", 1) is not ltvr
     assert decisive(wants.run("ltvr-lambda-2", 0).config)["loss_weight"] == 2.0
+
+
+def test_what_is_evaluated_decides_where_the_best_is_reported():
+    for select in ("last", "best"):
+        one, two = (
+            decisive(load_config("digits", "baseline", {"select": select, "evaluate_every": n}))
+            for n in (1, 10)
+        )
+        assert (one == two) == (select == "last")
 
 
 def test_claims_are_what_the_paper_has_measured(catalogue):
