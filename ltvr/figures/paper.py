@@ -63,16 +63,20 @@ def fig6(runs: Runs) -> Plot:
 
 
 def fig3(runs: Runs) -> Plot | None:
-    """Accuracy over t and lambda, of the runs ``ltvr``, ``ltvr-t-...`` and ``ltvr-lambda-...``."""
+    """Accuracy over t and lambda, of the runs ``ltvr``, ``ltvr-t-...`` and ``ltvr-lambda-...``.
+
+    A run that has several names, as the one at the method's own t and lambda, counts once.
+    """
 
     def named(kind: str) -> list[Run]:
-        return [
-            Run.open(folder)
+        folders = dict.fromkeys(
+            folder
             for of in runs.values()
             for name, folders in of.items()
             if name == "ltvr" or name.startswith(f"ltvr-{kind}-")
             for folder in folders
-        ]
+        )
+        return [Run.open(folder) for folder in folders]
 
     if not named("t"):
         return None

@@ -53,9 +53,12 @@ def test_counts_under_the_papers_names_where_they_are_the_papers(of, tmp_path):
 
 
 def test_fig3_takes_the_runs_over_t_and_over_lambda(of, tmp_path):
+    own = of("own", lay_back_start=0.5, loss_weight=1.0)
     runs = {
         "cifar100": {
-            "ltvr": [of("own", lay_back_start=0.5, loss_weight=1.0)],
+            "ltvr": [own],
+            "ltvr-t-5": [own],  # one and the same run, which is trained once
+            "ltvr-lambda-1": [own],
             "ltvr-t-2": [of("t", lay_back_start=0.2), of("t1", lay_back_start=0.2, seed=1)],
             "ltvr-lambda-4": [of("l", loss_weight=4.0)],
             "baseline": [of("b", method="baseline")],
