@@ -1,5 +1,7 @@
 """The paper's tables as data: complete, consistent, and every run of them can be trained."""
 
+from dataclasses import replace
+
 import pytest
 
 from ltvr.config.run import RunOptions
@@ -96,6 +98,40 @@ def test_methods_of_ones_own_are_rows_with_every_seed(catalogue, tmp_path):
     (tmp_path / "Baseline.yaml").write_text("loss: focal")
     with pytest.raises(UserError, match="two rows are called 'Baseline'"):
         catalogue.with_methods([str(tmp_path / "Baseline.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("method", "labels"),
+    [
+        ("mislas", ["mislas", "mislas + MiSLAS"]),
+        ("lws", ["lws", "lws + LWS"]),
+        ("decouple-oltr", ["decouple-oltr", "decouple-oltr + OLTR"]),
+        ("one", ["one"]),
+        ("three", ["three", "three + Crt", "three + LWS"]),
+    ],
+)
+def test_a_method_has_a_row_for_each_stage_of_its_own(method, labels, catalogue, tmp_path):
+    stages = {"one": "features", "three": "[features, crt, lws]"}
+    if method in stages:
+        (tmp_path / f"{method}.yaml").write_text(f"stages: {stages[method]}\ndecomposition: none")
+        method = str(tmp_path / f"{method}.yaml")
+    more = catalogue.with_methods([method])
+    wants = Wants(more, more.budgets["cpu"]["cifar100"], tmp_path)
+    for name, table in more.tables.items():
+        own = catalogue.tables[name]
+        added = table.rows[len(own.rows) :]
+        assert [row.label for row in added] == (labels if "crt" in own.over else labels[:1])
+        assert [table.over[row.shows] for row in added] == [
+            own.over["features" if row.label == labels[0] else "crt"] for row in added
+        ]
+        sheet = Sheet.of(replace(table, rows=added), wants, [0], every=False)  # or is refused
+        assert [label for label, _ in sheet.jobs] == [row.label for row in added]
+
+
+def test_a_method_that_trains_no_features_is_refused(catalogue, tmp_path):
+    (tmp_path / "late.yaml").write_text("stages: [lws]")
+    with pytest.raises(UserError, match="late.yaml: its first stage, lws, starts from trained"):
+        catalogue.with_methods([str(tmp_path / "late.yaml")])
 
 
 @pytest.mark.parametrize(
