@@ -57,7 +57,10 @@ def main() -> None:
     """Run the command line."""
     arguments = parser().parse_args()
     given = [arguments.baseline, *arguments.run] if arguments.baseline else arguments.run
-    paths = list({path.resolve(): path for path in reversed(given)}.values())[::-1]
+    by_place: dict[Path, Path] = {}
+    for path in given:  # what is named twice stays where it was named first
+        by_place.setdefault(path.resolve(), path)
+    paths = list(by_place.values())
     if len(paths) < 2:
         raise UserError(f"{shown(paths[0])} is one run; name another to compare it with")
     places = {name: getattr(arguments, name) for name in ("root", "lists")}

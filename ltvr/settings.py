@@ -85,7 +85,7 @@ def load_config(
     own = SCHEMA.options["method"].read(values.get("method", ""))
     named = method or own or DEFAULT_METHOD
     layers = [values, method_values(named)] if method else [method_values(named), values]
-    labels = {"preset": Path(preset).stem, "method": Path(named).stem}
+    labels = {"preset": _label(preset, presets()), "method": _label(named, methods())}
     merged: dict[str, Any] = {}
     for layer in (*layers, labels, overrides or {}):
         merged.update(layer)
@@ -95,18 +95,31 @@ def load_config(
 def with_method(values: dict[str, Any], method: str) -> dict[str, Any]:
     """The whole values of a run under another method.
 
-    What the run's own method set is first as its preset has it, or as it is by default.
+    What the run's own method set is first as its preset has it, if that is one of the package's, or
+    as it is by default.
 
     Raises:
-        UserError: no such method, or the run's own is not known here.
+        UserError: no such method, or the run's own is none of the package's.
     """
-    path = PRESETS / f"{values['preset']}.yaml"
-    preset = read_values(path) if _is_file(path) else {}
-    reset = {
-        name: preset.get(name, SCHEMA.options[name].default)
-        for name in method_values(values["method"])
-    }
-    return {**values, **reset, **method_values(method), "method": Path(method).stem}
+    own, new = values["method"], method_values(method)
+    if own not in methods():
+        raise UserError(
+            f"the run's own method, {own!r}, is none of the package's, so what it set is not "
+            "known; name a --preset, too"
+        )
+    named = values["preset"]
+    preset = read_values(PRESETS / f"{named}.yaml") if named in presets() else {}
+    reset = {name: preset.get(name, SCHEMA.options[name].default) for name in method_values(own)}
+    return {**values, **reset, **new, "method": _label(method, methods())}
+
+
+def _label(source: str, names: list[str]) -> str:
+    """What a run calls its preset or method: the name, or the stem of a file.
+
+    A file of which one of these names is the stem keeps an ending, to be told from that.
+    """
+    stem = Path(source).stem
+    return f"{stem}.yaml" if stem in names and source not in names else stem
 
 
 def method_values(method: str) -> dict[str, Any]:
@@ -125,12 +138,10 @@ def method_values(method: str) -> dict[str, Any]:
 def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
     """The values of a preset or method, by its name or its file, every name of them known."""
     source = SCHEMA.options[kind].read(source)
-    path = folder / f"{source}.yaml"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    path = folder / f"{source}.yaml" if source in names else Path(source)
     if not _is_file(path):
-        path = Path(source)
-    if not _is_file(path):
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise UserError(f"{kind} {source!r}: expected one of {known}, or a file")
+        raise UserError(f"{kind} {source!r}: expected one of {', '.join(names)}, or a file")
     values = read_values(path)
     try:
         SCHEMA.config({k: v for k, v in values.items() if k not in SCHEMA.options})

@@ -37,7 +37,7 @@ from ltvr.reports.rehearsal import rehearsal_lines
 from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import DECIDE_NOTHING
+from ltvr.runs.origin import DECIDE_NOTHING, decide_nothing
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
@@ -192,18 +192,23 @@ def resume(
     """Go on with a run from its ``last.pt``; return its summary.
 
     Args:
-        changes: of options of ``DECIDE_NOTHING``, by name.
+        changes: of options of ``decide_nothing``, by name.
         requests: as for ``train``.
 
     Raises:
-        UserError: nothing to resume, other data than the run began with, or a run that another
-            process is training.
+        UserError: nothing to resume, changes of what decides, other data than the run began with,
+            or a run that another process is training.
         Stopped: that was asked for.
     """
     if not run.resumable:
         raise UserError(f"{run.folder} stopped before its first checkpoint; start it again")
     run.hold(_command())
     with run:
+        if decide := (changes or {}).keys() - decide_nothing(run.config()):
+            raise UserError(
+                f"{flag(min(decide))} decides what {run.folder} reports; leave it out, and it goes "
+                "on as it began"
+            )
         say_when_stopped(lambda: _stopped("stopped", run))
         config = without_initial_weights(run.config()).replaced(**(changes or {}))
         run.command()  # what is wrong with it is better known now than after the training

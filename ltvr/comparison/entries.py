@@ -12,12 +12,12 @@ from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.errors import UserError, brief, shown
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import DECIDE_NOTHING
+from ltvr.runs.origin import decide_nothing
 
 __all__ = ["Entry", "Group", "check_comparable", "differences", "grouped", "read_entry"]
 
-NO_DIFFERENCE = {*DECIDE_NOTHING, "device", "eval_batch_size"}
-"""Options that a person does not compare: of the machine, not of the method."""
+OF_THE_MACHINE = {"device", "eval_batch_size"}
+"""Options that a person does not compare either."""
 LABELS = {"preset", "method"}
 """Options that name others."""
 PIXELS = ("image_size", "resize", "background")
@@ -45,8 +45,8 @@ class Entry:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The options in use that change something, by name, but for those of the machine."""
-        effective = self.config.effective()
-        return {name: value for name, value in effective.items() if name not in NO_DIFFERENCE}
+        effective, left_out = self.config.effective(), decide_nothing(self.config) | OF_THE_MACHINE
+        return {name: value for name, value in effective.items() if name not in left_out}
 
 
 @dataclass(frozen=True)

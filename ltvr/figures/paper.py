@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ltvr.data.longtail import CIFAR, longtail_counts
+from ltvr.data.longtail import CIFAR, imagenet_lt_counts, longtail_counts
 from ltvr.engine.evaluation import Source
 from ltvr.figures.counts import (
     ClassCounts,
@@ -28,8 +28,8 @@ __all__ = ["FIGURES", "Runs"]
 Runs = Mapping[str, Mapping[str, Sequence[Path]]]
 """Data set -> name of a run, as ``ltvr-t-10`` -> the folders of its finished seeds."""
 
-NAMES = {"cifar10": "CIFAR-10-IR100", "cifar100": "CIFAR-100-IR100"}
-"""What the paper calls a data set of imbalance 100."""
+NAMES = {"cifar10": "CIFAR-10-IR100", "cifar100": "CIFAR-100-IR100", "imagenet-lt": "ImageNet-LT"}
+"""What the paper calls a data set, CIFAR with an imbalance of 100."""
 IMAGES_A_PLAN = 24
 """Of the counts that are planned without a run. The paper does not say its own; at 24 all three of
 its ratios come out, at 32 nearly."""
@@ -37,19 +37,33 @@ its ratios come out, at 32 nearly."""
 
 def fig2(runs: Runs) -> Plot:
     """Training images of each class, of any run of a data set, and of ImageNet-LT."""
-    any_of = {
-        data: [each for folders in of.values() for each in folders] for data, of in runs.items()
-    }
-    found = [_counts(data, folders[0]) for data, folders in any_of.items() if folders]
-    missing = [data for data, folders in any_of.items() if not folders]
-    return _without(draw_counts([*found, imagenet_lt()]), missing)
+    any_of = {data: [f for folders in of.values() for f in folders] for data, of in runs.items()}
+    return _of_counts(draw_counts, any_of, imagenet_lt)
 
 
 def _of_synthetic(draw: Callable[[Sequence[ClassCounts]], Plot], runs: Runs) -> Plot:
-    """Synthetic samples of the runs ``ltvr``, and those planned of ImageNet-LT."""
-    found = [_counts(data, of["ltvr"][0]) for data, of in runs.items() if of.get("ltvr")]
-    missing = [data for data, of in runs.items() if not of.get("ltvr")]
-    return _without(draw([*found, simulated(imagenet_lt(), IMAGES_A_PLAN)]), missing)
+    """Synthetic samples of the runs ``ltvr``, and of ImageNet-LT, if need be planned ones."""
+    ltvr = {data: of.get("ltvr", ()) for data, of in runs.items()}
+    return _of_counts(draw, ltvr, lambda: simulated(imagenet_lt(), IMAGES_A_PLAN))
+
+
+def _of_counts(
+    draw: Callable[[Sequence[ClassCounts]], Plot],
+    folders: Mapping[str, Sequence[Path]],
+    without_a_run: Callable[[], ClassCounts],
+) -> Plot:
+    """A panel a data set, of the first of its runs.
+
+    Args:
+        folders: of the runs, by data set.
+        without_a_run: gives the counts of ImageNet-LT, which needs none.
+    """
+    found = [_counts(data, runs[0]) for data, runs in folders.items() if runs]
+    if all(counts.name != NAMES["imagenet-lt"] for counts in found):
+        found.append(without_a_run())
+    there = {counts.name for counts in found}
+    missing = [data for data, runs in folders.items() if not runs and NAMES.get(data) not in there]
+    return _without(draw(found), missing)
 
 
 def fig5(runs: Runs) -> Plot:
@@ -63,16 +77,20 @@ def fig6(runs: Runs) -> Plot:
 
 
 def fig3(runs: Runs) -> Plot | None:
-    """Accuracy over t and lambda, of the runs ``ltvr``, ``ltvr-t-...`` and ``ltvr-lambda-...``."""
+    """Accuracy over t and lambda, of the runs ``ltvr``, ``ltvr-t-...`` and ``ltvr-lambda-...``.
+
+    A run that has several names, as the one at the method's own t and lambda, counts once.
+    """
 
     def named(kind: str) -> list[Run]:
-        return [
-            Run.open(folder)
+        folders = dict.fromkeys(
+            folder
             for of in runs.values()
             for name, folders in of.items()
             if name == "ltvr" or name.startswith(f"ltvr-{kind}-")
             for folder in folders
-        ]
+        )
+        return [Run.open(folder) for folder in folders]
 
     if not named("t"):
         return None
@@ -102,9 +120,11 @@ def _counts(data: str, folder: Path) -> ClassCounts:
     counts = counts_of(Run.open(folder), data)
     if data not in NAMES:
         return counts
-    classes, largest = CIFAR[data]
-    papers = longtail_counts(largest, classes, 100)
-    same = sorted(counts.original.tolist(), reverse=True) == papers
+    papers: Sequence[int] = imagenet_lt_counts()
+    if data in CIFAR:
+        classes, largest = CIFAR[data]
+        papers = longtail_counts(largest, classes, 100)
+    same = sorted(counts.original.tolist()) == sorted(papers)
     return replace(counts, name=NAMES[data]) if same else counts
 
 

@@ -19,7 +19,7 @@ from ltvr.engine.trained import Trained
 from ltvr.posthoc.closed_form import Form, adjusted, nearest_mean, tau_normalised
 from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.training import train_classifier
-from ltvr.runs.origin import NOT_COMPARED
+from ltvr.runs.origin import not_compared
 from ltvr.stages import STAGES
 from ltvr.stages.base import ClassifierStage
 
@@ -187,6 +187,7 @@ def _trained(name: str, trained: Trained, config: Config, lr_factors: tuple[floa
     def fit(train: Embeddings, factor: float | None) -> Logits:
         return train_classifier(config, classifier, train, classes, factor or 1.0)
 
-    options = {k: v for k, v in config.effective().items() if k not in NOT_COMPARED}
+    passed_over = not_compared(config)
+    options = {k: v for k, v in config.effective().items() if k not in passed_over}
     parameter = "lr factor" if lr_factors != (1.0,) else ""
     return Head(name, title, fit, parameter, lr_factors, options=options, trained=True)

@@ -25,7 +25,7 @@ from ltvr.data.splits import Split
 from ltvr.engine.progress import progress
 from ltvr.engine.trained import Trained
 from ltvr.runs import files
-from ltvr.runs.origin import NOT_COMPARED
+from ltvr.runs.origin import not_compared
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
@@ -65,13 +65,13 @@ def identity_of(trained: Trained) -> dict[str, Any]:
     """
     config = trained.config
     of_training = {TrainingOptions, *(s.options_type for s in stages_of(config).values())}
-    values = config.flat()
+    values, passed_over = config.flat(), not_compared(config)
     options = {
         option.name: values[option.name]
         for kind in config.in_use
         if kind not in of_training
         for option in options_of(kind)
-        if option.name not in NOT_COMPARED
+        if option.name not in passed_over
     }
     splits = trained.run.manifest()["splits"]
     identity = {

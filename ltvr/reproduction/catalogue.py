@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ltvr.errors import UserError, brief
-from ltvr.settings import method_values, read_values
+from ltvr.settings import SCHEMA, method_values, read_values
+from ltvr.stages import STAGES
+from ltvr.stages.options import TrainingOptions
 
 __all__ = ["CATALOGUE", "COLUMNS", "Catalogue", "Claim", "NamedRun", "Row", "Setting", "Table"]
 
@@ -141,24 +143,23 @@ class Catalogue:
     def with_methods(self, methods: Sequence[str]) -> Catalogue:
         """The same with more rows in every table that has those of the two stages.
 
+        A method has a row for each of its stages. A gain of a second stage that the table does not
+        have is over its row for cRT.
+
         Args:
             methods: names, or YAML files; each is trained with every seed.
 
         Raises:
-            UserError: there is no such method, or a row of its name.
+            UserError: there is no such method, a row of its name, or it trains no features.
         """
         runs = dict(self.runs)
         rows: list[Row] = []
         for method in methods:
-            method_values(method)  # or there is none
-            label = Path(method).stem
+            label, stages = Path(method).stem, _stages(method)
             runs[f"method-{label}"] = NamedRun(f"method-{label}", method, repeated=True)
-            for stage, end in (("features", ""), ("crt", " + Crt")):
-                rows.append(Row(f"{label}{end}", f"method-{label}", stage))
-        tables = {
-            name: replace(table, rows=(*table.rows, *(r for r in rows if r.shows in table.over)))
-            for name, table in self.tables.items()
-        }
+            for stage in stages:
+                rows.append(Row(f"{label}{_END.get(stage, '')}", f"method-{label}", stage))
+        tables = {name: _with_rows(table, rows) for name, table in self.tables.items()}
         catalogue = Catalogue(runs, tables, self.budgets)
         catalogue._check()
         return catalogue
@@ -180,6 +181,39 @@ class Catalogue:
                     )
             for row in table.rows:
                 _check_row(table, row, self.runs)
+
+
+_END = {
+    name: f" + {'Crt' if name == 'crt' else STAGES.get(name).title}"
+    for name in STAGES.names()
+    if STAGES.get(name).needs_trained
+}
+"""Of the labels of rows for stages after the first; the paper writes Crt."""
+
+
+def _stages(method: str) -> tuple[str, ...]:
+    """The stages that a method trains.
+
+    Raises:
+        UserError: there is no such method, or its first stage starts from trained features.
+    """
+    values = method_values(method)
+    named = {"stages": values["stages"]} if "stages" in values else {}
+    stages = SCHEMA.config(named).of(TrainingOptions).stages
+    if stages[0] in _END:
+        raise UserError(
+            f"--with {method}: its first stage, {stages[0]}, starts from trained features; have it "
+            "train them, stages: [features, ...]"
+        )
+    return stages
+
+
+def _with_rows(table: Table, rows: Sequence[Row]) -> Table:
+    """A table with those of these rows that there is a row for which gains are over."""
+    over = {row.shows: table.over.get("crt") for row in rows if row.shows in _END}
+    known = {**{shows: label for shows, label in over.items() if label}, **table.over}
+    more = [row for row in rows if row.shows in known]
+    return replace(table, over=known, rows=(*table.rows, *more))
 
 
 def _check_row(table: Table, row: Row, runs: Mapping[str, NamedRun]) -> None:

@@ -116,7 +116,8 @@ def judge(table: Table, dataset: str, lines: Sequence[Line]) -> list[Verdict]:
     It holds, or the opposite does, where 0 is outside the confidence interval of the difference
     (Student's t, 95 %). Several seeds give the interval themselves, paired; of a single one, or of
     several with equal differences, the spread is taken that the rows of the same kind with several
-    seeds have, pooled, times the root of 2, as of two independent runs. Else it is not decided.
+    seeds have, pooled, times the root of 2, as of two independent runs; of rows with the same
+    numbers, which are of the same runs, one counts. Else it is not decided.
     """
     found = {line.row.label: line.by_seed for line in lines}
     verdicts = []
@@ -149,7 +150,7 @@ def _half_width(ours: Spread | None, claim: Claim, lines: Sequence[Line]) -> flo
             return half
     shows = {line.row.shows for line in lines if line.row.label in (claim.above, claim.below)}
     spreads = [line.ours(claim.column) for line in lines if line.row.shows in shows]
-    several = [s for s in spreads if s is not None and s.deviation is not None]
+    several = dict.fromkeys(s for s in spreads if s is not None and s.deviation is not None)
     freedom = sum(len(s.values) - 1 for s in several)
     if not freedom:
         return None

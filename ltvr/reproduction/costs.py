@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
@@ -36,7 +37,8 @@ __all__ = ["Cost", "cost"]
 Epoch = tuple[str, int]
 """A stage, and an epoch of it from 1 on."""
 PROBED_EPOCHS = 5
-"""Each as long as a fifth of the stage, for methods that change in the course of it."""
+"""Each as long as a fifth of the stage, for methods that change in the course of it. The features
+have more where something that they are to have would never begin in so few."""
 PROBED_STEPS = 2
 MACHINE = ("device", "threads", "cpu_capability")
 """What times depend on, of the environment of a run."""
@@ -158,9 +160,8 @@ def _probe(wanted: Wanted) -> dict[str, list[float]]:
     Raises:
         UserError: images that are missing, or a network that cannot be built.
     """
-    epochs = min(PROBED_EPOCHS, wanted.config.of(FeaturesOptions).epochs)
-    changes = {"epochs": epochs, "features_batchnorm": "running", "select": "last"}
-    config = without_initial_weights(wanted.config).replaced(**changes)
+    changes = {"features_batchnorm": "running", "select": "last"}
+    config = _shortened(without_initial_weights(wanted.config).replaced(**changes))
     data, threads = load_data(config), torch.get_num_threads()
     size = config.of(TrainingOptions).batch_size
     share = np.arange(min(len(data.test), size))
@@ -173,7 +174,8 @@ def _probe(wanted: Wanted) -> dict[str, list[float]]:
         ):
             trainer = Trainer(config, part, run, say=lambda line: None, steps=PROBED_STEPS)
             for stage in trainer.stages.values():
-                stage.epochs = min(stage.epochs, PROBED_EPOCHS)
+                if stage.needs_trained:
+                    stage.epochs = min(stage.epochs, PROBED_EPOCHS)
             trainer.fit()
             found: dict[str, list[float]] = {name: [] for name in trainer.stages}
             for r in run.records():
@@ -183,3 +185,14 @@ def _probe(wanted: Wanted) -> dict[str, list[float]]:
             return found
     finally:
         torch.set_num_threads(threads)
+
+
+def _shortened(config: Config) -> Config:
+    """The same with few epochs of the features, in which all that it has begins."""
+    epochs, probed = config.of(FeaturesOptions).epochs, PROBED_EPOCHS
+    while probed < epochs:
+        try:
+            return config.replaced(epochs=probed)
+        except UserError:
+            probed *= 2
+    return config

@@ -125,6 +125,8 @@ class Children:
 
     def __init__(self) -> None:
         self.running: dict[Job, subprocess.Popen[bytes]] = {}
+        self._said_before: dict[Job, int] = {}
+        """Bytes that processes before it have left in its log."""
         self._told: set[Job] = set()
         """Those that have been asked to stop."""
         self._asked: int | None = None
@@ -142,6 +144,7 @@ class Children:
             found = job.look()
             if found.state in ("missing", "begun"):
                 threads = {f"{kind}_NUM_THREADS": str(THREADS) for kind in ("OMP", "MKL")}
+                self._said_before[job] = log.tell()
                 self.running[job] = subprocess.Popen(
                     [sys.executable, *job.command(found)],
                     stdin=subprocess.DEVNULL,
@@ -162,7 +165,8 @@ class Children:
         if self._asked is not None:
             raise Stopped("stopped; the same command goes on", 128 + self._asked)
         over = [job for job, process in self.running.items() if process.poll() is not None]
-        return [(job, _why(job, self.running.pop(job).returncode)) for job in over]
+        statuses = {job: self.running.pop(job).returncode for job in over}
+        return [(job, _why(job, statuses[job], self._said_before[job])) for job in over]
 
     def __enter__(self) -> Children:
         self._before = {n: signal.signal(n, self._on_signal) for n in stops()}
@@ -191,12 +195,16 @@ class Children:
                 self.running[job].terminate()
 
 
-def _why(job: Job, status: int) -> str:
-    """Why a process has failed: its last line; empty if it has not, and has done the job."""
+def _why(job: Job, status: int, before: int) -> str:
+    """Why a process has failed: its last line; empty if it has not, and has done the job.
+
+    Args:
+        before: bytes in the log that are not of this process.
+    """
     if status == 0 and job.look().state == "done":
         return ""
-    lines = job.log.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "")
+    lines = job.log.read_bytes()[before:].decode(errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
     return f"it ended with status {status}, see {job.log}: {shown(last)}"
 
 

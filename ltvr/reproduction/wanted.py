@@ -16,7 +16,7 @@ from ltvr.errors import UserError, brief
 from ltvr.networks.weights import digest
 from ltvr.reproduction.catalogue import Catalogue, NamedRun, Setting
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import NOT_COMPARED
+from ltvr.runs.origin import not_compared
 from ltvr.settings import load_config
 
 __all__ = ["Found", "State", "Wanted", "Wants", "decisive"]
@@ -154,7 +154,7 @@ def decisive(config: Config) -> dict[str, Any]:
     What is idle decides nothing, and neither do labels, the device, and where images are; but for
     images in files, where they are says which they are.
     """
-    left_out = NOT_COMPARED - set(STARTS_FROM)
+    left_out = not_compared(config) - set(STARTS_FROM)
     found = {k: v for k, v in config.effective().items() if k not in left_out}
     if config.of(DataOptions).dataset not in BUILT_IN:
         values = config.flat()

@@ -10,15 +10,30 @@ from ltvr.config.options import options_of
 from ltvr.errors import brief
 from ltvr.runs.checkpoint import Foreign
 from ltvr.runs.forms import Form, check
+from ltvr.stages.options import TrainingOptions
 
-__all__ = ["DECIDE_NOTHING", "NOT_COMPARED", "check_origin", "origin"]
+__all__ = ["DECIDE_NOTHING", "check_origin", "decide_nothing", "not_compared", "origin"]
 
 DECIDE_NOTHING = ("workers", "root", "lists", "evaluate_every", "batchnorm_images")
 """Options that no weight depends on: where images are, how they are read, and what is evaluated."""
-NOT_COMPARED = {*DECIDE_NOTHING, "preset", "method", "weights", "pretrained", "device"}
-"""Options that may differ: labels, what a run has left behind once it has begun, and the device,
-whose change is told of by the environment in the checkpoint."""
+NOT_COMPARED = {"preset", "method", "weights", "pretrained", "device"}
+"""Options that may differ as well: labels, what a run has left behind once it has begun, and the
+device, whose change is told of by the environment in the checkpoint."""
 ORIGIN: Form = {"config": dict, "splits": {str: str}}
+
+
+def decide_nothing(config: Config) -> set[str]:
+    """Options that no reported weight of a run depends on.
+
+    Those of ``DECIDE_NOTHING``; but what is evaluated decides where the best of it is reported.
+    """
+    best = config.of(TrainingOptions).select == "best"
+    return {*DECIDE_NOTHING} - ({"evaluate_every"} if best else set())
+
+
+def not_compared(config: Config) -> set[str]:
+    """Options that may differ between a run and what is held to be of the same run."""
+    return decide_nothing(config) | NOT_COMPARED
 
 
 def origin(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -43,10 +58,10 @@ def check_origin(
     if "config" not in state and "splits" not in state:
         return
     check(state, ORIGIN, path)
-    own = origin(config, manifest)
+    own, passed_over = origin(config, manifest), not_compared(config)
     for name in (option.name for kind in config.in_use for option in options_of(kind)):
         there, here = state["config"].get(name, own["config"][name]), own["config"][name]
-        if name not in NOT_COMPARED and there != here:
+        if name not in passed_over and there != here:
             raise Foreign(
                 f"{path} is of a run with {name} = {brief(there)}, and config.yaml beside it has "
                 f"{brief(here)}; restore the one that is not this run's, or start a new run"

@@ -85,6 +85,23 @@ def test_one_run_each_by_its_images(runs, command, tmp_path, monkeypatch):
     assert "that over images was left out" in (tmp_path / "comparison.html").read_text()
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["a0 b0 --baseline b0", "b0 a0 b0", "a0 b0 a0 --baseline b0", "a0 a0 --baseline b0"],
+)
+def test_a_run_that_is_named_twice_keeps_its_first_place(
+    words, runs, command, tmp_path, monkeypatch
+):
+    """So a baseline is what is compared with, whether or not it is one of the RUNs, too."""
+    monkeypatch.chdir(runs)
+    code, out, err = command(
+        ltvr.compare, *words.split(), "--no-images", "--out", tmp_path / "page.html"
+    )
+    assert code == 0, err
+    lines = [line.split()[0] for line in out.splitlines() if "seed 0" in line]
+    assert lines == ["baseline,", "ltvr,"] * 2
+
+
 def test_what_is_there_of_a_run_that_is_not_finished(runs, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stopped = shutil.copytree(runs / "a0", tmp_path / "stopped")

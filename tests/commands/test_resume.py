@@ -118,6 +118,23 @@ def test_a_run_goes_on_with_other_evaluations(finished, tmp_path, monkeypatch, c
     assert "test: all" not in out.splitlines()[1] and "test: all" in out.splitlines()[2]
 
 
+def test_a_run_that_reports_its_best_goes_on_with_its_own_evaluations(
+    tmp_path, monkeypatch, command, no_report
+):
+    """Of other epochs another one may be the best."""
+    folder = tmp_path / "stopped"
+    stop_at(3, "interrupt", monkeypatch)
+    with pytest.raises(Stopped):
+        ltvr.train.train(tiny_config(select="best"), folder)
+    monkeypatch.undo()
+    for which in (folder, "auto"):
+        code, _, err = command(
+            ltvr.train, "--resume", which, "--out", tmp_path, "--evaluate-every", 5
+        )
+        assert code == 2 and f"--evaluate-every decides what {folder} reports" in err
+    assert command(ltvr.train, "--resume", folder, "--workers", 0)[0] == 0
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, tmp_path, command, no_report):
     folder = shutil.copytree(finished, tmp_path / "runs" / "damaged")
     for damage in (lambda p: p.write_bytes(p.read_bytes()[:-9000]), lambda p: p.unlink()):

@@ -47,6 +47,12 @@ def test_only_what_differs_and_is_in_use(of):
     assert differences(entries[:1]) == {}
 
 
+def test_how_often_is_evaluated_differs_where_the_best_is_reported(of):
+    for select, found in (("last", {}), ("best", {"evaluate_every": ["1", "2"]})):
+        pair = [of(f"{select}{n}", select=select, evaluate_every=n) for n in (1, 2)]
+        assert differences(pair) == found
+
+
 def test_runs_that_differ_in_their_seed_alone_are_one_configuration(of):
     entries = [
         of("a1", seed=1),

@@ -11,12 +11,14 @@ import yaml
 from ltvr.config.command_line import Parser, add_arguments, given
 from ltvr.config.config import Schema
 from ltvr.config.options import Options, option, options_of
+from ltvr.config.run import RunOptions
 from ltvr.config.slots import Slot
+from ltvr.decompositions.options import DecompositionOptions
 from ltvr.errors import UserError
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Loss
 from ltvr.losses.focal import FocalOptions
-from ltvr.settings import SCHEMA, load_config, methods, presets, save_config
+from ltvr.settings import SCHEMA, load_config, methods, presets, save_config, with_method
 from ltvr.stages.base import Stage
 from ltvr.stages.features import FeaturesOptions
 
@@ -275,6 +277,26 @@ def test_another_method_over_a_recorded_run_is_that_method(other, tmp_path):
     for method in ("baseline", "ltvr", other):  # what is kept of the run's own would show in one
         expected = load_config("cifar10-ir100-cpu", method).flat()
         assert load_config(path, method).flat() == expected
+
+
+def test_a_file_of_ones_own_is_not_taken_for_one_of_the_packages(tmp_path):
+    """Whose stem it has; by a relative or an absolute path, with an ending or without."""
+    for name in ("digits.yaml", "digits"):
+        (tmp_path / name).write_text("dataset: digits\nloss: ldam\nmixup_alpha: 0.3\n")
+        config = load_config(str(tmp_path / name), "mixup")
+        assert config.of(RunOptions).preset == "digits.yaml"
+    assert load_config("digits", "mixup").of(RunOptions).preset == "digits"
+    preset = tmp_path / "cifar10-ir100-cpu.yaml"  # the package's has a gamma of its own
+    preset.write_text("dataset: digits\n")
+    run = load_config(str(preset), "ltvr-no-generation")
+    default = DecompositionOptions().gamma
+    assert SCHEMA.config(with_method(run.flat(), "ltvr")).of(DecompositionOptions).gamma == default
+
+    (tmp_path / "mixup.yaml").write_text("momentum: 0.5\n")
+    run = load_config("digits", str(tmp_path / "mixup.yaml"))
+    assert run.of(RunOptions).method == "mixup.yaml"
+    with pytest.raises(UserError, match="'mixup.yaml', is none of the package's"):
+        with_method(run.flat(), "baseline")
 
 
 def test_a_preset_names_no_preset_and_a_method_no_method(tmp_path):

@@ -3,11 +3,12 @@
 import csv
 import json
 import shutil
+from collections import Counter
 
 import pytest
 from conftest import tiny_config
 
-from ltvr.data.longtail import longtail_counts
+from ltvr.data.longtail import imagenet_lt_counts, longtail_counts
 from ltvr.figures.paper import FIGURES
 from ltvr.settings import save_config
 
@@ -22,7 +23,14 @@ def of(finished, tmp_path):
             save_config(tiny_config(epochs=10, **options), folder / "config.yaml")
         if counts is not None:
             manifest = json.loads((folder / "manifest.json").read_text())
-            (folder / "manifest.json").write_text(json.dumps({**manifest, "train_counts": counts}))
+            manifest |= {"train_counts": counts, "classes": [str(k) for k in range(len(counts))]}
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+            lines = (folder / "metrics.jsonl").read_text().splitlines()
+            made = [json.loads(line) for line in lines]
+            for record in made:
+                few = record["synthetic_counts"]
+                record["synthetic_counts"] = (few * len(counts))[: len(counts)]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made))
         return folder
 
     return make
@@ -52,10 +60,29 @@ def test_counts_under_the_papers_names_where_they_are_the_papers(of, tmp_path):
     assert (tmp_path / "other.txt").read_text().startswith("cifar10: 50.0 : 1")  # not the paper's
 
 
+def test_imagenet_lt_has_one_panel_of_its_run_or_of_its_class_counts(of, tmp_path):
+    panels = [
+        ([], {"ImageNet-LT": 1000}, ["planned"]),
+        ([of("run", imagenet_lt_counts())], {"ImageNet-LT": 1000}, ["epoch 2 of run"]),
+        ([of("less", [9] * 10)], {"imagenet-lt": 10, "ImageNet-LT": 1000}, ["epoch 2", "planned"]),
+    ]
+    for number, (folders, rows, sources) in enumerate(panels):
+        for figure in ("fig2", "fig5", "fig6"):
+            to = tmp_path / f"{figure}-{number}"
+            FIGURES[figure]({"imagenet-lt": {"ltvr": folders}}, to)
+            assert Counter(row["data_set"] for row in rows_of(to.with_suffix(".csv"))) == rows
+            said = to.with_suffix(".txt").read_text()
+            assert "not trained yet" not in said
+            assert figure == "fig2" or all(words in said for words in sources)
+
+
 def test_fig3_takes_the_runs_over_t_and_over_lambda(of, tmp_path):
+    own = of("own", lay_back_start=0.5, loss_weight=1.0)
     runs = {
         "cifar100": {
-            "ltvr": [of("own", lay_back_start=0.5, loss_weight=1.0)],
+            "ltvr": [own],
+            "ltvr-t-5": [own],  # one and the same run, which is trained once
+            "ltvr-lambda-1": [own],
             "ltvr-t-2": [of("t", lay_back_start=0.2), of("t1", lay_back_start=0.2, seed=1)],
             "ltvr-lambda-4": [of("l", loss_weight=4.0)],
             "baseline": [of("b", method="baseline")],

@@ -93,6 +93,14 @@ def test_a_claim_of_one_seed_goes_by_the_pooled_spread_of_the_others():
     assert verdict(claim, Base=BASE).verdict == "not measured"
 
 
+def test_runs_that_two_rows_show_count_once_for_the_spread():
+    claim, own = Claim("Third", "Base"), found(Base=BASE, Other=OTHER, Third={0: 41.0})
+    three = judge(table((claim,)), "cifar10", compare(table((claim,)), "cifar10", own, {}))
+    twice = table((claim,), ("Base", "Other", "Third", "Again"))
+    lines = compare(twice, "cifar10", {**own, "Again": own["Other"]}, {})
+    assert judge(twice, "cifar10", lines) == three and "within" in three[0].verdict
+
+
 def test_claims_of_a_column_without_classes_are_not_measured():
     made = verdict(Claim("Other", "Base", "few"), Base=BASE, Other=OTHER)
     assert made.verdict == "not measured" and made.paper is None

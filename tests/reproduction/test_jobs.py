@@ -106,6 +106,22 @@ def test_a_failure_takes_what_needs_it_and_nothing_else(tmp_path):
     assert failed[after] == "it needs bad, which is not there" and not after.begun()
 
 
+def test_what_an_earlier_process_said_is_not_why(tmp_path):
+    """As where a run was stopped, which its log says, and what went on with it was killed."""
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    scripts = ["raise SystemExit('first: stopped')", kill, f"print('third', flush=True);{kill}"]
+    lines = [
+        do_all([job], 1, lambda job, why: None)[job]
+        for job in (Work("job", tmp_path, script=script) for script in scripts)
+    ]
+    where = f"see {tmp_path / 'job.log'}"
+    assert lines == [
+        f"it ended with status 1, {where}: first: stopped",
+        f"it ended with status -9, {where}: it said nothing",
+        f"it ended with status -9, {where}: third",
+    ]
+
+
 def test_what_is_in_the_way_is_said_and_left_alone(tmp_path):
     class Blocked(Work):
         def look(self):

@@ -1,5 +1,7 @@
 """The paper's tables as data: complete, consistent, and every run of them can be trained."""
 
+from dataclasses import replace
+
 import pytest
 
 from ltvr.config.run import RunOptions
@@ -7,6 +9,7 @@ from ltvr.errors import UserError
 from ltvr.reproduction.catalogue import CATALOGUE, COLUMNS, Catalogue
 from ltvr.reproduction.sheet import Sheet
 from ltvr.reproduction.wanted import Wants, decisive
+from ltvr.settings import load_config
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,15 @@ def test_runs_that_coincide_in_a_setting_are_trained_once(catalogue, tmp_path):
     assert decisive(wants.run("ltvr-lambda-2", 0).config)["loss_weight"] == 2.0
 
 
+def test_what_is_evaluated_decides_where_the_best_is_reported():
+    for select in ("last", "best"):
+        one, two = (
+            decisive(load_config("digits", "baseline", {"select": select, "evaluate_every": n}))
+            for n in (1, 10)
+        )
+        assert (one == two) == (select == "last")
+
+
 def test_claims_are_what_the_paper_has_measured(catalogue):
     """The row that a claim puts above has the larger number in the paper's table."""
     claims = 0
@@ -86,6 +98,40 @@ def test_methods_of_ones_own_are_rows_with_every_seed(catalogue, tmp_path):
     (tmp_path / "Baseline.yaml").write_text("loss: focal")
     with pytest.raises(UserError, match="two rows are called 'Baseline'"):
         catalogue.with_methods([str(tmp_path / "Baseline.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("method", "labels"),
+    [
+        ("mislas", ["mislas", "mislas + MiSLAS"]),
+        ("lws", ["lws", "lws + LWS"]),
+        ("decouple-oltr", ["decouple-oltr", "decouple-oltr + OLTR"]),
+        ("one", ["one"]),
+        ("three", ["three", "three + Crt", "three + LWS"]),
+    ],
+)
+def test_a_method_has_a_row_for_each_stage_of_its_own(method, labels, catalogue, tmp_path):
+    stages = {"one": "features", "three": "[features, crt, lws]"}
+    if method in stages:
+        (tmp_path / f"{method}.yaml").write_text(f"stages: {stages[method]}\ndecomposition: none")
+        method = str(tmp_path / f"{method}.yaml")
+    more = catalogue.with_methods([method])
+    wants = Wants(more, more.budgets["cpu"]["cifar100"], tmp_path)
+    for name, table in more.tables.items():
+        own = catalogue.tables[name]
+        added = table.rows[len(own.rows) :]
+        assert [row.label for row in added] == (labels if "crt" in own.over else labels[:1])
+        assert [table.over[row.shows] for row in added] == [
+            own.over["features" if row.label == labels[0] else "crt"] for row in added
+        ]
+        sheet = Sheet.of(replace(table, rows=added), wants, [0], every=False)  # or is refused
+        assert [label for label, _ in sheet.jobs] == [row.label for row in added]
+
+
+def test_a_method_that_trains_no_features_is_refused(catalogue, tmp_path):
+    (tmp_path / "late.yaml").write_text("stages: [lws]")
+    with pytest.raises(UserError, match="late.yaml: its first stage, lws, starts from trained"):
+        catalogue.with_methods([str(tmp_path / "late.yaml")])
 
 
 @pytest.mark.parametrize(
