@@ -108,7 +108,7 @@ def main() -> None:
         )
     chosen = tuple(arguments.heads or names())
     config = configured(arguments, trained.config, chosen)
-    heads = heads_of(trained, stage, config, chosen, tuple(arguments.lr_factors))
+    heads = heads_of(trained, path, config, chosen, tuple(arguments.lr_factors))
     check_hold_out(arguments, run, heads)
     places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
     data = load_own(run, trained.config.replaced(**places))

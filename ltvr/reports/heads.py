@@ -133,7 +133,7 @@ def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -
         )
     if "logit-adjustment" in fitted:
         lines.append(
-            "Logit adjustment: by the class frequencies of the stage's last epoch, with what was "
+            "Logit adjustment: by the class frequencies of the epoch of the weights, with what was "
             "generated and the weights of the loss, as `predict --prior`."
         )
     if any(name.startswith("ncm") for name in fitted):
