@@ -84,7 +84,9 @@ class Mixing(Component):
         """Mixed images [B, 3, S, S] and their targets, two labels and a share a row;
         or both as they came.
 
-        ``labels`` stay as they came: the synthesis plan is made of them.
+        The synthesis plan is made of the first labels. They stay as they came, in whichever share,
+        so that the plan is of the classes that the batch has, but for a row in which the first has
+        no share at all: that is a row of the other label, which is put first.
 
         Args:
             images: [B, 3, S, S], augmented and normalised; [2B, 3, S, S] where there are

@@ -35,7 +35,8 @@ class Remix(Mixing):
 
     Of l x_i + (1 - l) x_j the share of y_i is 0 if n_i / n_j >= k and l < t, 1 if n_j / n_i >= k
     and 1 - l < t, and else l. Chou et al., Remix: Rebalanced Mixup, ECCV 2020 workshops, with their
-    k = 3 and t = 0.5.
+    k = 3 and t = 0.5. A row whose label is all y_j has it first, with the share 1: it is a sample
+    of that class in the synthesis plan, as in the loss.
     """
 
     options_type = RemixOptions
@@ -52,8 +53,10 @@ class Remix(Mixing):
         mixed, (labels, other, share), _ = self.mixup.mix(images, targets, counts, random)
         assert other is not None and share is not None, "mixup gives both"
         n = torch.from_numpy(counts)
-        first, second = n[labels], n[other]
-        gives_way = (first >= self.k * second) & (share < self.t)
-        takes_all = (second >= self.k * first) & (1 - share < self.t)
-        share = share.masked_fill(gives_way, 0.0).masked_fill(takes_all, 1.0)
-        return Mixed(mixed, Targets(labels, other, share))
+        own, others = n[labels], n[other]
+        gives_way = (own >= self.k * others) & (share < self.t)
+        takes_all = (others >= self.k * own) & (1 - share < self.t)
+        gives_way &= ~takes_all  # both only for k = 1, and classes of the same size
+        share = share.masked_fill(gives_way | takes_all, 1.0)
+        first, second = torch.where(gives_way, other, labels), torch.where(gives_way, labels, other)
+        return Mixed(mixed, Targets(first, second, share))
