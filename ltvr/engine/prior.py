@@ -23,6 +23,7 @@ from torch import Tensor
 from ltvr.clock import Clock
 from ltvr.config.run import RunOptions
 from ltvr.data.files import read_lines
+from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
 from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.folder import Run
@@ -56,8 +57,8 @@ def trained_prior(run: Run, weights: Path) -> Shares:
     """Class frequencies that the logits of a checkpoint are under: [C] float64, of sum 1.
 
     How much of the loss each class was in the epoch that left the weights, from what the sampler
-    gives, the samples that were generated, and the loss's weights by class; less what the loss
-    added to the logits.
+    gives, the samples that were generated, what mixing makes of the labels of both, as expected,
+    and the loss's weights by class; less what the loss added to the logits.
 
     Args:
         weights: a checkpoint of the run, of any kind.
@@ -81,7 +82,17 @@ def trained_prior(run: Run, weights: Path) -> Shares:
     by_class = loss.weights(classes).double().numpy()
 
     shares = described.sampler.shares(counts, clock.epoch, max(described.epochs, 1))
-    real = shares * clock.step * training.batch_size if clock.step else shares
+    real = shares * max(clock.step * training.batch_size, 1)
+    mixing = described.mixing
+    if mixing is not None and clock.epoch in mixing.epochs(described.epochs):
+        partners = shares
+        if mixing.partners is not None:
+            partners = mixing.partners.shares(counts, clock.epoch, described.epochs)
+        size = config.of(DataOptions).image_size
+        first = mixing.first_labels(real, partners, counts)
+        real, generated = (
+            mixing.label_shares(rows, shares, partners, counts, size) for rows in (first, generated)
+        )
     trained = described.class_shares(real * by_class, generated * by_class)
     prior: Shares = trained / np.exp(loss.offsets(classes).double().numpy())
     prior /= prior.sum()

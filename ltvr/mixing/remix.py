@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from ltvr.config.options import Options, option
@@ -13,6 +14,7 @@ from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
 from ltvr.mixing.base import Mixed, Mixing
 from ltvr.mixing.mixup import Mixup, MixupOptions
+from ltvr.samplers.base import Shares
 
 __all__ = ["Remix", "RemixOptions"]
 
@@ -43,7 +45,8 @@ class Remix(Mixing):
 
     def __init__(self, options: RemixOptions) -> None:
         super().__init__(options)
-        self.mixup = Mixup(MixupOptions(mixup_alpha=options.remix_alpha))
+        self.alpha = options.remix_alpha
+        self.mixup = Mixup(MixupOptions(mixup_alpha=self.alpha))
         self.k, self.t = options.remix_k, options.remix_t
 
     def mix(
@@ -60,3 +63,39 @@ class Remix(Mixing):
         share = share.masked_fill(gives_way | takes_all, 1.0)
         first, second = torch.where(gives_way, other, labels), torch.where(gives_way, labels, other)
         return Mixed(mixed, Targets(first, second, share))
+
+    def first_labels(self, own: Shares, partners: Shares, counts: Int64Array) -> Shares:
+        """A class is first, too, where a larger one has given way to it."""
+        larger, smaller = self._unlike(partners, counts)
+        likely = special.betainc(self.alpha, self.alpha, self.t)
+        first: Shares = own * (1 + likely * (larger - smaller))
+        return first
+
+    def label_shares(
+        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+    ) -> Shares:
+        """By the rule for every pair of classes.
+
+        With F = P(l < t), and h = E[l; l >= t] what a larger class keeps: of n images of a class
+        that are mixed with larger ones, n (1 + F) rows have the class first, which has 1 - h + F of
+        them; of n with smaller ones n (1 - F), and h; of all others n, and half.
+        """
+        likely = special.betainc(self.alpha, self.alpha, self.t)
+        kept = 0.5 - 0.5 * special.betainc(self.alpha + 1, self.alpha, self.t)
+        larger, smaller = self._unlike(partners, counts)
+        rows = first / (1 + likely * (larger - smaller))
+        own_part = larger * (likely + 1 - kept) + smaller * kept + 0.5 * (1 - larger - smaller)
+        above, below = self._unlike(rows, counts)
+        rest = rows.sum() - above - below
+        given = kept * below + (1 - likely - kept) * above + 0.5 * rest
+        shares: Shares = rows * own_part + partners * given
+        return shares
+
+    def _unlike(self, weights: Shares, counts: Int64Array) -> tuple[Shares, Shares]:
+        """For each class the weights of those that are k times larger, and k times smaller: [C]."""
+        order = np.argsort(counts, kind="stable")
+        ascending = counts[order]
+        up_to = np.concatenate([[0.0], np.cumsum(weights[order])])
+        larger = up_to[-1] - up_to[np.searchsorted(ascending, self.k * counts, side="left")]
+        smaller = up_to[np.searchsorted(self.k * ascending, counts, side="right")]
+        return larger, smaller

@@ -12,6 +12,7 @@ from ltvr.clock import Clock, stream
 from ltvr.engine.prior import trained_prior, wanted_prior
 from ltvr.errors import UserError
 from ltvr.losses.cross_entropy import CrossEntropy
+from ltvr.mixing.cutmix import expected_share
 from ltvr.runs.folder import Run
 from ltvr.stages.build import stages_of
 
@@ -62,6 +63,23 @@ def test_the_epoch_is_that_of_the_weights(finished, tmp_path):
     torch.save(state | {"epoch": 0, "step": 0}, run.last)
     with pytest.raises(UserError, match="no record of the stage features"):
         trained_prior(run, run.last)
+
+
+def test_labels_are_mixed_in_the_epochs_that_mix(finished, tmp_path):
+    """CMO in the first of two epochs: of its partners each class is as often."""
+    run = Run.open(shutil.copytree(finished, tmp_path / "run"))
+    counts = np.array(run.manifest()["train_counts"])
+    plain, last = counts / counts.sum(), trained_prior(run, run.weights("features"))
+    config = run.folder / "config.yaml"
+    cmo = "mixing: cmo\ncmo_plain_first: 0\ncmo_plain_last: 1"
+    config.write_text(config.read_text().replace("mixing: none", cmo))
+    np.testing.assert_allclose(trained_prior(run, run.weights("features")), last)
+    state = torch.load(run.best("features"), weights_only=True) | {"epoch": 0}
+    state["totals"]["synthetic_counts"].zero_()
+    torch.save(state, run.best("features"))
+    pasted = 0.5 * (1 - expected_share(16, 1.0))
+    expected = (1 - pasted) * plain + pasted / 10
+    np.testing.assert_allclose(trained_prior(run, run.best("features")), expected)
 
 
 def test_the_weights_of_a_loss_count(finished, monkeypatch):
