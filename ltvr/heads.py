@@ -100,7 +100,9 @@ def main() -> None:
     check_numbers(arguments)
     run, path = features_of(arguments.run)
     stage = load_checkpoint(path)["stage"]
-    trained = load_trained(path, arguments.device, arguments.fused)
+    # TDE is a head of its own: to adjust its logits would be to correct head classes twice.
+    plain = {"tde": False} if run.config().effective().get("tde") else {}
+    trained = load_trained(path, arguments.device, arguments.fused, plain)
     if stages_of(trained.config)[stage].needs_trained:
         raise UserError(
             f"{path} is of the stage {stage}, which has a classifier of its own already; name the "

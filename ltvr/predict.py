@@ -108,6 +108,11 @@ def main() -> int:
         shift = adjustment(run, weights, arguments.prior)
     inference = inference_of(arguments)
     trained = load_trained(arguments.run, arguments.device, arguments.fused, inference)
+    if shift is not None and trained.config.effective().get("tde"):
+        raise UserError(
+            "--prior moves logits whose class frequencies are known, and those of TDE are not; add "
+            "--no-tde, or leave --prior out"
+        )
 
     number = top or min(3, len(classes))
     write, problems, done = FORMATS[arguments.format](number), Problems(), 0

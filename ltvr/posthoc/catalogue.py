@@ -90,6 +90,7 @@ def heads_of(
     """The heads of a network whose features are trained, in the order of ``names``.
 
     Args:
+        trained: whose classifier gives its plain logits, without TDE.
         weights: the checkpoint that it is from.
         config: of the run, with other options of the stages that train a classifier.
         chosen: the names of those that are wanted.
@@ -143,7 +144,8 @@ def _of_the_classifier(trained: Trained) -> dict[str, Head]:
 
     if isinstance(classifier, Normalised) and classifier.moving_feature is not None:
         usual = trained.config.of(NormalisedOptions).tde_alpha
-        heads.append(Head("tde", "TDE", partial(_tde, classifier), "alpha", ALPHAS, usual))
+        alphas = tuple(sorted({*ALPHAS, usual}))
+        heads.append(Head("tde", "TDE", partial(_tde, classifier), "alpha", alphas, usual))
     else:
         heads.append(Head("tde", "TDE", None, reason=f"{kind} has kept no moving feature"))
     return {head.name: head for head in heads}

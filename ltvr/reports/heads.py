@@ -117,7 +117,14 @@ def _as_json(tried: Tried | None) -> dict[str, Any] | None:
 
 def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -> list[str]:
     """What a reader of the table should know, a line each."""
-    lines = _reasons(found)
+    lines, plain = _reasons(found), ""
+    own = trained.run.config().effective()
+    if own.get("tde"):
+        plain = " --no-tde"
+        lines.append(
+            f"The run itself is evaluated by TDE at alpha = {own['tde_alpha']:g}; here the row TDE "
+            "alone is. The others are of plain logits, and heads that are trained are tested so."
+        )
     fitted = {each.head.name: each for each in found if each.tried}
     if any(each.optimum for each in fitted.values()):
         lines += _choosing(trained, images)
@@ -129,7 +136,7 @@ def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -
             f"{seen if views else 'each as inference sees it'}; BatchNorm of the backbone has its "
             "running statistics. The exact counterparts, with each draw augmented anew and "
             f"BatchNorm as the stage's own option has it: `--stages {'|'.join(training)} --from "
-            f"RUN/{path.name}`."
+            f"RUN/{path.name}{plain}`."
         )
     if "logit-adjustment" in fitted:
         lines.append(
