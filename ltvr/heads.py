@@ -187,6 +187,8 @@ def check_hold_out(arguments: argparse.Namespace, run: Run, heads: list[Head]) -
         raise UserError("--hold-out changes nothing beside a validation split; leave it out")
     if not any(len(head.values) > 1 for head in heads):
         raise UserError("--hold-out changes nothing where no value is chosen; leave it out")
+    if max(run.manifest()["train_counts"]) < 2:
+        raise UserError("--hold-out: every class has one training image alone; leave it out")
 
 
 def configured(arguments: argparse.Namespace, config: Config, chosen: tuple[str, ...]) -> Config:

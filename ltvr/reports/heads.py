@@ -155,24 +155,34 @@ def _choosing(trained: Trained, images: Images) -> list[str]:
         "Test optimum: the value that is best on the test images themselves. Nobody knows it "
         "beforehand; it is no result."
     )
-    by = "the best by balanced accuracy"
+    by, number = "the best by balanced accuracy", described["images"]
     if not images.seen:
-        number = described["images"]
-        return [f"Values: chosen on the {number} validation images, {by}.", optimum]
+        which = "the one validation image" if number == 1 else f"the {number} validation images"
+        return [f"Values: chosen on {which}, {by}.", optimum]
+    if not number:
+        return [
+            "Values: the usual ones, and not chosen; every class has one training image alone, and "
+            "none to choose on.",
+            optimum,
+        ]
     held = np.bincount(images.choice.labels.numpy(), minlength=len(trained.classes))
-    short = int((held < described["per_class"]).sum())
-    few = f" ({short} of {len(held)} classes have fewer)" if short else ""
-    none = int((held == 0).sum())
-    absent = f" {none} classes have one image alone, and no part in it." if none else ""
+    short, none = int((held < described["per_class"]).sum()), int((held == 0).sum())
+    few = f" ({short} of {len(held)} classes {_has(short)} fewer)" if short else ""
+    classes = "class" if none == 1 else "classes"
+    absent = f" {none} {classes} {_has(none)} one image alone, and no part in it." if none else ""
     return [
-        f"Values: chosen on {described['images']} of the training images, {by}. They are "
-        f"{described['per_class']} a class and at most half of it{few}; heads are not fitted to "
-        f"them meanwhile.{absent} The features were trained on them, though: where they are known "
-        "by heart, they say little. The stage's own classifier is right on "
+        f"Values: chosen on {number} of the training images, {by}: of each class "
+        f"{described['per_class']}, but at most half of it{few}; heads are not fitted to them "
+        f"meanwhile.{absent} The features were trained on them, though: where they are known by "
+        "heart, they say little. The stage's own classifier is right on "
         f"{_of_joint(trained, images.choice):.1f} % of them, and on "
         f"{_of_joint(trained, images.test):.1f} % of the test images (both balanced).",
         optimum,
     ]
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
 
 
 def _of_joint(trained: Trained, images: Embeddings) -> float:
