@@ -100,7 +100,9 @@ def main() -> None:
     check_numbers(arguments)
     run, path = features_of(arguments.run)
     stage = load_checkpoint(path)["stage"]
-    trained = load_trained(path, arguments.device, arguments.fused)
+    # TDE is a head of its own: to adjust its logits would be to correct head classes twice.
+    plain = {"tde": False} if run.config().effective().get("tde") else {}
+    trained = load_trained(path, arguments.device, arguments.fused, plain)
     if stages_of(trained.config)[stage].needs_trained:
         raise UserError(
             f"{path} is of the stage {stage}, which has a classifier of its own already; name the "
@@ -108,7 +110,7 @@ def main() -> None:
         )
     chosen = tuple(arguments.heads or names())
     config = configured(arguments, trained.config, chosen)
-    heads = heads_of(trained, stage, config, chosen, tuple(arguments.lr_factors))
+    heads = heads_of(trained, path, config, chosen, tuple(arguments.lr_factors))
     check_hold_out(arguments, run, heads)
     places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
     data = load_own(run, trained.config.replaced(**places))
@@ -185,6 +187,8 @@ def check_hold_out(arguments: argparse.Namespace, run: Run, heads: list[Head]) -
         raise UserError("--hold-out changes nothing beside a validation split; leave it out")
     if not any(len(head.values) > 1 for head in heads):
         raise UserError("--hold-out changes nothing where no value is chosen; leave it out")
+    if max(run.manifest()["train_counts"]) < 2:
+        raise UserError("--hold-out: every class has one training image alone; leave it out")
 
 
 def configured(arguments: argparse.Namespace, config: Config, chosen: tuple[str, ...]) -> Config:

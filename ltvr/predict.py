@@ -21,7 +21,6 @@ from ltvr.engine.trained import (
     weights_of,
 )
 from ltvr.errors import UserError, shown
-from ltvr.runs.checkpoint import load_checkpoint
 
 __all__ = ["main"]
 
@@ -56,7 +55,7 @@ def parser() -> Parser:
         "--prior",
         metavar="uniform|train|FILE",
         help="class frequencies that the probabilities are for; FILE has lines `class,weight`, or "
-        "is a JSON object of them (those that the last stage was trained with)",
+        "is a JSON object of them (those that the weights were trained with)",
     )
     add_device(p)
     add_inference(p)
@@ -106,9 +105,14 @@ def main() -> int:
         raise UserError(f"--top {top}: expected 1 to {len(classes)}, the classes of {run.folder}")
     shift = None
     if arguments.prior is not None:
-        shift = adjustment(run, load_checkpoint(weights)["stage"], arguments.prior)
+        shift = adjustment(run, weights, arguments.prior)
     inference = inference_of(arguments)
     trained = load_trained(arguments.run, arguments.device, arguments.fused, inference)
+    if shift is not None and trained.config.effective().get("tde"):
+        raise UserError(
+            "--prior moves logits whose class frequencies are known, and those of TDE are not; add "
+            "--no-tde, or leave --prior out"
+        )
 
     number = top or min(3, len(classes))
     write, problems, done = FORMATS[arguments.format](number), Problems(), 0

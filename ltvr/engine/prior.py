@@ -23,63 +23,114 @@ from torch import Tensor
 from ltvr.clock import Clock
 from ltvr.config.run import RunOptions
 from ltvr.data.files import read_lines
+from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
+from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.folder import Run
+from ltvr.runs.forms import Form, check
 from ltvr.samplers.base import Shares
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["adjustment", "trained_prior", "wanted_prior"]
 
+AT: Form = {"epoch": int, "step": int, "totals": {"synthetic_counts": Tensor}}
+"""What a checkpoint of the state of training holds of where it stood."""
 
-def adjustment(run: Run, stage: str, wanted: str) -> Tensor:
-    """What is added to the logits of a stage for the class frequencies ``wanted``: [C] float32.
+
+def adjustment(run: Run, weights: Path, wanted: str) -> Tensor:
+    """What is added to the logits of weights for the class frequencies ``wanted``: [C] float32.
 
     Args:
+        weights: the checkpoint.
         wanted: of ``wanted_prior``.
 
     Raises:
         UserError: as ``trained_prior`` and ``wanted_prior``.
     """
     with np.errstate(divide="ignore"):  # a class that is ruled out has the logit -inf
-        shift = np.log(wanted_prior(run, wanted)) - np.log(trained_prior(run, stage))
+        shift = np.log(wanted_prior(run, wanted)) - np.log(trained_prior(run, weights))
     return torch.from_numpy(shift).float()
 
 
-def trained_prior(run: Run, stage: str) -> Shares:
-    """Class frequencies that the logits are under after a stage: [C] float64, of sum 1.
+def trained_prior(run: Run, weights: Path) -> Shares:
+    """Class frequencies that the logits of a checkpoint are under: [C] float64, of sum 1.
 
-    How much of the loss each class was in its last epoch, from what the sampler gives, the samples
-    that were generated, and the loss's weights by class; less what the loss added to the logits.
+    How much of the loss each class was in the epoch that left the weights, from what the sampler
+    gives, the samples that were generated, what mixing makes of the labels of both, as expected,
+    and the loss's weights by class; less what the loss added to the logits.
+
+    Args:
+        weights: a checkpoint of the run, of any kind.
 
     Raises:
-        UserError: the run has no record of the stage.
+        UserError: the run has no record of that epoch.
     """
-    config = run.config()
-    described, training = stages_of(config)[stage], config.of(TrainingOptions)
+    config, state = run.config(), load_checkpoint(weights)
+    stage, training = state["stage"], config.of(TrainingOptions)
+    described = stages_of(config)[stage]
     counts = np.asarray(run.manifest()["train_counts"], np.int64)
-    records = [record for record in run.records() if record["stage"] == stage]
-    if described.epochs and not records:
-        raise UserError(
-            f"{run.folder} has no record of the stage {stage} in metrics.jsonl, which says what "
-            "its classes weighed; restore it, or leave out --prior (of heads, logit-adjustment)"
-        )
-    epoch = records[-1]["epoch"] - 1 if records else 0
-    generated = records[-1]["synthetic_counts"] if records else [0] * len(counts)
-
-    loss = described.build_loss(torch.from_numpy(counts))
     steps = int(counts.sum()) // training.batch_size
     clock = Clock(config.of(RunOptions).seed, stage, described.epochs, steps, training.accumulate)
-    loss.begin_epoch(replace(clock, epoch=epoch))
-    classes = torch.arange(len(counts))
-    weights = loss.weights(classes).double().numpy()
+    generated = np.zeros(len(counts))
+    if described.epochs:
+        clock, generated = _trained_in(run, state, weights, clock)
 
-    shares = described.sampler.shares(counts, epoch, max(described.epochs, 1))
-    real = shares * steps * training.batch_size if steps else shares
-    trained = described.class_shares(real * weights, np.asarray(generated, np.float64) * weights)
+    loss = described.build_loss(torch.from_numpy(counts))
+    loss.begin_epoch(clock)
+    classes = torch.arange(len(counts))
+    by_class = loss.weights(classes).double().numpy()
+
+    shares = described.sampler.shares(counts, clock.epoch, max(described.epochs, 1))
+    real = shares * max(clock.step * training.batch_size, 1)
+    mixing = described.mixing
+    if mixing is not None and clock.epoch in mixing.epochs(described.epochs):
+        partners = shares
+        if mixing.partners is not None:
+            partners = mixing.partners.shares(counts, clock.epoch, described.epochs)
+        size = config.of(DataOptions).image_size
+        first = mixing.first_labels(real, partners, counts)
+        real, generated = (
+            mixing.label_shares(rows, shares, partners, counts, size) for rows in (first, generated)
+        )
+    trained = described.class_shares(real * by_class, generated * by_class)
     prior: Shares = trained / np.exp(loss.offsets(classes).double().numpy())
     prior /= prior.sum()
     return prior
+
+
+def _trained_in(
+    run: Run, state: dict[str, Any], weights: Path, clock: Clock
+) -> tuple[Clock, Shares]:
+    """The end of the epoch that left the weights of a checkpoint, and what was generated in it.
+
+    A checkpoint within an epoch is of what there was of it.
+
+    Args:
+        state: of the checkpoint ``weights``.
+        clock: at the start of its stage.
+
+    Returns:
+        the clock, and how many samples of each class were generated: [C].
+    """
+    records = [record for record in run.records() if record["stage"] == clock.stage]
+    if "epoch" in state:  # the state of training, and not weights alone
+        check(state, AT, weights)
+        if state["step"]:
+            made = state["totals"]["synthetic_counts"].double().numpy()
+            return replace(clock, epoch=state["epoch"], step=state["step"]), made
+        records = [record for record in records if record["epoch"] == state["epoch"]]
+    elif run.config().of(TrainingOptions).select == "best":
+        evaluated = [record for record in records if record["eval"] is not None]
+        records = sorted(evaluated, key=lambda record: -record["eval"]["all"])[:1]
+    if not records:
+        raise UserError(
+            f"{run.folder} has no record of the stage {clock.stage} in metrics.jsonl, which says "
+            "what its classes weighed; restore it, or leave out --prior (of heads, "
+            "logit-adjustment)"
+        )
+    made = np.asarray(records[-1]["synthetic_counts"], np.float64)
+    return replace(clock, epoch=records[-1]["epoch"] - 1, step=clock.steps), made
 
 
 def wanted_prior(run: Run, wanted: str) -> Shares:

@@ -163,9 +163,8 @@ def load_trained(
     state = load_checkpoint(weights)
     with torch.random.fork_rng(devices=[]):
         prepare_through(network, stages_of(config), state["stage"], config.of(RunOptions).seed)
-    if inference and not isinstance(
-        network.classifier, CLASSIFIERS.get(config.of(NetworkOptions).classifier)
-    ):
+    kind = CLASSIFIERS.get(config.of(NetworkOptions).classifier)
+    if inference and not any(isinstance(part, kind) for part in network.classifier.modules()):
         raise UserError(
             f"{weights}: its stage, {state['stage']}, has a classifier of its own, for which "
             f"{flag(next(iter(inference)))} changes nothing; drop it, or name another checkpoint"

@@ -13,10 +13,10 @@ from ltvr.config.options import Options
 from ltvr.config.slots import Component
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.samplers.base import Sampler
+from ltvr.samplers.base import Sampler, Shares
 from ltvr.transfer import to_device
 
-__all__ = ["Blend", "Mixed", "Mixing", "with_partners"]
+__all__ = ["Blend", "Mixed", "Mixing", "blended", "with_partners"]
 
 
 class Blend(NamedTuple):
@@ -84,7 +84,9 @@ class Mixing(Component):
         """Mixed images [B, 3, S, S] and their targets, two labels and a share a row;
         or both as they came.
 
-        ``labels`` stay as they came: the synthesis plan is made of them.
+        The synthesis plan is made of the first labels. They stay as they came, in whichever share,
+        so that the plan is of the classes that the batch has, but for a row in which the first has
+        no share at all: that is a row of the other label, which is put first.
 
         Args:
             images: [B, 3, S, S], augmented and normalised; [2B, 3, S, S] where there are
@@ -94,6 +96,36 @@ class Mixing(Component):
             random: the only source of random numbers.
         """
         raise NotImplementedError
+
+    def first_labels(self, own: Shares, partners: Shares, counts: Int64Array) -> Shares:
+        """How often each class is a mixed row's first label, expected: [C]; by default ``own``.
+
+        Args: as of ``label_shares``.
+        """
+        return own
+
+    def label_shares(
+        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+    ) -> Shares:
+        """How much of the labels of mixed rows each class is, expected: [C]; the sum of ``first``.
+
+        By default a row is half of its first label and half of its partner's, as where the share is
+        drawn from a Beta(a, a). Rows and partners are taken to be drawn independently.
+
+        Args:
+            first: [C] rows by their first label.
+            own, partners: [C] how often each class comes, among the images of the batch and among
+                what they are mixed with; of sum 1.
+            counts: [C] the training images of each class.
+            size: S, of the images.
+        """
+        return blended(first, partners, 0.5)
+
+
+def blended(first: Shares, partners: Shares, part: float) -> Shares:
+    """Labels [C] of rows [C] that are ``part`` of a partner, whose classes are ``partners`` [C]."""
+    labels: Shares = (1 - part) * first + part * first.sum() * partners
+    return labels
 
 
 def with_partners(order: Int64Array, partners: Int64Array, size: int) -> Int64Array:

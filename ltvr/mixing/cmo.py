@@ -11,8 +11,8 @@ from torch import Tensor
 from ltvr.config.options import NoOptions, Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixed, Mixing
-from ltvr.mixing.cutmix import draw_box
+from ltvr.mixing.base import Mixed, Mixing, blended
+from ltvr.mixing.cutmix import draw_box, expected_share
 from ltvr.samplers.base import Sampler, Shares
 
 __all__ = ["CMO", "CMOOptions"]
@@ -70,6 +70,13 @@ class CMO(Mixing):
         mixed = own.clone()
         mixed[box] = pasted[box]
         return Mixed(mixed, Targets(labels, other, torch.full((len(own),), share)))
+
+    def label_shares(
+        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+    ) -> Shares:
+        """Those of the partner by the area of the box, in the batches that are mixed."""
+        pasted = 1 - expected_share(size, self.options.cmo_alpha)
+        return blended(first, partners, self.options.cmo_probability * pasted)
 
 
 class _ByWeight(Sampler):

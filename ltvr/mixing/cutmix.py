@@ -7,15 +7,17 @@ from types import EllipsisType
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixed, Mixing
+from ltvr.mixing.base import Mixed, Mixing, blended
+from ltvr.samplers.base import Shares
 from ltvr.transfer import to_device
 
-__all__ = ["Cutmix", "CutmixOptions", "draw_box"]
+__all__ = ["Cutmix", "CutmixOptions", "draw_box", "expected_share"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,24 @@ def draw_box(
     return (..., slice(top, bottom), slice(left, right)), share
 
 
+def expected_share(size: int, alpha: float) -> float:
+    """The mean of the share that ``draw_box`` gives, of images of ``size`` by ``size``.
+
+    The sum over the lengths of the box's sides before they are cut off, n = 0 ... S in pixels, of
+    how likely each is times the square of its mean length over all centres: the two centres are
+    drawn independently.
+
+    Args:
+        alpha: a.
+    """
+    n, centre = np.arange(size + 1)[:, None], np.arange(size)
+    start = centre - n // 2
+    length = (np.clip(start + n, 0, size) - np.clip(start, 0, size)).mean(1)
+    below = special.betainc(alpha, alpha, (np.arange(size + 1) / size) ** 2)  # P(side < n)
+    likely = np.diff(below, append=1.0)
+    return float(1 - (likely * (length / size) ** 2).sum())
+
+
 class Cutmix(Mixing):
     """A box of x_i is replaced by that of x_j; the labels share as the areas do.
 
@@ -84,3 +104,10 @@ class Cutmix(Mixing):
         mixed[box] = images[box][to_device(partner, images.device)]
         shares = torch.full((len(images),), share)
         return Mixed(mixed, Targets(targets.labels, targets.labels[partner], shares))
+
+    def label_shares(
+        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+    ) -> Shares:
+        """Those of the partner by the area of the box, in the batches that are mixed."""
+        pasted = self.probability * (1 - expected_share(size, self.alpha))
+        return blended(first, partners, pasted)

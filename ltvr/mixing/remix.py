@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from ltvr.config.options import Options, option
@@ -13,6 +14,7 @@ from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
 from ltvr.mixing.base import Mixed, Mixing
 from ltvr.mixing.mixup import Mixup, MixupOptions
+from ltvr.samplers.base import Shares
 
 __all__ = ["Remix", "RemixOptions"]
 
@@ -35,14 +37,16 @@ class Remix(Mixing):
 
     Of l x_i + (1 - l) x_j the share of y_i is 0 if n_i / n_j >= k and l < t, 1 if n_j / n_i >= k
     and 1 - l < t, and else l. Chou et al., Remix: Rebalanced Mixup, ECCV 2020 workshops, with their
-    k = 3 and t = 0.5.
+    k = 3 and t = 0.5. A row whose label is all y_j has it first, with the share 1: it is a sample
+    of that class in the synthesis plan, as in the loss.
     """
 
     options_type = RemixOptions
 
     def __init__(self, options: RemixOptions) -> None:
         super().__init__(options)
-        self.mixup = Mixup(MixupOptions(mixup_alpha=options.remix_alpha))
+        self.alpha = options.remix_alpha
+        self.mixup = Mixup(MixupOptions(mixup_alpha=self.alpha))
         self.k, self.t = options.remix_k, options.remix_t
 
     def mix(
@@ -52,8 +56,46 @@ class Remix(Mixing):
         mixed, (labels, other, share), _ = self.mixup.mix(images, targets, counts, random)
         assert other is not None and share is not None, "mixup gives both"
         n = torch.from_numpy(counts)
-        first, second = n[labels], n[other]
-        gives_way = (first >= self.k * second) & (share < self.t)
-        takes_all = (second >= self.k * first) & (1 - share < self.t)
-        share = share.masked_fill(gives_way, 0.0).masked_fill(takes_all, 1.0)
-        return Mixed(mixed, Targets(labels, other, share))
+        own, others = n[labels], n[other]
+        gives_way = (own >= self.k * others) & (share < self.t)
+        takes_all = (others >= self.k * own) & (1 - share < self.t)
+        gives_way &= ~takes_all  # both only for k = 1, and classes of the same size
+        share = share.masked_fill(gives_way | takes_all, 1.0)
+        first, second = torch.where(gives_way, other, labels), torch.where(gives_way, labels, other)
+        return Mixed(mixed, Targets(first, second, share))
+
+    def first_labels(self, own: Shares, partners: Shares, counts: Int64Array) -> Shares:
+        """A class is first, too, where a larger one has given way to it."""
+        larger, smaller = self._unlike(partners, counts)
+        likely = special.betainc(self.alpha, self.alpha, self.t)
+        first: Shares = own * (1 + likely * (larger - smaller))
+        return first
+
+    def label_shares(
+        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+    ) -> Shares:
+        """By the rule for every pair of classes.
+
+        With F = P(l < t), and h = E[l; l >= t] what a larger class keeps: of n images of a class
+        that are mixed with larger ones, n (1 + F) rows have the class first, which has 1 - h + F of
+        them; of n with smaller ones n (1 - F), and h; of all others n, and half.
+        """
+        likely = special.betainc(self.alpha, self.alpha, self.t)
+        kept = 0.5 - 0.5 * special.betainc(self.alpha + 1, self.alpha, self.t)
+        larger, smaller = self._unlike(partners, counts)
+        rows = first / (1 + likely * (larger - smaller))
+        own_part = larger * (likely + 1 - kept) + smaller * kept + 0.5 * (1 - larger - smaller)
+        above, below = self._unlike(rows, counts)
+        rest = rows.sum() - above - below
+        given = kept * below + (1 - likely - kept) * above + 0.5 * rest
+        shares: Shares = rows * own_part + partners * given
+        return shares
+
+    def _unlike(self, weights: Shares, counts: Int64Array) -> tuple[Shares, Shares]:
+        """For each class the weights of those that are k times larger, and k times smaller: [C]."""
+        order = np.argsort(counts, kind="stable")
+        ascending = counts[order]
+        up_to = np.concatenate([[0.0], np.cumsum(weights[order])])
+        larger = up_to[-1] - up_to[np.searchsorted(ascending, self.k * counts, side="left")]
+        smaller = up_to[np.searchsorted(self.k * ascending, counts, side="right")]
+        return larger, smaller

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -81,7 +82,7 @@ def names() -> tuple[str, ...]:
 
 def heads_of(
     trained: Trained,
-    stage: str,
+    weights: Path,
     config: Config,
     chosen: tuple[str, ...],
     lr_factors: tuple[float, ...],
@@ -89,7 +90,8 @@ def heads_of(
     """The heads of a network whose features are trained, in the order of ``names``.
 
     Args:
-        stage: that has left its weights.
+        trained: whose classifier gives its plain logits, without TDE.
+        weights: the checkpoint that it is from.
         config: of the run, with other options of the stages that train a classifier.
         chosen: the names of those that are wanted.
         lr_factors: on the learning rates of the heads that are trained.
@@ -100,7 +102,7 @@ def heads_of(
     """
     made = {**_of_means(trained), **_of_the_classifier(trained)}
     if "logit-adjustment" in chosen:
-        made["logit-adjustment"] = _logit_adjustment(trained, stage)
+        made["logit-adjustment"] = _logit_adjustment(trained, weights)
     for name in trained_names():
         if name in chosen:
             made[name] = _trained(name, trained, config, lr_factors)
@@ -142,7 +144,8 @@ def _of_the_classifier(trained: Trained) -> dict[str, Head]:
 
     if isinstance(classifier, Normalised) and classifier.moving_feature is not None:
         usual = trained.config.of(NormalisedOptions).tde_alpha
-        heads.append(Head("tde", "TDE", partial(_tde, classifier), "alpha", ALPHAS, usual))
+        alphas = tuple(sorted({*ALPHAS, usual}))
+        heads.append(Head("tde", "TDE", partial(_tde, classifier), "alpha", alphas, usual))
     else:
         heads.append(Head("tde", "TDE", None, reason=f"{kind} has kept no moving feature"))
     return {head.name: head for head in heads}
@@ -158,16 +161,16 @@ def _tde(classifier: Normalised, train: Embeddings, alpha: float | None) -> Logi
     return partial(classifier.tde_logits, alpha=alpha)
 
 
-def _logit_adjustment(trained: Trained, stage: str) -> Head:
+def _logit_adjustment(trained: Trained, weights: Path) -> Head:
     """By the class frequencies that the logits are under, as ``predict --prior``.
 
     They are even where the loss has adjusted the logits already, or sampler or weights have: to
     adjust by the training counts again would be to do so twice.
     """
-    prior = trained_prior(trained.run, stage)
+    prior = trained_prior(trained.run, weights)
     name, title = "logit-adjustment", "logit adjustment"
     if np.ptp(prior) <= EVEN * prior.max():
-        why = "the stage's logits are under even class frequencies already"
+        why = "the logits are under even class frequencies already"
         return Head(name, title, None, "tau", reason=why)
     classifier, shares = trained.network.classifier, torch.from_numpy(prior).to(trained.device)
 

@@ -14,7 +14,7 @@ def hold_out(labels: Int64Array, per_class: int, seed: int) -> Int64Array:
     """Positions of as many images of each class as can be spared: [h], ascending.
 
     At most half of a class, since what trains without them still has to know the class: of 5
-    images 2, and none of one image.
+    images 2, and none of one image; none at all where every class has one.
 
     Args:
         labels: [n] class of each training image.

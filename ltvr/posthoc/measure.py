@@ -134,7 +134,7 @@ def measure(
 ) -> Measured:
     """Try a head at its values, and choose the best by balanced accuracy on ``images.choice``.
 
-    Of equals it is the nearest to the usual value.
+    Of equals it is the nearest to the usual value, and so it is where there are no such images.
 
     Args:
         counts: [C] training images of each class.
@@ -175,7 +175,7 @@ def _try(
     seen = {k: v for k, v in images.described.items() if k != "views" or head.trained}
     of = {"head": head.name, "value": value, "options": head.options, "images": seen}
     choice = error = None
-    if len(head.values) > 1:
+    if len(head.values) > 1 and len(images.choice.labels):
         whole = images.fitted is images.train
         on_choice = kept.get({**of, "on": "choice"}, lambda: found(images.choice, whole))
         choice = balanced(on_choice)

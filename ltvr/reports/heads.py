@@ -117,7 +117,14 @@ def _as_json(tried: Tried | None) -> dict[str, Any] | None:
 
 def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -> list[str]:
     """What a reader of the table should know, a line each."""
-    lines = _reasons(found)
+    lines, plain = _reasons(found), ""
+    own = trained.run.config().effective()
+    if own.get("tde"):
+        plain = " --no-tde"
+        lines.append(
+            f"The run itself is evaluated by TDE at alpha = {own['tde_alpha']:g}; here the row TDE "
+            "alone is. The others are of plain logits, and heads that are trained are tested so."
+        )
     fitted = {each.head.name: each for each in found if each.tried}
     if any(each.optimum for each in fitted.values()):
         lines += _choosing(trained, images)
@@ -129,11 +136,11 @@ def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -
             f"{seen if views else 'each as inference sees it'}; BatchNorm of the backbone has its "
             "running statistics. The exact counterparts, with each draw augmented anew and "
             f"BatchNorm as the stage's own option has it: `--stages {'|'.join(training)} --from "
-            f"RUN/{path.name}`."
+            f"RUN/{path.name}{plain}`."
         )
     if "logit-adjustment" in fitted:
         lines.append(
-            "Logit adjustment: by the class frequencies of the stage's last epoch, with what was "
+            "Logit adjustment: by the class frequencies of the epoch of the weights, with what was "
             "generated and the weights of the loss, as `predict --prior`."
         )
     if any(name.startswith("ncm") for name in fitted):
@@ -148,24 +155,34 @@ def _choosing(trained: Trained, images: Images) -> list[str]:
         "Test optimum: the value that is best on the test images themselves. Nobody knows it "
         "beforehand; it is no result."
     )
-    by = "the best by balanced accuracy"
+    by, number = "the best by balanced accuracy", described["images"]
     if not images.seen:
-        number = described["images"]
-        return [f"Values: chosen on the {number} validation images, {by}.", optimum]
+        which = "the one validation image" if number == 1 else f"the {number} validation images"
+        return [f"Values: chosen on {which}, {by}.", optimum]
+    if not number:
+        return [
+            "Values: the usual ones, and not chosen; every class has one training image alone, and "
+            "none to choose on.",
+            optimum,
+        ]
     held = np.bincount(images.choice.labels.numpy(), minlength=len(trained.classes))
-    short = int((held < described["per_class"]).sum())
-    few = f" ({short} of {len(held)} classes have fewer)" if short else ""
-    none = int((held == 0).sum())
-    absent = f" {none} classes have one image alone, and no part in it." if none else ""
+    short, none = int((held < described["per_class"]).sum()), int((held == 0).sum())
+    few = f" ({short} of {len(held)} classes {_has(short)} fewer)" if short else ""
+    classes = "class" if none == 1 else "classes"
+    absent = f" {none} {classes} {_has(none)} one image alone, and no part in it." if none else ""
     return [
-        f"Values: chosen on {described['images']} of the training images, {by}. They are "
-        f"{described['per_class']} a class and at most half of it{few}; heads are not fitted to "
-        f"them meanwhile.{absent} The features were trained on them, though: where they are known "
-        "by heart, they say little. The stage's own classifier is right on "
+        f"Values: chosen on {number} of the training images, {by}: of each class "
+        f"{described['per_class']}, but at most half of it{few}; heads are not fitted to them "
+        f"meanwhile.{absent} The features were trained on them, though: where they are known by "
+        "heart, they say little. The stage's own classifier is right on "
         f"{_of_joint(trained, images.choice):.1f} % of them, and on "
         f"{_of_joint(trained, images.test):.1f} % of the test images (both balanced).",
         optimum,
     ]
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
 
 
 def _of_joint(trained: Trained, images: Embeddings) -> float:

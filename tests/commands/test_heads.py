@@ -220,6 +220,32 @@ def test_values_are_chosen_on_a_validation_split(tmp_path, write_images, command
     assert code == 2 and "--hold-out changes nothing beside a validation split" in err
 
 
+def test_where_no_image_can_be_spared_nothing_is_chosen(tmp_path, write_images, command, no_report):
+    for counts in ((1, 1, 1, 1), (8, 3, 1)):
+        data, run = tmp_path / f"data{len(counts)}", tmp_path / f"run{len(counts)}"
+        for split, numbers in {"train": counts, "test": (2,) * len(counts)}.items():
+            names = [f"{k}/{i}.png" for k, number in enumerate(numbers) for i in range(number)]
+            write_images(data / split, names, seed=len(split))
+        config = tiny_config(
+            method="baseline", dataset="folder", root=str(data), imbalance=1.0, batch_size=4,
+            epochs=1, stages=("features",), image_size=8,
+        )  # fmt: skip
+        train(config, run)
+        options = ("--heads", "tau-norm", "crt", "--lr-factors", 0.3, 2, "--views", 1)
+        code, out, err = command(ltvr.heads, run, *options)
+        assert code == 0, err
+        if len(counts) == 3:
+            assert "(3 of 3 classes have fewer)" in out
+            assert "1 class has one image alone, and no part in it." in out
+            continue
+        assert "Values: the usual ones, and not chosen; every class has one training image" in out
+        chosen = {name: each["chosen"] for name, each in heads_in(run).items()}
+        assert {name: each["value"] for name, each in chosen.items()} == {"tau-norm": 1, "crt": 0.3}
+        assert chosen["crt"]["choice_balanced"] is None
+        code, _, err = command(ltvr.heads, run, "--hold-out", 1)
+        assert code == 2 and "every class has one training image alone; leave it out" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

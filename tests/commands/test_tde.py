@@ -11,6 +11,8 @@ from conftest import records, summary, tiny_config
 
 import ltvr.embed
 import ltvr.evaluate
+import ltvr.heads
+import ltvr.predict
 import ltvr.train
 from ltvr.classifiers._normalised import Normalised
 from ltvr.errors import Stopped
@@ -126,3 +128,42 @@ def test_a_run_from_before_there_was_a_moving_feature(run, command, tmp_path, no
     code, _, err = command(ltvr.evaluate, folder, "--tde")
     assert code == 2 and err.count("\n") == 1
     assert f"{folder}: tde = true: no moving feature is kept" in err
+
+
+def test_where_a_run_is_by_tde_one_head_is_and_no_prior(run, command, tmp_path):
+    """What TDE takes away no other head takes away with it, and nothing else is moved besides."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    without = (folder / "config.yaml").read_text()
+    config = without.replace("tde: false", "tde: true").replace("tde_alpha: 1.0", "tde_alpha: 0.6")
+    (folder / "config.yaml").write_text(config)
+    options = ("--heads", "joint", "logit-adjustment", "tde", "crt", "--views", 1)
+    code, out, err = command(ltvr.heads, folder, *options)
+    assert code == 0 and "is evaluated by TDE at alpha = 0.6" in out and ".pt --no-tde`" in out, err
+    found = {
+        each["head"]: each for each in json.loads((folder / "heads.json").read_text())["heads"]
+    }
+    plain = summary(run)["metrics"]["features"]["per_class"]
+    assert found["joint"]["chosen"]["metrics"]["per_class"] == plain
+    assert found["logit-adjustment"]["tried"][0]["metrics"]["per_class"] == plain
+    by_alpha = {each["value"]: each["metrics"]["per_class"] for each in found["tde"]["tried"]}
+    expected = evaluated(command, folder / "features.pt", tmp_path)["per_class"]
+    assert by_alpha[0.6] == expected != by_alpha[0] == plain
+    (folder / "config.yaml").write_text(without)
+    code, out, err = command(ltvr.heads, folder, "--heads", "crt", "--views", 1)
+    assert code == 0 and "TDE" not in out and "--no-tde" not in out, err
+    again = json.loads((folder / "heads.json").read_text())["heads"][0]
+    assert again["chosen"] == found["crt"]["chosen"]
+
+    (folder / "config.yaml").write_text(config)
+    code, _, err = command(ltvr.predict, folder, "x.png", "--prior", "uniform")
+    assert code == 2 and "those of TDE are not; add --no-tde" in err
+    code, _, err = command(ltvr.predict, folder, "x.png", "--prior", "uniform", "--no-tde")
+    assert code == 1 and "x.png is missing" in err
+
+
+def test_scaled_logits_are_by_tde_too(run, command, tmp_path):
+    second = ("--stages", "lws", "--lws-epochs", 1, "--from", run, "--out", tmp_path, "--name", "l")
+    assert command(ltvr.train, *second)[0] == 0
+    plain = evaluated(command, tmp_path / "l", tmp_path)["per_class"]
+    by_tde = evaluated(command, tmp_path / "l", tmp_path, "--tde", "--tde-alpha", 2.5)["per_class"]
+    assert by_tde != plain

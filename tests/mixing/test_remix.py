@@ -24,19 +24,19 @@ def test_the_smaller_class_takes_the_label_where_the_larger_has_little_share(opt
     seen = set()
     for seed in range(8):
         (plain, mixup, _), (images, remix, _) = both(seed, **options)
-        assert torch.equal(images, plain) and torch.equal(remix.other, mixup.other)
-        share = float(mixup.share[0])
-        for i, j, got in zip(*(each.tolist() for each in remix), strict=True):
+        assert torch.equal(images, plain)
+        share, rows = float(mixup.share[0]), zip(*(each.tolist() for each in remix), strict=True)
+        for i, j, row in zip(mixup.labels.tolist(), mixup.other.tolist(), rows, strict=True):
             larger = COUNTS[i] / COUNTS[j]
             if larger >= k and share < t:
-                expected = 0.0
+                expected = (j, i, 1.0)  # in the synthesis plan it is a sample of its only label
             elif larger <= 1 / k and 1 - share < t:
-                expected = 1.0
+                expected = (i, j, 1.0)
             else:
-                expected = share
-            assert got == expected, (i, j, share)
-            seen.add(expected if expected in (0, 1) else 0.5)
-    assert seen == {0, 0.5, 1}
+                expected = (i, j, share)
+            assert row == expected, (i, j, share)
+            seen.add((expected[0] == i, expected[2] == 1))
+    assert seen == {(False, True), (True, True), (True, False)}
 
 
 def test_without_a_share_to_give_way_below_it_is_mixup():

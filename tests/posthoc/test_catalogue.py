@@ -14,11 +14,12 @@ from ltvr.posthoc.catalogue import heads_of, names, trained_names
 @pytest.fixture
 def heads(finished):
     """The heads of the finished run with a classifier in the place of its own, by name."""
-    trained = load_trained(finished / "features.pt")
+    weights = finished / "features.pt"
+    trained = load_trained(weights)
 
     def of(classifier):
         trained.network.classifier = classifier
-        return {h.name: h for h in heads_of(trained, "features", trained.config, names(), (1.0,))}
+        return {h.name: h for h in heads_of(trained, weights, trained.config, names(), (1.0,))}
 
     return of
 
