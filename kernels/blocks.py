@@ -17,8 +17,8 @@ __all__ = [
     "first_column",
     "load_block",
     "load_parts",
-    "offsets",
     "place_rows",
+    "pointers",
     "products",
     "scale_parts",
     "store_block",
@@ -30,11 +30,16 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def offsets(rows, cols, D: tl.constexpr, N: tl.constexpr, CHANNELS_LAST: tl.constexpr):
-    """Where [rows, cols] lie in a sample: [D, N] in memory, or [N, D] if CHANNELS_LAST."""
+def pointers(ptr, rows, cols, D: tl.constexpr, N: tl.constexpr, CHANNELS_LAST: tl.constexpr):
+    """Where [rows, cols] lie of a sample: [D, N] in memory, or [N, D] if CHANNELS_LAST.
+
+    The rows are added first: pointers of rows are kept from block to block, and the other order
+    took up to 77 more registers.
+    """
     if CHANNELS_LAST:
-        return rows[:, None] + cols[None, :] * D
-    return rows[:, None] * N + cols[None, :]
+        return ptr + rows[:, None] + cols[None, :] * D
+    else:  # what follows a return is compiled as well
+        return ptr + rows[:, None] * N + cols[None, :]
 
 
 @triton.jit
@@ -46,7 +51,7 @@ def load_block(
     ``rows`` and ``cols`` are ranges that start at a multiple of their own length, so that a length
     that divides D or N needs no mask.
     """
-    ptrs = ptr + offsets(rows, cols, D, N, CHANNELS_LAST)
+    ptrs = pointers(ptr, rows, cols, D, N, CHANNELS_LAST)
     if D // rows.shape[0] * rows.shape[0] == D:  # Triton's interpreter has no int % constexpr
         if N // cols.shape[0] * cols.shape[0] == N:
             return tl.load(ptrs)
@@ -59,7 +64,7 @@ def store_block(
     ptr, rows, cols, value, D: tl.constexpr, N: tl.constexpr, CHANNELS_LAST: tl.constexpr = False
 ):  # fmt: skip
     """Write [rows, cols] in the dtype of ``ptr``, except what is outside the sample."""
-    ptrs = ptr + offsets(rows, cols, D, N, CHANNELS_LAST)
+    ptrs = pointers(ptr, rows, cols, D, N, CHANNELS_LAST)
     mask = (rows[:, None] < D) & (cols[None, :] < N)
     tl.store(ptrs, value.to(ptr.dtype.element_ty), mask=mask)
 

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ltvr.kernels.blocks import offsets, store_block
+from ltvr.kernels.blocks import pointers, store_block
 from ltvr.kernels.rows import row_blocks
 from ltvr.layout import channels_last
 
@@ -65,7 +65,7 @@ def _segment_kernel(
         rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
         cols = tl.arange(0, BLOCK_N)
         inside = (rows[:, None] < D) & (cols[None, :] < N)
-        ptrs = d_generated_ptr + offsets(rows, cols, D, N, FEATURES_LAST)
+        ptrs = pointers(d_generated_ptr, rows, cols, D, N, FEATURES_LAST)
         acc = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
         acc = _add_rows(acc, ptrs, inside, rows_ptr, first, first + SEGMENT, D * N)
         segment = tl.program_id(0).to(tl.int64)
@@ -82,7 +82,7 @@ def gather(
     With ADD_REAL_ROW, plus the gradient of its real row: attention addition puts X_class there too.
     """
     inside = (rows[:, None] < D) & (cols[None, :] < N)
-    ptrs = d_features_ptr + offsets(rows, cols, D, N, FEATURES_LAST)
+    ptrs = pointers(d_features_ptr, rows, cols, D, N, FEATURES_LAST)
     generated_ptrs = ptrs + batch * D * N
     first = tl.load(offsets_ptr + sample)
     last = tl.load(offsets_ptr + sample + 1)
@@ -92,7 +92,7 @@ def gather(
         head = (first + SEGMENT - 1) // SEGMENT
         end = tl.minimum(head * SEGMENT, last)
         acc = _add_rows(acc, generated_ptrs, inside, rows_ptr, first, end, D * N)
-        segment_ptrs = segments_ptr + offsets(rows, cols, D, N, False)
+        segment_ptrs = pointers(segments_ptr, rows, cols, D, N, False)
         for start in range(head, last // SEGMENT, UNROLL):
             for step in tl.static_range(UNROLL):
                 taken = start + step < last // SEGMENT
