@@ -111,6 +111,10 @@ def check(
     return {name: step for name, step in steps.items() if name not in wrong}, wrong
 
 
+PRODUCTS = {"forward": 2, "backward": 5}
+"""Products of D x D x N in a sample; the backward makes the scores again."""
+
+
 def floors(shape: list[int], rates: Rates, device: torch.device) -> dict[str, float]:
     """Least milliseconds at this machine's own rates: D x D products, one exp a score and pass.
 
@@ -122,9 +126,16 @@ def floors(shape: list[int], rates: Rates, device: torch.device) -> dict[str, fl
     found = {
         name: 1e3
         * join(2 * products * scores * height * width / rates.matrix, scores / rates.exponentials)
-        for name, products in (("forward", 2), ("backward", 5))
+        for name, products in PRODUCTS.items()
     }
     return {**found, "both": sum(found.values())}
+
+
+def gflops(shape: list[int], both: float) -> float:
+    """1e9 operations a second in the D x D products, of ``both`` milliseconds."""
+    batch, channels, height, width = shape
+    operations = 2 * sum(PRODUCTS.values()) * batch * channels**2 * height * width
+    return operations / both / 1e6
 
 
 def measure(
@@ -160,6 +171,7 @@ def measure(
             row |= {p: quantiles(getattr(times[name], p)) for p in ("forward", "backward", "both")}
             row |= {"rounds": len(times[name].forward)}
             row |= {"of_roofline": least["both"] / row["both"]["median"]}
+            row |= {"gflops": gflops(shape, row["both"]["median"])}
             row |= {"over_fused": ratio(times, name)}
             rows.append(row)
             print(line(row), flush=True)
@@ -175,7 +187,7 @@ def ratio(times: dict[str, Times], name: str) -> float | None:
 
 HEADER = (
     f"{'median ms (p10-p90)':16}{'forward':>25}{'backward':>25}{'both':>25}"
-    f"{'peak MB':>9}{'roofline':>9}{'/ fused':>9}"
+    f"{'peak MB':>9}{'roofline':>9}{'GFLOP/s':>9}{'/ fused':>9}"
 )
 
 
@@ -188,7 +200,7 @@ def line(row: dict[str, Any]) -> str:
     over = "" if row["over_fused"] is None else f"{row['over_fused']:.2f}"
     return (
         f"{row['provider']:16}{cells}{row['peak_bytes'] / 1e6:>9.1f}{row['of_roofline']:>9.0%}"
-        f"{over:>9}"
+        f"{row['gflops']:>9.0f}{over:>9}"
     )
 
 
