@@ -28,13 +28,14 @@ __all__ = ["accuracy_by_statistics"]
 
 def accuracy_by_statistics(
     network: Network,
-    running: Statistics,
+    left: Statistics,
+    moved: bool,
     reported: dict[str, Any],
     train: Batches,
     test: Batches,
     counts: Int64Array,
 ) -> dict[str, Any] | None:
-    """Accuracy with running statistics, with those of real images, and of class-balanced ones.
+    """Accuracy with the statistics of training, with those of real images, and class-balanced ones.
 
     The last two are measured on at most ``batchnorm_images`` training images, augmented as in
     training. Weights and generators of random numbers stay as they are. Each kind costs a pass over
@@ -42,14 +43,17 @@ def accuracy_by_statistics(
 
     Args:
         network: as it is reported.
-        running: the statistics that training left, before the stage settled the network.
+        left: the statistics after training, before the stage settled the network.
+        moved: whether training moved them, or kept those that it started with.
         reported: metrics of ``network`` on ``test``.
         counts: [C] training images of each class.
 
     Returns:
-        ``accuracy`` by kind, in percent: of ``all``, ``many``, ``medium`` and ``few``; ``images``,
+        ``accuracy`` by kind (``running``, or ``kept`` where they were not moved; ``real``;
+        ``class-balanced``), in percent: of ``all``, ``many``, ``medium`` and ``few``; ``images``,
         how many the last two kinds are of; and ``reported``, the kind that the network has, or
-        ``settled`` where the stage measured them otherwise. None for a network without BatchNorm.
+        ``settled`` where the stage measured them otherwise. Kept ones that are equal to measured
+        ones are of that kind. None for a network without BatchNorm.
     """
     own = running_statistics(network)
     if not own:
@@ -57,17 +61,21 @@ def accuracy_by_statistics(
     tried, config = copy.deepcopy(network), train.config
     limit = config.of(RunOptions).batchnorm_images
     samplers = {"real": Instance(NoOptions()), "class-balanced": ClassAware(ClassAwareOptions())}
-    images, kind_reported, accuracy = 0, "settled", {}
+    first = "running" if moved else "kept"
+    images, kinds, accuracy = 0, [], {}
     with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
-        for kind in ("running", *samplers):
-            if kind == "running":
-                set_statistics(tried, running)
+        for kind in (first, *samplers):
+            if kind == first:
+                set_statistics(tried, left)
             else:
                 images = measure_statistics(tried, train, config, samplers[kind], limit)
             now = running_statistics(tried)
             if all(torch.equal(now[name], own[name]) for name in own):
-                kind_reported, metrics = kind, reported
+                kinds.append(kind)
+                metrics = reported
             else:
                 metrics = evaluate_split(tried, test, counts)
             accuracy[kind] = {name: metrics[name] for name in ("all", *SHOTS)}
+    # The last that is equal: what was measured says more than that a stage has kept it.
+    kind_reported = kinds[-1] if kinds else "settled"
     return {"images": images, "reported": kind_reported, "accuracy": accuracy}

@@ -31,7 +31,7 @@ from ltvr.engine.statistics import accuracy_by_statistics
 from ltvr.engine.step import Step
 from ltvr.engine.training import network_to_train, train_epoch
 from ltvr.errors import CannotWrite, Diverged, Stopped, UserError
-from ltvr.networks.batchnorm import running_statistics
+from ltvr.networks.batchnorm import moves_statistics, running_statistics
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ltvr.runs.environment import environment
@@ -238,7 +238,9 @@ class Trainer:
             load_weights(self.network, load_checkpoint(path)["model"], path)
         elif state.average is not None:
             load_weights(self.network, state.evaluated.state_dict(), self.run.last)
-        running = running_statistics(self.network)
+        left = running_statistics(self.network)
+        stage.train_mode(self.network)
+        moved = stage.epochs > 0 and moves_statistics(self.network)
         stage.settle(self.network, self.train_batches)
         for path in (self.run.weights(name), self.run.final):
             save_checkpoint(path, {"model": self.network.state_dict(), "stage": name})
@@ -249,7 +251,8 @@ class Trainer:
         if self._run_options.batchnorm_images:
             result["batchnorm"] = accuracy_by_statistics(
                 self.network,
-                running,
+                left,
+                moved,
                 result,
                 self.train_batches,
                 self.test_batches,

@@ -28,6 +28,7 @@ __all__ = [
     "check_rows",
     "measure_real_statistics",
     "measure_statistics",
+    "moves_statistics",
     "running_statistics",
     "set_statistics",
 ]
@@ -103,6 +104,11 @@ def running_statistics(network: nn.Module) -> Statistics:
         for kind, buffer in module.named_buffers()
         if kind.startswith("running_")
     }
+
+
+def moves_statistics(network: nn.Module) -> bool:
+    """Whether a forward pass of ``network``, in the modes that it is in, moves any of them."""
+    return any(m.training for m in network.modules() if isinstance(m, _BatchNorm))
 
 
 def set_statistics(network: nn.Module, statistics: Statistics) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import summary, tiny_config
 from torch import nn
 
+import ltvr.train
 from ltvr.clock import stream
 from ltvr.config.options import NoOptions
 from ltvr.data.batches import Batches
@@ -39,7 +40,7 @@ def test_accuracy_by_statistics_of_one_batch(finished):
     running = {name: value + 0.1 for name, value in running_statistics(network).items()}
     reported, state = evaluate_split(network, test, data.counts), torch.get_rng_state()
 
-    found = accuracy_by_statistics(network, running, reported, train, test, data.counts)
+    found = accuracy_by_statistics(network, running, True, reported, train, test, data.counts)
 
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -57,9 +58,30 @@ def test_accuracy_by_statistics_of_one_batch(finished):
     assert len(set(got.values())) == 3
 
 
+@pytest.mark.parametrize(
+    ("images", "features", "crt"), [(5000, "real", "real"), (100, "settled", "kept")]
+)
+def test_statistics_that_a_stage_has_kept_are_not_running(
+    images, features, crt, tmp_path, no_report
+):
+    """They are those that the stage before has settled on, of all of the real images."""
+    config = tiny_config(
+        method="baseline", epochs=1, features_batchnorm="real", crt_batchnorm="eval",
+        eval_batch_size=100, batchnorm_images=images,
+    )  # fmt: skip
+    ltvr.train.train(config, tmp_path / "run")
+    found = {name: of["batchnorm"] for name, of in summary(tmp_path / "run")["metrics"].items()}
+    assert {name: of["reported"] for name, of in found.items()} == {
+        "features": features,
+        "crt": crt,
+    }
+    assert list(found["features"]["accuracy"]) == ["running", "real", "class-balanced"]
+    assert list(found["crt"]["accuracy"]) == ["kept", "real", "class-balanced"]
+
+
 def test_without_batchnorm_there_is_nothing_to_measure():
     config = tiny_config()
     data = load_data(config)
     batches = Batches(data.test, config, CPU)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
-    assert accuracy_by_statistics(network, {}, {}, batches, batches, data.counts) is None
+    assert accuracy_by_statistics(network, {}, True, {}, batches, batches, data.counts) is None
