@@ -138,7 +138,7 @@ def _instructions(sass: str) -> list[_Instruction]:
 
 
 def _inner_loop(instructions: list[_Instruction]) -> list[_Instruction]:
-    """The loop with most matrix instructions, and of those the shortest; without one, all.
+    """The loop with most matrix instructions and exponentials, of those the shortest; or all.
 
     A branch back over the end of the program closes no loop: it returns from code that the compiler
     has put behind the end, such as the wait for a barrier that was not passed at once.
@@ -149,20 +149,27 @@ def _inner_loop(instructions: list[_Instruction]) -> list[_Instruction]:
             body = [i for i in instructions[: at + 1] if i.address >= end.target]
             if all(i.name != "EXIT" for i in body):
                 loops.append(body)
-    return max(loops, key=lambda body: (_matrix(body), -len(body)), default=instructions)
+    return max(
+        loops,
+        key=lambda body: (_matrix(body), _exponentials(body), -len(body)),
+        default=instructions,
+    )
 
 
 def _matrix(body: list[_Instruction]) -> int:
     return sum(bool(_MATRIX.match(i.name)) for i in body)
 
 
+def _exponentials(body: list[_Instruction]) -> int:
+    return sum(i.name == "MUFU" and ".EX2" in i.modifiers for i in body)
+
+
 def _count(body: list[_Instruction]) -> Loop:
-    exponentials = sum(i.name == "MUFU" and ".EX2" in i.modifiers for i in body)
     fp32 = [found for i in body if (found := _FP32.match(i.name))]
     return Loop(
         issued=len(body),
         matrix=_matrix(body),
-        exponentials=exponentials,
+        exponentials=_exponentials(body),
         special=sum(i.name == "MUFU" for i in body),
         fp32=sum(2 if found[2] else 1 for found in fp32),
         half_rate=sum(bool(_HALF_RATE.match(i.name)) for i in body),

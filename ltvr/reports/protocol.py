@@ -165,8 +165,7 @@ def _batchnorm(metrics: dict[str, dict[str, Any]]) -> Finding:
             lines.append(f"{name}: {', '.join(accuracy)}, reported {values['reported']}")
             running = running and values["reported"] == "running"
             images = values["images"]
-    of = f"Real and class-balanced ones of {images} images"
-    found = f"top-1 by statistics, %. {'; '.join(lines)}. {of}"
+    found = f"top-1 by statistics, %. {'; '.join(lines)}. Real and class-balanced: {images} images"
     return Finding("BatchNorm", found, field, running)
 
 

@@ -9,6 +9,7 @@ import yaml
 from conftest import tiny_config
 
 import ltvr.evaluate
+import ltvr.heads
 import ltvr.train
 from ltvr.decompositions.afa import AFAOptions
 from ltvr.decompositions.options import DecompositionOptions
@@ -96,6 +97,19 @@ def test_it_evaluates_and_goes_on(older, finished, command, monkeypatch):
     second = json.loads((older.parent / "second" / "summary.json").read_text())
     del second["metrics"]["crt"]["batchnorm"]
     assert second["metrics"]["crt"] == first["metrics"]["crt"]
+
+
+def test_it_has_heads(older, finished, command):
+    (older / "best-features.pt").rename(older / "best.pt")
+    joint = json.loads((finished / "summary.json").read_text())["metrics"]["features"]["all"]
+    for path in (older, older / "stage1.pt", older / "best.pt"):
+        options = ("--heads", "joint", "logit-adjustment", "crt", "--views", 1)
+        code, _, err = command(ltvr.heads, path, *options)
+        assert code == 0, err
+        found = json.loads((older / "heads.json").read_text())["heads"]
+        assert [each["reason"] for each in found] == [None] * 3
+        if path.name != "best.pt":
+            assert found[0]["chosen"]["metrics"]["all"] == joint
 
 
 def test_a_checkpoint_of_a_newer_format_is_refused(finished, tmp_path, command):
