@@ -321,9 +321,15 @@ def main() -> int:
         print(" ".join(map(str, report(sheet, failed, about, folder))))
     own = any(getattr(arguments, name) is not None for name in ("dataset", "imbalance", "preset"))
     print(" ".join(map(str, draw(sheets, folder, named=own))))
-    for job, why in failed.items():
-        print(f"not there: {job.name}: {shown(why)}", file=sys.stderr)
-    return int(bool(failed))
+    if arguments.tables_only:
+        return 0
+    missing = {job.name: why for job, why in failed.items()}
+    for sheet in sheets:  # a job may be done, and lack what a row shows
+        for line in sheet.lines(failed):
+            missing |= line.missing
+    for name, why in missing.items():
+        print(f"not there: {name}: {shown(why)}", file=sys.stderr)
+    return int(bool(missing))
 
 
 if __name__ == "__main__":
