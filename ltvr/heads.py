@@ -7,6 +7,7 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ltvr import __version__, errors
 from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_unused
@@ -23,6 +24,7 @@ from ltvr.engine.trained import (
     weights_of,
 )
 from ltvr.errors import UserError, shown
+from ltvr.networks.weights import digest
 from ltvr.posthoc.catalogue import Head, heads_of, longest_training, names, trained_names
 from ltvr.posthoc.embeddings import EmbeddingCache, identity_of
 from ltvr.posthoc.images import MOST_BYTES, MOST_VIEWS, Images, load_images
@@ -54,7 +56,8 @@ def parser() -> Parser:
         "heads",
         "Compare classifiers on the features of a run: embeddings of its images are made once and "
         "kept in RUN/heads, then every head is fitted to them and tested. The table is printed, "
-        "and written to RUN/heads.md, .csv and .json.",
+        "and written to RUN/heads.md, .csv and .json; that of a checkpoint which RUN does not "
+        "stand for, as best-features.pt, to RUN/heads-best-features.md and so on.",
     )
     p.add_argument(
         "--heads",
@@ -122,7 +125,7 @@ def main() -> None:
     try:
         say_when_stopped(lambda: "stopped; what is done is kept, and the same command goes on")
         found, images = fit(arguments, trained, config, data, heads, folder)
-        report(trained, stage, path, images, found)
+        report(trained, stage, path, images, found, said(arguments))
     finally:
         lock.release()
 
@@ -251,16 +254,42 @@ def fit(
     return found, images
 
 
-def report(trained: Trained, stage: str, path: Path, images: Images, found: list[Measured]) -> None:
-    """Print the table, and write it to the run's folder."""
+def said(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for that changes the numbers of a head, by name."""
+    names = ("fused", "views", "hold_out")
+    own = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if arguments.lr_factors != [1.0]:
+        own["lr_factors"] = arguments.lr_factors
+    return own | given(arguments, schema())
+
+
+def report(
+    trained: Trained,
+    stage: str,
+    path: Path,
+    images: Images,
+    found: list[Measured],
+    options: dict[str, Any],
+) -> None:
+    """Print the table, and write it to the run's folder.
+
+    Args:
+        options: of ``said``.
+    """
     run, values = trained.run, notes(trained, path, images, found)
+    own = path.name == trained_features(run).name
+    table = run.folder / ("heads" if own else f"heads-{path.stem}")
     name = f"{shown(run.folder.name).replace('|', ' ')}, {path.name}"
-    files.write(run.folder / "heads.md", as_markdown(f"{name}: top-1, %", found, values))
-    files.write(run.folder / "heads.csv", as_csv(found))
+    files.write(
+        table.with_name(f"{table.name}.md"), as_markdown(f"{name}: top-1, %", found, values)
+    )
+    files.write(table.with_name(f"{table.name}.csv"), as_csv(found))
     run.write(
-        "heads.json",
+        f"{table.name}.json",
         {
             "weights": path.name,
+            "sha256": digest(path),
+            "options": options,
             "stage": stage,
             "images": images.described,
             "classes": trained.classes,
@@ -271,7 +300,7 @@ def report(trained: Trained, stage: str, path: Path, images: Images, found: list
     print(f"\n{as_text(found)}\n")
     for note in values:
         print(note)
-    print(f"\n{run.folder / 'heads.md'}, .csv, .json")
+    print(f"\n{table}.md, .csv, .json")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from ltvr.reproduction.jobs import Job, do_all
 from ltvr.reproduction.sheet import Sheet, each_once
 from ltvr.reproduction.tables import Report, write
 from ltvr.reproduction.wanted import Wanted, Wants
-from ltvr.settings import load_config
+from ltvr.settings import load_config, preset_label
 from ltvr.signals import say_when_stopped
 
 __all__ = ["main"]
@@ -178,9 +178,8 @@ def settings(
             raise UserError("--images is for the data sets of tables; with --preset say --root")
         own = load_config(arguments.preset, "baseline").of(DataOptions).dataset
         dataset = options.pop("dataset", own)
-        yield Setting(
-            dataset, arguments.preset, options | ({"dataset": dataset} if dataset != own else {})
-        )
+        other = {"dataset": dataset} if dataset != own else {}
+        yield catalogue.held_to_the_budgets(Setting(dataset, arguments.preset, options | other))
         return
     budget = catalogue.budgets[arguments.budget]
     other = options.pop("dataset", None)
@@ -194,7 +193,7 @@ def settings(
         made = {**setting.options, **options}
         if arguments.images is not None:
             made |= {"dataset": "folder", "root": str(image_folder(arguments, dataset))}
-        yield Setting(dataset, setting.preset, made)
+        yield catalogue.held_to_the_budgets(Setting(dataset, setting.preset, made))
 
 
 def image_folder(arguments: argparse.Namespace, dataset: str) -> Path:
@@ -220,27 +219,33 @@ def in_order(sheets: Sequence[Sheet]) -> list[Job]:
 def report(sheet: Sheet, failed: Mapping[Job, str], about: str, folder: Path) -> list[Path]:
     """Write a table, of what is there now."""
     lines = sheet.lines(failed)
-    verdicts = judge(sheet.table, sheet.setting.dataset, lines)
+    setting = sheet.setting
+    verdicts = [] if setting.differs else judge(sheet.table, setting.dataset, lines)
     places = dict.fromkeys(
         ", ".join(f"{name} {value}" for name, value in run.environment().items())
         for run in sheet.runs()
         if run.look().state == "done"
     )
-    source = sheet.setting.options.get("dataset", sheet.setting.dataset)
-    read_from = f" as {source}" if source != sheet.setting.dataset else ""
+    source = setting.options.get("dataset", setting.dataset)
+    read_from = f" as {source}" if source != setting.dataset else ""
     how = [
         f"Made by `{about}`, ltvr {ltvr.__version__}, {time.strftime('%Y-%m-%d')}; preset "
-        f"{Path(sheet.setting.preset).stem}, data set {sheet.setting.dataset}{read_from}.",
+        f"{preset_label(setting.preset)}, data set {setting.described}{read_from}.",
         *(f"Trained on {place}." for place in places),
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    made = Report(sheet.table, lines, verdicts, sheet.setting.dataset, how)
+    made = Report(sheet.table, lines, verdicts, setting, how)
     return write(made, folder / sheet.name)
 
 
-def draw(sheets: Sequence[Sheet], folder: Path) -> list[Path]:
-    """Draw the figures among the tables from the runs that are finished; return the files."""
+def draw(sheets: Sequence[Sheet], folder: Path, *, named: bool) -> list[Path]:
+    """Draw the figures among the tables from the runs that are finished; return the files.
+
+    Args:
+        named: whether the files have the names of the settings.
+    """
     runs: dict[str, dict[str, Mapping[str, Sequence[Path]]]] = {}
+    to: dict[str, list[str]] = {}
     for sheet in (each for each in sheets if each.table.name in FIGURES):
         of: dict[str, list[Path]] = {row.run: [] for row in sheet.table.rows}
         for (label, _), job in sheet.jobs.items():
@@ -248,7 +253,12 @@ def draw(sheets: Sequence[Sheet], folder: Path) -> list[Path]:
             if isinstance(job, Wanted) and job.look().state == "done" and job.folder not in folders:
                 folders.append(job.folder)
         runs.setdefault(sheet.table.name, {})[sheet.setting.dataset] = of
-    return [path for name, of in runs.items() for path in FIGURES[name](of, folder / name)]
+        to.setdefault(sheet.table.name, [sheet.table.name]).append(sheet.setting.name)
+    return [
+        path
+        for name, of in runs.items()
+        for path in FIGURES[name](of, folder / ("-".join(to[name]) if named else name))
+    ]
 
 
 def command(arguments: argparse.Namespace) -> str:
@@ -309,10 +319,17 @@ def main() -> int:
         do_all(in_order(sheets), arguments.jobs, ended)
     for sheet in sheets:
         print(" ".join(map(str, report(sheet, failed, about, folder))))
-    print(" ".join(map(str, draw(sheets, folder))))
-    for job, why in failed.items():
-        print(f"not there: {job.name}: {shown(why)}", file=sys.stderr)
-    return int(bool(failed))
+    own = any(getattr(arguments, name) is not None for name in ("dataset", "imbalance", "preset"))
+    print(" ".join(map(str, draw(sheets, folder, named=own))))
+    if arguments.tables_only:
+        return 0
+    missing = {job.name: why for job, why in failed.items()}
+    for sheet in sheets:  # a job may be done, and lack what a row shows
+        for line in sheet.lines(failed):
+            missing |= line.missing
+    for name, why in missing.items():
+        print(f"not there: {name}: {shown(why)}", file=sys.stderr)
+    return int(bool(missing))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ __all__ = [
     "load_config",
     "method_values",
     "methods",
+    "preset_label",
     "presets",
     "read_values",
     "save_config",
@@ -85,7 +86,7 @@ def load_config(
     own = SCHEMA.options["method"].read(values.get("method", ""))
     named = method or own or DEFAULT_METHOD
     layers = [values, method_values(named)] if method else [method_values(named), values]
-    labels = {"preset": _label(preset, presets()), "method": _label(named, methods())}
+    labels = {"preset": preset_label(preset), "method": _label(named, methods())}
     merged: dict[str, Any] = {}
     for layer in (*layers, labels, overrides or {}):
         merged.update(layer)
@@ -111,6 +112,11 @@ def with_method(values: dict[str, Any], method: str) -> dict[str, Any]:
     preset = read_values(PRESETS / f"{named}.yaml") if named in presets() else {}
     reset = {name: preset.get(name, SCHEMA.options[name].default) for name in method_values(own)}
     return {**values, **reset, **new, "method": _label(method, methods())}
+
+
+def preset_label(source: str) -> str:
+    """What a run calls the preset that ``source`` names, or is a file of."""
+    return _label(source, presets())
 
 
 def _label(source: str, names: list[str]) -> str:

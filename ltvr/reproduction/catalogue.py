@@ -8,13 +8,13 @@ runs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ltvr.errors import UserError, brief
-from ltvr.settings import SCHEMA, method_values, read_values
+from ltvr.settings import SCHEMA, load_config, method_values, preset_label, read_values
 from ltvr.stages import STAGES
 from ltvr.stages.options import TrainingOptions
 
@@ -23,6 +23,8 @@ __all__ = ["CATALOGUE", "COLUMNS", "Catalogue", "Claim", "NamedRun", "Row", "Set
 CATALOGUE = Path(__file__).parent / "catalogue"
 COLUMNS = ("all", "many", "medium", "few")
 """Of the paper's tables, in their order; the metrics of a summary have the same names."""
+COUNTED = ("imbalance", "imbalance_type", "many_above", "few_below")
+"""Options that decide how many images classes have, and which are many, medium and few."""
 NOT_TABLES = ("runs", "budgets")
 
 T = TypeVar("T")
@@ -98,12 +100,28 @@ class Setting:
     """A name, or a YAML file."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Over the preset, by option name."""
+    differs: Mapping[str, Any] = field(default_factory=dict)
+    """Of ``COUNTED``, what the budgets, and so the paper, do not have for the data set: no number
+    of the paper is of these data."""
 
     @property
     def name(self) -> str:
-        """Of its folder of runs, and in the names of its tables."""
-        other = self.options.get("dataset") == self.dataset  # and not the preset's own
-        return Path(self.preset).stem + (f"-{self.dataset}" if other else "")
+        """Of its folder of runs, and in the names of its tables: another for other data."""
+        parts = [preset_label(self.preset)]
+        if self.options.get("dataset") == self.dataset:  # and not the preset's own
+            parts.append(self.dataset)
+        if self.dataset == "folder" and "root" in self.options:
+            parts.append(Path(self.options["root"]).name)
+        return "-".join([*parts, *(f"{name}{value}" for name, value in self._differing())])
+
+    @property
+    def described(self) -> str:
+        """The data, for a reader."""
+        return ", ".join([self.dataset, *(f"{name} {value}" for name, value in self._differing())])
+
+    def _differing(self) -> Iterator[tuple[str, str]]:
+        for name, value in self.differs.items():
+            yield name, f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -139,6 +157,22 @@ class Catalogue:
         catalogue = cls(runs, tables, budgets)
         catalogue._check()
         return catalogue
+
+    def held_to_the_budgets(self, setting: Setting) -> Setting:
+        """A setting that knows in what its data differ from those of the budgets.
+
+        Raises:
+            UserError: no such preset, or options that do not fit.
+        """
+        known = [of[setting.dataset] for of in self.budgets.values() if setting.dataset in of]
+        if not known:
+            return setting
+        ours, theirs = (
+            load_config(each.preset, "baseline", dict(each.options)).effective()
+            for each in (setting, known[0])
+        )
+        differs = {k: ours[k] for k in COUNTED if k in ours and ours[k] != theirs.get(k)}
+        return replace(setting, differs=differs)
 
     def with_methods(self, methods: Sequence[str]) -> Catalogue:
         """The same with more rows in every table that has those of the two stages.

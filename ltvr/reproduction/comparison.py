@@ -78,18 +78,18 @@ class Verdict:
 
 def compare(
     table: Table,
-    dataset: str,
+    dataset: str | None,
     found: Mapping[str, Mapping[int, Metrics]],
     missing: Mapping[str, Mapping[str, str]],
 ) -> list[Line]:
     """Fill a table in.
 
     Args:
-        dataset: whose numbers of the paper are meant.
+        dataset: whose numbers of the paper are meant; None: of no data set.
         found: by label of the row and seed.
         missing: why jobs are not done, by label of the row and name of the job.
     """
-    paper = {row.label: _by_column(row.paper.get(dataset)) for row in table.rows}
+    paper = {row.label: _by_column(row.paper.get(dataset or "")) for row in table.rows}
     lines = []
     for row in table.rows:
         over = table.over[row.shows]

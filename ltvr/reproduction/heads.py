@@ -6,13 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ltvr.engine.trained import trained_features
 from ltvr.errors import UserError
+from ltvr.networks.weights import digest
+from ltvr.posthoc.catalogue import names
 from ltvr.reproduction.wanted import Found, Wanted
+from ltvr.runs.folder import Run
 from ltvr.runs.forms import Form, read_json
 
 __all__ = ["Heads"]
 
-HEADS: Form = {"heads": [{"head": str, "reason": (str, None), "chosen": (dict, None)}]}
+HEADS: Form = {
+    "weights": str,
+    "sha256": str,
+    "options": dict,
+    "heads": [{"head": str, "reason": (str, None), "chosen": (dict, None)}],
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,24 @@ class Heads:
         return self.run.folder / "heads.json"
 
     def look(self) -> Found:
-        """Is the file there?"""
-        return Found("done" if self._file.is_file() else "missing")
+        """Does the file have every head, of the features that the run ended with, as they come?
+
+        One that has not is made again, of the results that are kept beside it as far as they fit.
+        """
+        try:
+            found, weights = (
+                read_json(self._file, HEADS),
+                trained_features(Run.open(self.run.folder)),
+            )
+            done = (
+                {each["head"] for each in found["heads"]} >= {*names()}
+                and found["weights"] == weights.name
+                and not found["options"]
+                and found["sha256"] == digest(weights)
+            )
+        except (UserError, OSError):
+            return Found("missing")
+        return Found("done" if done else "missing")
 
     def command(self, found: Found) -> list[str]:
         """The arguments of Python that make it; it goes on by itself."""

@@ -72,7 +72,8 @@ class Sheet:
             except UserError as error:
                 why = str(error)
             missing.setdefault(label, {})[job.name] = why
-        return compare(self.table, self.setting.dataset, found, missing)
+        dataset = None if self.setting.differs else self.setting.dataset
+        return compare(self.table, dataset, found, missing)
 
     def runs(self) -> list[Wanted]:
         """The runs that it needs, each once."""

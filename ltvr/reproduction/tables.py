@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ltvr.errors import shown
 from ltvr.reports.html import render
-from ltvr.reproduction.catalogue import COLUMNS, Table
+from ltvr.reproduction.catalogue import COLUMNS, Setting, Table
 from ltvr.reproduction.comparison import Line, Spread, Verdict
 from ltvr.runs import files
 
@@ -42,15 +42,17 @@ class Report:
     table: Table
     lines: Sequence[Line]
     verdicts: Sequence[Verdict]
-    dataset: str
+    setting: Setting
     about: Sequence[str]
     """How it was made, a line each."""
 
     @property
     def title(self) -> str:
         """The table's; it says so where the data are not the paper's."""
-        own = any(self.dataset in names for names in self.table.datasets.values())
-        return self.table.title if own else f"{self.table.title}. Here: {self.dataset}"
+        own = self.setting.dataset in self.table.datasets.get("paper", ())
+        if own and not self.setting.differs:
+            return self.table.title
+        return f"{self.table.title}. Here: {self.setting.described}"
 
 
 def write(report: Report, path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Heads on the features of a run: one table, whatever stopped it on the way."""
 
 import csv
+import hashlib
 import json
 import shutil
 import sys
@@ -144,6 +145,25 @@ def test_what_is_damaged_is_made_again(run, command, passes):
     code, out, _ = command(ltvr.heads, run)
     assert code == 0 and out.count("is damaged: made anew") == 3 and len(passes) == 3
     assert written(run) == expected and not list(kept.glob("*/*.partial"))
+
+
+def test_another_checkpoint_has_a_table_of_its_own(run, command):
+    """And the run's says what it was made of: ``reproduce`` goes by that."""
+    assert command(ltvr.heads, run, "--heads", "ncm-un")[0] == 0
+    own = written(run)
+    found = json.loads(own["json"])
+    weights = (run / "features.pt").read_bytes()
+    assert found["weights"] == "features.pt" and found["options"] == {}
+    assert found["sha256"] == hashlib.sha256(weights).hexdigest()
+    code, out, err = command(ltvr.heads, run / "best-features.pt", "--heads", "ncm-un")
+    assert code == 0 and "heads-best-features.md, .csv, .json" in out, err
+    assert written(run) == own
+    assert json.loads((run / "heads-best-features.json").read_text())["weights"] != "features.pt"
+    assert all((run / f"heads-best-features.{kind}").is_file() for kind in ("md", "csv"))
+    words = ["--heads", "lws", "--views", 1, "--lws-epochs", 1, "--lr-factors", 1, 2]
+    assert command(ltvr.heads, run / "features.pt", *words, "--hold-out", 3)[0] == 0
+    expected = {"views": 1, "hold_out": 3, "lr_factors": [1.0, 2.0], "lws_epochs": 1}
+    assert json.loads(written(run)["json"])["options"] == expected
 
 
 def test_other_weights_are_embedded_anew(run, command, passes):

@@ -1,22 +1,37 @@
 """Rows of heads on a run's features: read from what ``ltvr.heads`` leaves in the run folder."""
 
+import hashlib
 import json
 
 import pytest
 
 from ltvr.errors import UserError
+from ltvr.posthoc.catalogue import names
 from ltvr.reproduction.catalogue import CATALOGUE, Catalogue
 from ltvr.reproduction.heads import Heads
 from ltvr.reproduction.sheet import Sheet, each_once
 from ltvr.reproduction.wanted import Wants
+from ltvr.settings import save_config
 
 CHOSEN = {"value": 0.7, "metrics": {"all": 47.3, "many": 56.6, "medium": 45.3, "few": None}}
-FOUND = {
-    "heads": [
-        {"head": "ncm-cl2n", "reason": None, "chosen": CHOSEN},
-        {"head": "tde", "reason": "the classifier has no moving feature", "chosen": None},
-    ]
-}
+NOT_AVAILABLE = {"tde": "the classifier has no moving feature"}
+
+
+MADE = [
+    {"head": name, "reason": NOT_AVAILABLE.get(name), "chosen": None if name == "tde" else CHOSEN}
+    for name in names()
+]
+
+
+def write(job, **changes):
+    """What ``ltvr.heads RUN`` leaves, with other fields."""
+    folder = job.run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(job.run.config, folder / "config.yaml")
+    (folder / "features.pt").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    found = {"weights": "features.pt", "sha256": digest, "options": {}, "heads": MADE}
+    (folder / "heads.json").write_text(json.dumps({**found, **changes}))
 
 
 @pytest.fixture
@@ -29,13 +44,30 @@ def heads(tmp_path):
 def test_a_head_is_what_was_chosen_without_the_test_images(heads):
     assert heads.look().state == "missing" and heads.needs is heads.run
     assert heads.command(heads.look()) == ["-m", "ltvr.heads", str(heads.run.folder)]
-    heads.run.folder.mkdir(parents=True)
-    (heads.run.folder / "heads.json").write_text(json.dumps(FOUND))
+    write(heads)
     assert heads.look().state == "done" and heads.metrics("ncm-cl2n") == CHOSEN["metrics"]
     with pytest.raises(UserError, match="tde is n/a, the classifier has no moving feature"):
         heads.metrics("tde")
-    with pytest.raises(UserError, match="has no head 'tau-norm'; run python -m ltvr.heads again"):
-        heads.metrics("tau-norm")
+    with pytest.raises(UserError, match="has no head 'none'; run python -m ltvr.heads again"):
+        heads.metrics("none")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": "best-features.pt"},
+        {"sha256": hashlib.sha256(b"others").hexdigest()},
+        {"options": {"hold_out": 5}},
+        {"options": {"crt_lr": 0.1}},
+        {"heads": [each for each in MADE if each["head"] != "tau-norm"]},
+        {"heads": 1},
+    ],
+)
+def test_heads_that_are_others_than_the_wanted_ones_are_made_again(changes, heads):
+    write(heads)
+    assert heads.look().state == "done"
+    write(heads, **changes)
+    assert heads.look().state == "missing"
 
 
 def test_all_heads_of_a_run_are_one_job_after_it(tmp_path):

@@ -230,6 +230,30 @@ def test_what_does_not_fit_is_one_line(options, words, tiny, command):
     assert (code, err.count("\n")) == (2, 1) and words in err
 
 
+def test_no_number_of_the_paper_is_beside_runs_of_another_imbalance(tmp_path, command):
+    """Said, or of a preset of one's own; each has files of its own."""
+    preset = tmp_path / "cifar100-ir100-cpu.yaml"  # the name is the package's, the rest is not
+    text = (PRESETS / preset.name).read_text()
+    preset.write_text(text.replace("imbalance: 100.0", "imbalance: 10.0"))
+    assert text != preset.read_text()
+    words = ["table3", "fig2", "--tables-only", "--seeds", "0", "--results", tmp_path / "results"]
+    said = {
+        "cifar100-ir100-cpu": [],
+        "cifar100-ir100-cpu-imbalance10": ["--imbalance", "10"],
+        "cifar100-ir100-cpu.yaml-imbalance10": ["--preset", preset],
+        "cifar100-ir100-cpu-imbalance50": ["--imbalance", "50"],
+    }
+    for name, options in said.items():
+        assert command(ltvr.reproduce, *words, "--out", tmp_path / "out", *options)[0] == 0
+        table = (tmp_path / "results" / f"table3-{name}.md").read_text()
+        title = "# Table III: CIFAR-100, imbalance ratio 100"
+        title += f". Here: cifar100, imbalance {name[-2:]}" if options else ""
+        assert table.splitlines()[0] == title
+        assert ("| 37.9 |" in table) == ("claim of the paper" in table) == (not options)
+    figures = {path.stem for path in (tmp_path / "results").glob("fig2*.png")}
+    assert len(figures) == 4 and "fig2" in figures
+
+
 def test_a_data_set_of_the_paper_may_be_image_files(tmp_path, command):
     """It is the paper's data set all the same: its numbers are beside ours, its preset's tail."""
     (tmp_path / "cifar10" / "train").mkdir(parents=True)
