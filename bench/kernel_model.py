@@ -94,6 +94,16 @@ SHAPES = {
         ("q_ptr", "d_out_ptr"),
         lambda q, k, n, every: [*[Product(k, q, every)] * 2, *[Product(k, n, q, True)] * 2],
     ),
+    # One kernel for few positions: d_Q of a block of queries is a sum in memory.
+    "channel_attention_backward_small._backward_kernel": Shape(
+        "BLOCK_Q",
+        ("wide_q_ptr", "wide_d_out_ptr", "d_q_sum_ptr", "d_q_sum_ptr"),
+        lambda q, k, n, every: [
+            *[Product(k, q, every)] * 2,
+            *[Product(k, n, q, True)] * 2,
+            Product(q, n, k, True),
+        ],
+    ),
 }
 """By ``Launch.name``."""
 
@@ -145,14 +155,17 @@ def exponentials_per_score(launch: Launch, binary: Binary) -> float:
 
 
 def _turns(launch: Launch) -> int:
-    """Turns of the loop, of all programs."""
-    block = launch.constants[SHAPES[launch.name].loop]
-    return math.prod(launch.grid) * int(-(-launch.constants["D"] // block))
+    """Turns of the loop, of all programs; one that splits the keys goes over its share of them."""
+    named = launch.constants
+    turns = math.prod(launch.grid) * -(-named["D"] // named[SHAPES[launch.name].loop])
+    if "SPLITS" in named:
+        turns *= -(-named["D"] // named["BLOCK_K"] // named["SPLITS"])
+    return int(turns)
 
 
 def _products(launch: Launch) -> list[Product]:
     shape, named = SHAPES[launch.name], launch.constants
-    n = sum(width for _, width in named["PARTS"])
+    n = sum(width for _, width in named["PARTS"]) if "PARTS" in named else named["BLOCK_N"]
     return shape.products(named["BLOCK_Q"], named["BLOCK_K"], n, -(-named["N"] // n) * n)
 
 
