@@ -94,13 +94,14 @@ SHAPES = {
         ("q_ptr", "d_out_ptr"),
         lambda q, k, n, every: [*[Product(k, q, every)] * 2, *[Product(k, n, q, True)] * 2],
     ),
+    # One kernel for few positions: d_Q of a block of queries is a sum in memory.
     "channel_attention_backward_small._backward_kernel": Shape(
         "BLOCK_Q",
-        ("wide_q_ptr", "wide_d_out_ptr", "d_q_sum_ptr", "d_q_sum_ptr"),  # the sum is written, too
+        ("wide_q_ptr", "wide_d_out_ptr", "d_q_sum_ptr", "d_q_sum_ptr"),
         lambda q, k, n, every: [
             *[Product(k, q, every)] * 2,
             *[Product(k, n, q, True)] * 2,
-            Product(q, n, k),
+            Product(q, n, k, True),
         ],
     ),
 }
