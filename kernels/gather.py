@@ -26,6 +26,8 @@ UNROLL = tl.constexpr(4)
 SEGMENT = tl.constexpr(16)
 # How many offsets a program looks at a time for the sample that a segment is of.
 SAMPLES = 1024
+# With four the compiler spills on sm_120.
+WARPS = 8
 
 
 @triton.jit
@@ -116,7 +118,7 @@ def class_segments(d_features: Tensor, class_offsets: Tensor, class_rows: Tensor
         return None
     _, channels, positions = d_features.shape
     sums = d_features.new_empty(segments, channels, positions, dtype=torch.float32)
-    blocks = row_blocks(d_features)
+    blocks = {**row_blocks(d_features), "num_warps": WARPS}
     _segment_kernel[segments, triton.cdiv(channels, blocks["BLOCK_D"])](
         d_generated_ptr=d_features[batch:],
         offsets_ptr=class_offsets,
