@@ -56,8 +56,9 @@ class _Row(NamedTuple):
 # tiles fit the 101,376 bytes of sm_86, sm_89 and sm_120.
 # wgmma (Hopper): four warps hold 64 rows, and two such groups share what they read.
 # tcgen05 (Blackwell): as many rows, but tensor memory ends at 512 columns.
-# Beyond 64 positions d_key of tf32x3 spills 8 bytes on sm_80 and 32 on sm_90: smaller blocks that do
-# not spill read shared memory half as much again.
+#
+# Beyond 64 positions d_key of tf32x3 spills 8 bytes on sm_80 and 32 on sm_90, where the block that
+# does not spill keeps shared memory busy for 1.6 times as long.
 _TABLE: dict[tuple[str, Unit], list[_Row]] = {
     ("half", "mma"): [
         _Row(16, (128, 64, 16, 8, 3), (64, 64, 16, 4, 3), (64, 64, 16, 4, 3)),
