@@ -110,7 +110,7 @@ def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
             N=positions,
             BLOCK=block,
             PRECISION=dot_precision(mean),
-            num_warps=4,
+            num_warps=2,  # with four, TF32 spills on sm_100
         )
     return Absorbed(a, w, mean)
 
