@@ -3,19 +3,24 @@
     python bench/gpu_rows.py FILE.jsonl [--seconds S] [--only PART ...] [--once]
 
 A row is one line of JSON. What fails becomes a row with its error, and the next is measured; the
-status is then 1. After --seconds no further row begins. --once times nothing and runs every row a
-single time with small tensors: under compute-sanitizer on a GPU, and without a GPU under Triton's
-interpreter (TRITON_INTERPRET=1), to find what would fail.
+status is then 1, but for tiles that ask for more than the GPU has. After --seconds no further row
+begins. --once times nothing and runs every row a single time with small tensors: under
+compute-sanitizer on a GPU, and without a GPU under Triton's interpreter (TRITON_INTERPRET=1), to
+find what would fail.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +32,8 @@ from torch.profiler import ProfilerActivity, profile
 from afa_providers import providers
 from afa_throughput import Problem, check, results
 from ltvr.afa import ops
+from ltvr.kernels import tiles
+from ltvr.kernels.channel_attention_backward_small import MOST_POSITIONS
 from ltvr.runs.environment import environment
 from measure import measure_rates, peak_memory
 
@@ -133,33 +140,39 @@ def augment_row(
 
 def attention_row(clock: Clock, shape: list[int], dtype: str, kernel: str) -> dict[str, Any]:
     """The attention alone, forward and backward: ours with K = V, and what PyTorch has."""
+    q, k, d_out = attention_operands(clock, shape, dtype)
+    if kernel != "ltvr":
+        run, both = _torch_attention(q, k, d_out, kernel)
+        return {"forward_us": clock.replayed(run), "both_us": clock.replayed(both)}
+    forward, backward = _ltvr_attention(q, k, d_out, clock.device)
+    return {
+        "forward_us": clock.replayed(forward),
+        "both_us": clock.replayed(lambda: backward(*forward())),
+    }
+
+
+def attention_operands(clock: Clock, shape: list[int], dtype: str) -> list[Tensor]:
+    """Q with the scale in it, K and the gradient of the output, [B, D, N]."""
     batch, channels, positions = shape[0], shape[1], shape[2] * shape[3]
     g = torch.Generator().manual_seed(0)
-    q, k, d_out = (
-        torch.randn(batch, channels, positions, generator=g).to(clock.device, DTYPES[dtype])
-        for _ in range(3)
-    )
-    q = q / positions**0.5
-    if kernel == "ltvr":
-        run_forward, run_both = _ltvr_attention(q, k, d_out, clock.device)
-    else:
-        run_forward, run_both = _torch_attention(q, k, d_out, kernel)
-    return {"forward_us": clock.replayed(run_forward), "both_us": clock.replayed(run_both)}
+    drawn = torch.randn(3, batch, channels, positions, generator=g)
+    drawn[0] /= positions**0.5
+    return list(drawn.to(clock.device, DTYPES[dtype]))
 
 
 def _ltvr_attention(
     q: Tensor, k: Tensor, d_out: Tensor, device: torch.device
-) -> tuple[Callable[[], Any], Callable[[], Any]]:
+) -> tuple[Callable[[], Any], Callable[[Tensor, Tensor], Any]]:
     operators = ops.kernels("triton", device).operators
 
     def forward() -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = operators.channel_attention(q, k, None)
         return found
 
-    def both() -> Any:
-        return operators.channel_attention_backward(d_out, q, k, None, *forward())
+    def backward(out: Tensor, lse: Tensor) -> Any:
+        return operators.channel_attention_backward(d_out, q, k, None, out, lse)
 
-    return forward, both
+    return forward, backward
 
 
 def _torch_attention(
@@ -189,6 +202,34 @@ def _torch_attention(
     return run, lambda: torch.autograd.grad(run(), leaves, d_padded)
 
 
+def tile_row(clock: Clock, shape: list[int], kernel: str, tile: tiles.Tile) -> dict[str, Any]:
+    """One kernel of the attention with another tile: the whole forward, or the whole backward."""
+    q, k, d_out = attention_operands(
+        clock, shape, "bf16" if clock.device.type == "cuda" else "fp16"
+    )
+    changed = tiles.tiles_of(q)._replace(**{kernel: tile})
+    with ExitStack() as stack:
+        for file in ("channel_attention", "channel_attention_backward"):
+            module = importlib.import_module(f"ltvr.kernels.{file}")
+            stack.enter_context(patch.object(module, "tiles_of", lambda _: changed))
+        forward, backward = _ltvr_attention(q, k, d_out, clock.device)
+        out, lse = forward()
+        if kernel == "forward":
+            return {"forward_us": clock.replayed(forward)}
+        return {"backward_us": clock.replayed(lambda: backward(out, lse))}
+
+
+def tiles_near(tile: tiles.Tile) -> Iterator[tiles.Tile]:
+    """The tile that is taken, and those that have one of its sizes halved or doubled."""
+    yield tile
+    for name, least in (("block_q", 16), ("block_k", 16), ("warps", 4)):
+        size = getattr(tile, name)
+        for other in (size // 2, 2 * size):
+            if other >= least:
+                yield tile._replace(**{name: other})
+    yield tile._replace(stages=5 - tile.stages)
+
+
 def check_row(clock: Clock, shape: list[int], dtype: str) -> dict[str, Any]:
     """The fused step against float64, and two runs of it against each other, to the bit."""
     problem = draw(clock, shape, dtype, "cifar10-lt", "nhwc")
@@ -212,6 +253,17 @@ def rates_row(clock: Clock, dtype: str) -> dict[str, Any]:
         return {}
     rates = measure_rates(clock.device, DTYPES[dtype])
     return {"copy_bytes_per_second": 2e6 * size / copy["median"], **rates._asdict()}
+
+
+def swept(clock: Clock, shape: list[int]) -> Iterator[Row]:
+    """Tiles near those that are taken. Few positions have one backward, with tiles of its own."""
+    positions = shape[2] * shape[3]
+    x = torch.empty(1, shape[1], positions, dtype=torch.float16, device=clock.device)
+    taken = tiles.tiles_of(x)
+    for kernel in ("forward",) if positions <= MOST_POSITIONS else taken._fields:
+        for tile in tiles_near(getattr(taken, kernel)):
+            settings = {"shape": shape, "kernel": kernel, "tile": list(tile)}
+            yield Row("tile", settings, partial(tile_row, clock, shape, kernel, tile))
 
 
 def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
@@ -257,6 +309,8 @@ def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
         for provider in ("compiled sdpa", "compiled eager"):
             for shape in shapes[:2]:
                 yield augment(shape, half, provider, "cifar10-lt", "nhwc")
+    for shape in shapes:
+        yield from swept(clock, shape)
 
 
 def measured(row: Row) -> dict[str, Any]:
@@ -279,7 +333,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="rows are appended here")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no row after these")
     parser.add_argument(
-        "--only", nargs="+", metavar="PART", help="rates, augment, check, attention"
+        "--only", nargs="+", metavar="PART", help="rates, augment, check, attention, tile"
     )
     parser.add_argument("--once", action="store_true", help="small, a single time, not timed")
     options = parser.parse_args()
@@ -296,10 +350,10 @@ def main() -> None:
                 continue
             if time.monotonic() > end:
                 print(f"out of time before {row.part} {row.settings}")
-                failed = True
+                failed |= row.part != "tile"
                 break
             found = measured(row)
-            failed |= "error" in found
+            failed |= "error" in found and row.part != "tile"  # a tile may ask for too much
             file.write(json.dumps(found) + "\n")
             file.flush()
             print({k: v for k, v in found.items() if k != "by_kernel"}, flush=True)
