@@ -42,6 +42,7 @@ DTYPES = {
     "fp16": torch.float16,
     "tf32": torch.float32,
     "fp32": torch.float32,
+    "ieee": torch.float32,
 }
 SHAPES = [
     [256, 1024, 8, 8],
@@ -50,7 +51,7 @@ SHAPES = [
     [128, 1024, 14, 14],
     [512, 1024, 4, 4],
 ]
-SMALL = [[3, 32, 2, 2], [2, 40, 7, 7]]
+SMALL = [[3, 32, 2, 2], [1, 320, 2, 2], [2, 40, 7, 7]]
 """Of --once: the interpreter takes a millisecond a program."""
 
 
@@ -301,7 +302,7 @@ def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
     for plan, layout in (("balanced", "nhwc"), ("imagenet-lt", "nhwc"), ("cifar10-lt", "nchw")):
         for shape in shapes:
             yield augment(shape, half, "fused", plan, layout)
-    for dtype in ("fp16", "tf32", "fp32"):
+    for dtype in ("fp16", "tf32", "fp32", "ieee"):
         for shape in shapes:
             yield augment(shape, dtype, "fused", "cifar10-lt", "nhwc")
             yield checked(shape, dtype)
@@ -315,9 +316,8 @@ def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
 
 def measured(row: Row) -> dict[str, Any]:
     """The row's figures, or its error."""
-    torch.backends.cuda.matmul.fp32_precision = (
-        "tf32" if row.settings.get("dtype") == "tf32" else "ieee"
-    )
+    dtype = row.settings.get("dtype")
+    torch.backends.cuda.matmul.fp32_precision = dtype if dtype in ("tf32", "ieee") else "none"
     start = time.perf_counter()
     try:
         found = row.measure()

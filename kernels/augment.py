@@ -83,6 +83,9 @@ def augment_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of x, and in float32 of w_q, w_k, w_v, w_1 and w_2."""
     check_dtype(x)
+    x, q, out, lse, s, hidden, z, a, w = (
+        t.contiguous() for t in (x, q, out, lse, s, hidden, z, a, w)
+    )
     d_features = dense(d_features)
     parts = _parts(x, out, s, w, spatial, gain)
     inverse = Inverse(class_offsets, class_rows, variation_offsets, variation_rows)

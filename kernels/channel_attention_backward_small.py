@@ -290,10 +290,12 @@ def channel_attention_backward_small(
     kind = precision if q.dtype == torch.float32 else "half"
     tile = _pick_tile(channels, positions, kind, capability(q), v is not None)
     splits = _splits(batch, triton.cdiv(channels, tile.block_k), q)
-    copies = 3 if 3 * positions + 3 <= tile.block_n else 1
+    # In float16 delta may be beyond the range of pieces.
+    columns = 0 if q.dtype == torch.float16 else tile.block_n
+    copies = 3 if 3 * positions + 3 <= columns else 1
     programs, rows = batch * splits, triton.cdiv(channels, tile.block_q) * tile.block_q
     wide_q = wide_d_out = statistics = None
-    if copies * positions + 3 <= tile.block_n:
+    if copies * positions + 3 <= columns:
         wide_q, wide_d_out = (q.new_empty(programs, rows, tile.block_n) for _ in range(2))
     else:
         statistics = lse.new_empty(programs, 2, rows)

@@ -85,7 +85,7 @@ def gather(
     """
     inside = (rows[:, None] < D) & (cols[None, :] < N)
     ptrs = pointers(d_features_ptr, rows, cols, D, N, FEATURES_LAST)
-    generated_ptrs = ptrs + batch * D * N
+    generated_ptrs = ptrs + tl.cast(batch, tl.int64) * D * N
     first = tl.load(offsets_ptr + sample)
     last = tl.load(offsets_ptr + sample + 1)
     acc = tl.zeros([rows.shape[0], cols.shape[0]], tl.float32)

@@ -17,11 +17,15 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, place_rows, store_block
-from ltvr.kernels.launch import dot_precision, padded
+from ltvr.kernels.launch import dot_precision
 from ltvr.kernels.rows import product_blocks
 from ltvr.layout import channels_last
 
 __all__ = ["Absorbed", "absorb", "project"]
+
+
+# Positions of a block of the absorbed weights, which are few: with 32 some architectures spill.
+ABSORB_BLOCK = 16
 
 
 @triton.jit
@@ -96,8 +100,7 @@ def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
     positions = x.shape[2]
     a, w = (x.new_empty(positions, positions) for _ in range(2))
     mean = x.new_empty(positions, dtype=torch.float32)
-    block = min(padded(positions, at_least=16), 32)
-    tiles = triton.cdiv(positions, block)
+    tiles = triton.cdiv(positions, ABSORB_BLOCK)
     with torch.cuda.device_of(x):
         _absorb_kernel[tiles, tiles](
             w_q_ptr=w_q.contiguous(),
@@ -108,9 +111,9 @@ def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
             mean_ptr=mean,
             scale=1 / math.sqrt(positions),
             N=positions,
-            BLOCK=block,
+            BLOCK=ABSORB_BLOCK,
             PRECISION=dot_precision(mean),
-            num_warps=2,  # with four, TF32 spills on sm_100
+            num_warps=2,
         )
     return Absorbed(a, w, mean)
 

@@ -120,8 +120,9 @@ bool bf16_units_pay() {
   // AVX-512 is faster than the tiles on some CPUs (AMD Zen 4: 1.84 times, measured) and slower on
   // others (0.65 times, measured). The bar is far from all of these, so that a CPU decides alike in
   // every run: other bits come from the units than from the tiles.
+  if (!at::globalContext().userEnabledMkldnn()) return false;
   static const bool pay = have_bf16_units() && speed_of_units() > 1.2;
-  return pay && at::globalContext().userEnabledMkldnn();
+  return pay;
 }
 
 void multiply_packed(

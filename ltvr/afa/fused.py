@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from ltvr.afa.arguments import MaskAxis, Projection, check_arguments
 from ltvr.afa.ops import Kernels
@@ -100,6 +101,7 @@ class _Augment(Function):
         return features
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_features: Tensor) -> Any:
         options: _Options = ctx.options
         operators = options.operators
@@ -182,6 +184,7 @@ class _Absorbed(Function):
         return features
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_features: Tensor) -> Any:
         d_x, *d_weights = ctx.operator(d_features, *ctx.saved_tensors, *ctx.flags)
         casts = (d.to(dtype) for d, dtype in zip(d_weights, ctx.dtypes, strict=True))

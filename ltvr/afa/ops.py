@@ -249,7 +249,7 @@ def plan_synthesis(
 @torch.library.register_fake("ltvr::channel_attention")
 def _channel_attention_fake(q: Tensor, k: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
     CHECKS["channel_attention"](q, k, v)
-    return torch.empty_like(k), q.new_empty(q.shape[:2], dtype=statistics_dtype(q))
+    return k.new_empty(k.shape), q.new_empty(q.shape[:2], dtype=statistics_dtype(q))
 
 
 @torch.library.register_fake("ltvr::channel_attention_backward")
@@ -257,8 +257,8 @@ def _channel_attention_backward_fake(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor | None, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     CHECKS["channel_attention_backward"](d_out, q, k, v, out, lse)
-    d_v = k.new_empty(0) if v is None else torch.empty_like(v)
-    return torch.empty_like(q), torch.empty_like(k), d_v
+    d_v = k.new_empty(0) if v is None else v.new_empty(v.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), d_v
 
 
 # ---- split_and_generate ------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def _split_and_generate_fake(*arguments: Any) -> Tensor:
 def _split_and_generate_backward_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     CHECKS["split_and_generate_backward"](*arguments)
     _, x_att, s, v, *_ = arguments
-    return torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
+    return x_att.new_empty(x_att.shape), s.new_empty(s.shape), v.new_empty(v.shape)
 
 
 # ---- augment -----------------------------------------------------------------------------------

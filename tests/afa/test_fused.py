@@ -336,6 +336,27 @@ def test_large_scores_stay_finite(size, backend):
 
 
 @needs_extension
+@pytest.mark.parametrize("positions", [1, 2, 4, 8])
+def test_huge_scores_are_rounded_to_probabilities(positions):
+    """Of diverged training: a score's rounding is larger than any exponent."""
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 96, positions, generator=g) for _ in range(3))
+    out, lse = torch.ops.ltvr.channel_attention(1e5 * q, 1e5 * k, v)
+    assert lse.isfinite().all() and out.isfinite().all()
+    assert out.abs().max() <= 1.01 * v.abs().max()
+
+
+@needs_extension
+def test_second_derivatives_are_refused():
+    x, weights, plan = problem((3, 8, 2, 2))
+    x = x.requires_grad_()
+    out = functional.augment(x, *weights, plan, mask_axis="spatial", backend="cpp")
+    (d_x,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        d_x.sum().backward()
+
+
+@needs_extension
 def test_no_samples():
     x, weights, plan = problem((0, 8, 2, 2))
     for backend in ("reference", "cpp"):

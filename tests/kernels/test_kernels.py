@@ -128,6 +128,18 @@ def test_scores_far_below_zero_do_not_overflow(kernels, positions, dtype):
 
 
 @runs
+def test_gradients_near_the_limit_of_float16(kernels):
+    """Such as a loss scale gives them: delta = rowsum(dO O) is beyond what float16 holds."""
+    x = 1 + randn(1, 64, 4, dtype=torch.float16, seed=0) / 100
+    d_out = 5e4 + 1e3 * randn(1, 64, 4, dtype=torch.float16, seed=1)
+    leaves = [t.double().requires_grad_() for t in (x / 2, x)]
+    expected = torch.softmax(leaves[0] @ leaves[1].mT, 2) @ leaves[1]
+    _, d_k = torch.autograd.grad(expected, leaves, d_out.double())
+    out, lse = kernels.channel_attention(x / 2, x, None)
+    close(kernels.channel_attention_backward(d_out, x / 2, x, None, out, lse)[1], d_k, x.dtype)
+
+
+@runs
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("mask_axis", ["spatial", "channel"])
 @pytest.mark.parametrize(
