@@ -187,7 +187,11 @@ def _torch_attention(
         from torch.nn.attention.flex_attention import flex_attention
 
         compiled = torch.compile(flex_attention, dynamic=False)
-        run = lambda: compiled(leaves[0], leaves[1], leaves[1], scale=1.0)  # noqa: E731
+
+        def run() -> Tensor:
+            found: Tensor = compiled(leaves[0], leaves[1], leaves[1], scale=1.0)
+            return found
+
     else:
         backend = {
             "flash": SDPBackend.FLASH_ATTENTION,

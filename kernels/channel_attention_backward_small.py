@@ -10,7 +10,8 @@ A product over N positions takes 16 columns of the matrix unit, however few N is
 over take work off the scores: where a key has a 1, its query has a piece of -lse, and the gradient
 of the query's output a piece of -delta (delta = rowsum(dO O)), so that the matrix unit subtracts
 both. Up to N = 4 there is room for the log2(e) that exp2 wants, too: the key is there three times,
-the query once, and (log2(e) - 1) times the query in two pieces.
+the query once, and (log2(e) - 1) times the query in two pieces. In float16, whose range delta may
+exceed, no column is used so.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -32,7 +33,7 @@ __all__ = ["MOST_POSITIONS", "channel_attention_backward_small"]
 MOST_POSITIONS = 16
 """Beyond so many, reading and writing d_Q's sum takes longer than making the scores twice."""
 
-_PIECES = tl.constexpr(3)  # hold a float32: 8 bits each in bfloat16, 11 in float16 and TF32
+_PIECES = tl.constexpr(3)  # hold a float32: 8 bits each in bfloat16, 11 in TF32
 
 
 @triton.jit
@@ -40,8 +41,6 @@ def _head(x, dtype: tl.constexpr):
     """Return ``x`` (float32) rounded to what a product in ``dtype`` takes, as float32."""
     if dtype == tl.float32:  # the bits of TF32
         return (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-    if dtype == tl.float16:  # what is beyond float16 is left for the next piece
-        x = tl.clamp(x, -65504.0, 65504.0)
     return x.to(dtype).to(tl.float32)
 
 
@@ -290,7 +289,6 @@ def channel_attention_backward_small(
     kind = precision if q.dtype == torch.float32 else "half"
     tile = _pick_tile(channels, positions, kind, capability(q), v is not None)
     splits = _splits(batch, triton.cdiv(channels, tile.block_k), q)
-    # In float16 delta may be beyond the range of pieces.
     columns = 0 if q.dtype == torch.float16 else tile.block_n
     copies = 3 if 3 * positions + 3 <= columns else 1
     programs, rows = batch * splits, triton.cdiv(channels, tile.block_q) * tile.block_q

@@ -13,7 +13,7 @@ __all__ = ["fits", "product_blocks", "row_blocks"]
 ELEMENTS = 2048
 WARPS = 4
 # With more positions a program would read more of a weight than of the features.
-MOST_POSITIONS = 64
+MOST_WEIGHT_POSITIONS = 64
 
 
 def fits(x: Tensor) -> bool:
@@ -21,7 +21,7 @@ def fits(x: Tensor) -> bool:
 
     Else PyTorch makes the products with it. In float32 the registers would not suffice.
     """
-    return x.element_size() == 2 and x.shape[2] <= MOST_POSITIONS
+    return x.element_size() == 2 and x.shape[2] <= MOST_WEIGHT_POSITIONS
 
 
 def row_blocks(x: Tensor) -> dict[str, int]:

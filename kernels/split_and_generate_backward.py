@@ -25,6 +25,24 @@ __all__ = ["Inverse", "generate_backward", "split_and_generate_backward"]
 
 
 @triton.jit
+def _gather_both(
+    d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
+    variation_rows_ptr, batch, sample, rows, cols, ADDITION: tl.constexpr,
+    FEATURES_LAST: tl.constexpr, D: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """d_X_class and d_X_var [rows, cols] of a sample."""
+    d_class = gather(
+        d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, batch, sample,
+        rows, cols, ADD_REAL_ROW=ADDITION, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
+    )  # fmt: skip
+    d_variation = gather(
+        d_features_ptr, None, variation_offsets_ptr, variation_rows_ptr, batch, sample,
+        rows, cols, ADD_REAL_ROW=False, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
+    )  # fmt: skip
+    return d_class, d_variation
+
+
+@triton.jit
 def _column_mean_kernel(
     d_features_ptr,
     segments_ptr,
@@ -53,13 +71,9 @@ def _column_mean_kernel(
     for start in tl.range(0, D, BLOCK_D):
         rows = start + tl.arange(0, BLOCK_D)
         # [BLOCK_D, BLOCK_N]
-        d_class = gather(
-            d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, batch, sample,
-            rows, cols, ADD_REAL_ROW=ADDITION, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
-        )  # fmt: skip
-        d_variation = gather(
-            d_features_ptr, None, variation_offsets_ptr, variation_rows_ptr, batch, sample,
-            rows, cols, ADD_REAL_ROW=False, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
+        d_class, d_variation = _gather_both(
+            d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
+            variation_rows_ptr, batch, sample, rows, cols, ADDITION, FEATURES_LAST, D, N,
         )  # fmt: skip
         v = load_block(v_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
         d_mask = gain * v * (d_class - d_variation)
@@ -106,13 +120,9 @@ def _backward_kernel(
     cols = tl.arange(0, BLOCK_N)
     base = sample * D * N
     # [BLOCK_D, BLOCK_N]
-    d_class = gather(
-        d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, batch, sample,
-        rows, cols, ADD_REAL_ROW=ADDITION, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
-    )  # fmt: skip
-    d_variation = gather(
-        d_features_ptr, None, variation_offsets_ptr, variation_rows_ptr, batch, sample,
-        rows, cols, ADD_REAL_ROW=False, FEATURES_LAST=FEATURES_LAST, D=D, N=N,
+    d_class, d_variation = _gather_both(
+        d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
+        variation_rows_ptr, batch, sample, rows, cols, ADDITION, FEATURES_LAST, D, N,
     )  # fmt: skip
     w = cols if w_ptr is None else load_block(w_ptr, cols, cols, N, N)  # W_V, if there is one
     v = part(v_ptr, w_ptr, w, sample, rows, cols, D, N, PRECISION)
@@ -146,8 +156,10 @@ class Inverse(NamedTuple):
 def generate_backward(
     d_features: Tensor, parts: Parts, inverse: Inverse, addition: bool, of_logit: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """d_X_att, d_s and d_V, [B, D, N] and [B, D]; d_s of the sigmoid's argument if ``of_logit``."""
-    d_features = dense(d_features)
+    """d_X_att, d_s and d_V, [B, D, N] and [B, D]; d_s of the sigmoid's argument if ``of_logit``.
+
+    ``d_features`` is dense in memory as [D, N] or as [N, D].
+    """
     inverse = Inverse(*(t.contiguous() for t in inverse))
     x_att, s, v = parts.x_att, parts.s, parts.v
     d_x_att, d_s, d_v = torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
@@ -197,4 +209,4 @@ def split_and_generate_backward(
     check_dtype(v)
     parts = Parts(x_att.contiguous(), s.contiguous(), v.contiguous(), None, spatial, gain)
     inverse = Inverse(class_offsets, class_rows, variation_offsets, variation_rows)
-    return generate_backward(d_features, parts, inverse, addition, of_logit=False)
+    return generate_backward(dense(d_features), parts, inverse, addition, of_logit=False)
