@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -31,8 +31,10 @@ Batch = tuple[Tensor, Tensor]
 class Batches:
     """Batches of one split for training or evaluation.
 
-    Random augmentation is drawn from (seed, epoch, batch), or (seed, epoch, position) for images on
-    disk, so that a run resumed at any batch sees the same images.
+    Random augmentation follows the place of an image in the order of an epoch: it is drawn from
+    (seed, epoch, place), or for images in memory from (seed, epoch, batch) for a whole batch at
+    once. So a run resumed at any batch sees the same images, and so does one that reads its batches
+    in parts.
 
     Args:
         split: the images.
@@ -59,7 +61,14 @@ class Batches:
         self._memory = images.to(device) if isinstance(images, Tensor) else None
 
     def train(
-        self, order: Int64Array, batch_size: int, *, seed: int, epoch: int, start: int = 0
+        self,
+        order: Int64Array,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        start: int = 0,
+        parts: Sequence[Int64Array] | None = None,
     ) -> Generator[Batch, None, None]:
         """Yield full batches (images [B, 3, S, S] on the device, labels [B] on the host).
 
@@ -67,45 +76,70 @@ class Batches:
             order: the samples of the epoch (``ltvr.samplers``); an incomplete last batch is
                 dropped.
             start: first batch to yield; the ones before it are passed over without being read.
+            parts: rows of each batch, an array for each part of it that is yielded, in place of
+                the batch as a whole; rows that are in none are not read. An image is augmented
+                alike whichever part it is in, so that micro-batches and ranks change no image.
         """
+        parts = [np.arange(batch_size)] if parts is None else parts
         number = len(order) // batch_size
-        chosen = [torch.from_numpy(b) for b in np.split(order[: number * batch_size], number)]
+        chosen = order[: number * batch_size].reshape(number, batch_size)
         if self._memory is None:
-            yield from self._read(chosen[start:], (seed, epoch, start * batch_size))
+            places = [batch * batch_size + p for batch in range(start, number) for p in parts]
+            yield from self._read([order[p] for p in places], places, (seed, epoch))
             return
+        rows_of = [to_device(torch.from_numpy(part), self.device) for part in parts]
         for batch in range(start, number):
-            self._look()
             generator = torch.Generator(self.device).manual_seed(mix(seed, epoch, batch))
-            rows = chosen[batch]
-            images = self._augment(self._memory[to_device(rows, self.device)], generator)
-            yield self._normalise(images), self.labels[rows]
+            draws = self._draw(batch_size, generator)
+            for part, rows in zip(parts, rows_of, strict=True):
+                self._look()
+                samples = torch.from_numpy(chosen[batch][part])
+                images = self._memory[to_device(samples, self.device)]
+                yield (
+                    self._normalise(self._augment(images, *(each[rows] for each in draws))),
+                    self.labels[samples],
+                )
 
-    def evaluate(self, batch_size: int) -> Iterator[Batch]:
-        """Yield all samples in order, without augmentation; the last batch may be smaller."""
-        chosen = torch.arange(len(self.split)).split(batch_size)
+    def evaluate(self, batch_size: int, among: range | None = None) -> Generator[Batch, None, None]:
+        """Yield samples in order, without augmentation; the last batch may be smaller.
+
+        Args:
+            among: the samples, of step 1; None for all.
+        """
+        among = range(len(self.split)) if among is None else among
+        samples = np.arange(among.start, among.stop, dtype=np.int64)
+        chosen = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
         if self._memory is None:
-            yield from self._read(chosen, None)
+            yield from self._read(chosen, chosen, None)
             return
-        for rows in chosen:
+        for batch in chosen:
             self._look()
+            rows = torch.from_numpy(batch)
             yield self._normalise(self._memory[to_device(rows, self.device)]), self.labels[rows]
 
     def _normalise(self, images: Tensor) -> Tensor:
         images = (images.to(torch.float32) - self._mean) / self._std
         return images.contiguous(memory_format=self._format)
 
-    def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Zero-pad and crop at random, then flip at random: one gather for the batch."""
+    def _draw(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """How far each image of a batch is moved down and to the right, and whether it is flipped.
+
+        Each is [B, 1], whether it is used or not: numbers that are not drawn would shift others.
+        """
+        moves = 2 * self._options.crop_padding + 1
+        like: dict[str, Any] = {"generator": generator, "device": self.device}
+        top = torch.randint(0, moves, (number, 1), **like)
+        left = torch.randint(0, moves, (number, 1), **like)
+        return top, left, torch.rand((number, 1), **like) < 0.5
+
+    def _augment(self, images: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+        """Zero-pad and crop, then flip, as was drawn: one gather for the batch."""
         kind, pad = self._options.augmentation, self._options.crop_padding
         if kind == "none":
             return images
         number, _, height, width = images.shape
-        like: dict[str, Any] = {"generator": generator, "device": self.device}
-        top = torch.randint(0, 2 * pad + 1, (number, 1), **like)
-        left = torch.randint(0, 2 * pad + 1, (number, 1), **like)
         columns = torch.arange(width, device=self.device).expand(number, width)
         if kind == "crop-flip":
-            flip = torch.rand((number, 1), **like) < 0.5
             columns = torch.where(flip, width - 1 - columns, columns)
         rows = torch.arange(height, device=self.device) + top
         columns = columns + left
@@ -115,16 +149,23 @@ class Batches:
         return cropped.permute(0, 3, 1, 2)
 
     def _read(
-        self, chosen: list[Tensor] | tuple[Tensor, ...], seed: tuple[int, ...] | None
+        self,
+        chosen: Sequence[Int64Array],
+        places: Sequence[Int64Array],
+        seed: tuple[int, int] | None,
     ) -> Iterator[Batch]:
-        """Read batches from disk with workers; ``seed`` None for evaluation."""
+        """Read batches from disk with workers.
+
+        Args:
+            chosen: the samples of each.
+            places: where in the order of the epoch these are.
+            seed: with the place, what an image is augmented by; None for evaluation.
+        """
         assert not isinstance(self.split.images, Tensor)
-        positions = [r.tolist() for r in chosen]
-        if seed is not None:
-            first = iter(range(seed[-1], 2**62))
-            keyed = [[(i, mix(*seed[:-1], next(first))) for i in batch] for batch in positions]
-        else:
-            keyed = [[(i, 0) for i in batch] for batch in positions]  # nothing is drawn
+        keyed = [
+            [(i, 0 if seed is None else mix(*seed, place)) for i, place in zip(*each, strict=True)]
+            for each in zip((b.tolist() for b in chosen), (p.tolist() for p in places), strict=True)
+        ]
         pictures = _Pictures(self.split.images, self._options, training=seed is not None)
         pinned, workers = self.device.type == "cuda", self._options.workers
         read = read_in_workers(pictures, keyed, workers, pinned=pinned, look=self._look)
@@ -133,7 +174,7 @@ class Batches:
                 self._look()
                 yield (
                     self._normalise(images.to(self.device, non_blocking=True)),
-                    self.labels[rows],
+                    self.labels[torch.from_numpy(rows)],
                 )
 
 

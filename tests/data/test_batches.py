@@ -67,6 +67,28 @@ def test_a_later_start_gives_the_same_images(where, tmp_path, write_images):
     assert not torch.equal(whole[0][0], other[0])
 
 
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_a_batch_in_parts_is_the_same_images(where, tmp_path, write_images):
+    """So that the images of a run do not depend on its micro-batches and ranks."""
+    split, config = memory_split(), config_of(image_size=6, workers=0)
+    if where == "disk":
+        names = [f"{i}.png" for i in range(12)]
+        write_images(tmp_path, names)
+        split = replace(split, images=files_of(tmp_path, names))
+    batches, order = Batches(split, config, CPU), np.random.default_rng(0).permutation(12)
+    whole = list(batches.train(order, 6, seed=1, epoch=2, start=1))
+    rank = [np.array([1, 3]), np.array([5])]  # of two ranks with unequal micro-batches
+    read = list(batches.train(order, 6, seed=1, epoch=2, start=1, parts=rank))
+    assert len(whole) == 1 and len(read) == 2
+    for rows, (images, labels) in zip(rank, read, strict=True):
+        assert torch.equal(images, whole[0][0][rows]) and torch.equal(labels, whole[0][1][rows])
+    shards = [each for r in (range(5), range(5, 12)) for each in batches.evaluate(4, r)]
+    assert [len(labels) for _, labels in shards] == [4, 1, 4, 3]
+    images, labels = next(batches.evaluate(12))
+    assert torch.equal(torch.cat([each for each, _ in shards]), images)
+    assert torch.equal(torch.cat([each for _, each in shards]), labels)
+
+
 def test_reading_from_disk_draws_nothing_from_the_global_generator(tmp_path, write_images):
     """Or a run that is resumed within an epoch would draw other numbers after it (dropout)."""
     names = [f"{i}.png" for i in range(6)]
