@@ -25,6 +25,7 @@ from ltvr.afa.planning import SynthesisPlan, plan_synthesis, plan_synthesis_refe
 BATCHES = (32, 128, 1024)
 CLASSES = (10, 1000)
 IMBALANCE = 100
+GROUP = 32  # samples of a group, as in training; a smaller batch is one group
 DISTINCT = 16  # label batches that a measurement cycles through
 
 
@@ -37,14 +38,16 @@ def long_tailed_batches(batch: int, classes: int) -> list[Tensor]:
     return list(torch.from_numpy(draws))
 
 
-def microseconds(plan: Callable[..., SynthesisPlan], batches: list[Tensor], calls: int) -> Tensor:
+def microseconds(
+    plan: Callable[..., SynthesisPlan], batches: list[Tensor], groups: int, calls: int
+) -> Tensor:
     """Measure the time of every call, after a tenth as many to warm up."""
     warm_up = calls // 10
     times = []
     for step in range(warm_up + calls):
         labels = batches[step % DISTINCT]
         start = time.perf_counter_ns()
-        plan(labels, seed=0, step=step)
+        plan(labels, seed=0, step=step, groups=groups)
         times.append(time.perf_counter_ns() - start)
     return torch.tensor(times[warm_up:], dtype=torch.float64) / 1e3
 
@@ -52,14 +55,18 @@ def microseconds(plan: Callable[..., SynthesisPlan], batches: list[Tensor], call
 def measure(batch: int, classes: int, calls: int) -> dict[str, float]:
     """Compare operator and reference on one size; refuse if they disagree."""
     batches = long_tailed_batches(batch, classes)
-    plans = [plan_synthesis(labels, seed=0, step=s) for s, labels in enumerate(batches)]
+    groups = -(-batch // GROUP)
+    plans = [
+        plan_synthesis(labels, seed=0, step=s, groups=groups) for s, labels in enumerate(batches)
+    ]
     for step, (labels, plan) in enumerate(zip(batches, plans, strict=True)):
-        expected = plan_synthesis_reference(labels, seed=0, step=step)
+        expected = plan_synthesis_reference(labels, seed=0, step=step, groups=groups)
         if not all(torch.equal(a, e) for a, e in zip(plan, expected, strict=True)):
             raise SystemExit(f"B {batch}, {classes} classes: the operator is wrong; no times")
 
     row: dict[str, float] = {
         "batch": batch,
+        "groups": groups,
         "classes": classes,
         "classes_present": sum(len(y.unique()) for y in batches) / DISTINCT,
         "generated": sum(plan.generated for plan in plans) / DISTINCT,
@@ -69,7 +76,7 @@ def measure(batch: int, classes: int, calls: int) -> dict[str, float]:
         ("op", plan_synthesis, calls),
         ("reference", plan_synthesis_reference, max(20, calls // 10)),
     ):
-        found = microseconds(plan_of, batches, count).quantile(quantiles).tolist()
+        found = microseconds(plan_of, batches, groups, count).quantile(quantiles).tolist()
         for label, value in zip(("p10", "median", "p90", "p99"), found, strict=True):
             row[f"{name}_{label}_us"] = round(value, 2)
     return row
@@ -82,7 +89,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     options = parser.parse_args()
 
-    print(f"plan_synthesis, gamma 1, alpha 4, imbalance {IMBALANCE}; microseconds a call")
+    print(
+        f"plan_synthesis, gamma 1, alpha 4, imbalance {IMBALANCE}, groups of {GROUP}; microseconds a "
+        "call"
+    )
     print(f"{'B':>5} {'classes':>8} {'present':>8} {'rows':>6}", end=" |")
     print(f"{'op':>8} {'p10':>8} {'p90':>8} {'p99':>8} |{'NumPy':>8} {'speed-up':>9}")
     rows = []

@@ -2,8 +2,9 @@
 // the sample whose X_var it is the sum of.
 //
 // A plan depends on the labels alone, so the host can draw it before the images reach the GPU. It
-// is a pure function of (labels, gamma, alpha, seed, step): every random number is computed from
-// the seed, the step and the number of the row, in one thread and in time O(B + G).
+// is a pure function of its arguments: every random number is computed from the seed, the step and
+// the number of the row, in one thread and in time O(B + G). A batch may be cut into groups, each
+// planned by itself, as if it were a batch; group g holds the samples g, g + groups, g + 2 groups.
 // `plan_synthesis_reference` in ltvr/afa/planning.py states the same in NumPy, and
 // tests/afa/test_plan_synthesis.py checks that both give the same bits.
 
@@ -34,7 +35,7 @@ using Plan = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 struct Draw {
   uint64_t class_bits;      // words 0 and 1: picks i among the samples of the class
-  uint64_t variation_bits;  // words 2 and 3: picks j among the whole batch
+  uint64_t variation_bits;  // words 2 and 3: picks j among the whole group
 };
 
 inline Draw philox(uint64_t seed, uint64_t row, uint64_t step) {
@@ -62,25 +63,30 @@ inline int64_t index_below(uint64_t bits, uint64_t n) {
   return static_cast<int64_t>((high * n + (low * n >> 32)) >> 32);
 }
 
-// ---- The batch, grouped by class ----------------------------------------------------------------
+// ---- A group of the batch, by class
+// --------------------------------------------------------------
 
-struct ClassGroup {
+struct ClassRun {
   int64_t label;
   int64_t start;  // its samples are order[start : start + count]
   int64_t count;  // f_c
+  int64_t rows;   // G_c
 };
 
-// Returns the indices of the samples by ascending label, and in the order of the batch among
-// samples of one label. A radix sort, one byte of the labels at a time from the lowest on: it makes
-// no more passes than `max_label` has bytes.
-std::vector<int64_t> sort_by_label(const int64_t* labels, int64_t batch, int64_t max_label) {
-  std::vector<int64_t> order(batch), sorted(batch);
-  for (int64_t b = 0; b < batch; ++b) order[b] = b;
+// Returns the samples first, first + stride, ... below `batch` by ascending label, and in the order
+// of the batch among samples of one label. A radix sort, one byte of the labels at a time from the
+// lowest on: it makes no more passes than `max_label` has bytes.
+std::vector<int64_t> sort_by_label(
+    const int64_t* labels, int64_t batch, int64_t first, int64_t stride, int64_t max_label) {
+  std::vector<int64_t> order;
+  order.reserve(batch / stride + 1);
+  for (int64_t b = first; b < batch; b += stride) order.push_back(b);
+  std::vector<int64_t> sorted(order.size());
 
   for (int shift = 0; shift < 64 && (max_label >> shift) > 0; shift += 8) {
     std::array<int64_t, 257> next{};  // next[digit]: where the next sample of this digit goes
     auto digit = [=](int64_t b) { return static_cast<uint64_t>(labels[b]) >> shift & 0xFF; };
-    for (int64_t b = 0; b < batch; ++b) ++next[digit(b) + 1];
+    for (const int64_t b : order) ++next[digit(b) + 1];
     for (int d = 0; d < 256; ++d) next[d + 1] += next[d];
     for (const int64_t b : order) sorted[next[digit(b)]++] = b;
     order.swap(sorted);
@@ -88,40 +94,38 @@ std::vector<int64_t> sort_by_label(const int64_t* labels, int64_t batch, int64_t
   return order;
 }
 
-std::vector<ClassGroup> group_by_class(const int64_t* labels, const std::vector<int64_t>& order) {
-  std::vector<ClassGroup> groups;
-  const auto batch = static_cast<int64_t>(order.size());
-  for (int64_t place = 0; place < batch; ++place) {
+std::vector<ClassRun> runs_of_classes(const int64_t* labels, const std::vector<int64_t>& order) {
+  std::vector<ClassRun> runs;
+  const auto samples = static_cast<int64_t>(order.size());
+  for (int64_t place = 0; place < samples; ++place) {
     const int64_t label = labels[order[place]];
-    if (groups.empty() || groups.back().label != label) groups.push_back({label, place, 0});
-    ++groups.back().count;
+    if (runs.empty() || runs.back().label != label) runs.push_back({label, place, 0, 0});
+    ++runs.back().count;
   }
-  return groups;
+  return runs;
 }
 
 // ---- How many rows each class generates (eq. 9 and 10) ------------------------------------------
 
-// R_c = f_c^-alpha / sum f_c^-alpha,  G_c = ceil(gamma R_c B),  f_c being the samples of class c.
-// Counts are taken relative to that of the rarest class. The largest weight is then 1, and the sum
-// neither overflows nor vanishes.
-std::vector<int64_t> rows_per_class(
-    const std::vector<ClassGroup>& groups, int64_t batch, double gamma, double alpha) {
-  std::vector<int64_t> rows(groups.size(), 0);
-  if (gamma == 0.0 || batch <= 1) return rows;  // one sample alone has no j != i
+// R_c = f_c^-alpha / sum f_c^-alpha,  G_c = ceil(gamma R_c B),  f_c being the samples of class c
+// and B those of the group. Counts are taken relative to that of the rarest class. The largest
+// weight is then 1, and the sum neither overflows nor vanishes.
+void count_rows(std::vector<ClassRun>& runs, int64_t samples, double gamma, double alpha) {
+  if (gamma == 0.0 || samples <= 1) return;  // one sample alone has no j != i
 
-  int64_t rarest = batch, largest = 1;
-  for (const auto& group : groups) {
-    rarest = std::min(rarest, group.count);
-    largest = std::max(largest, group.count);
+  int64_t rarest = samples, largest = 1;
+  for (const auto& run : runs) {
+    rarest = std::min(rarest, run.count);
+    largest = std::max(largest, run.count);
   }
 
-  // Many classes of a batch have the same count: exp and log run once a count, not once a class.
+  // Many classes have the same count: exp and log run once a count, not once a class.
   std::vector<double> weight_of(largest + 1, -1.0);
   double sum = 0.0;
-  for (const auto& group : groups) {
-    double& weight = weight_of[group.count];
+  for (const auto& run : runs) {
+    double& weight = weight_of[run.count];
     if (weight < 0.0) {
-      weight = std::exp(-alpha * std::log(static_cast<double>(group.count) / rarest));
+      weight = std::exp(-alpha * std::log(static_cast<double>(run.count) / rarest));
     }
     sum += weight;
   }
@@ -130,11 +134,10 @@ std::vector<int64_t> rows_per_class(
   // gets 32 rows, not 33. R_c is positive, even where exp returns 0, so every class that is present
   // generates at least one row.
   constexpr double slack = 1e-12;
-  for (size_t c = 0; c < groups.size(); ++c) {
-    const double exact = gamma * (weight_of[groups[c].count] / sum) * static_cast<double>(batch);
-    rows[c] = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(exact * (1.0 - slack))));
+  for (auto& run : runs) {
+    const double exact = gamma * (weight_of[run.count] / sum) * static_cast<double>(samples);
+    run.rows = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(exact * (1.0 - slack))));
   }
-  return rows;
 }
 
 // ---- The inverse index of the backward ----------------------------------------------------------
@@ -162,7 +165,8 @@ std::pair<Tensor, Tensor> invert(const Tensor& index, int64_t batch) {
 
 constexpr int64_t kMostGenerated = int64_t{1} << 24;  // as in ltvr/afa/planning.py
 
-void check_arguments(const Tensor& labels, double gamma, double alpha, int64_t step) {
+void check_arguments(
+    const Tensor& labels, double gamma, double alpha, int64_t step, int64_t groups) {
   TORCH_CHECK_TYPE(
       labels.scalar_type() == at::kLong, "labels: expected int64, got ", labels.scalar_type());
   TORCH_CHECK_VALUE(
@@ -175,6 +179,7 @@ void check_arguments(const Tensor& labels, double gamma, double alpha, int64_t s
       std::isfinite(alpha) && alpha >= 0.0, "alpha = ", alpha,
       ": expected a finite number >= 0 (0 treats all classes alike)");
   TORCH_CHECK_VALUE(step >= 0, "step = ", step, ": expected an integer >= 0");
+  TORCH_CHECK_VALUE(groups >= 1, "groups = ", groups, ": expected an integer >= 1");
 
   const int64_t batch = labels.numel();
   TORCH_CHECK_VALUE(
@@ -199,18 +204,28 @@ int64_t check_labels(const Tensor& labels) {
 }
 
 Plan plan_synthesis(
-    const Tensor& given_labels, double gamma, double alpha, int64_t seed, int64_t step) {
-  check_arguments(given_labels, gamma, alpha, step);
+    const Tensor& given_labels, double gamma, double alpha, int64_t seed, int64_t step,
+    int64_t given_groups) {
+  check_arguments(given_labels, gamma, alpha, step, given_groups);
   const Tensor labels = given_labels.contiguous();
   const int64_t max_label = check_labels(labels);
   const int64_t batch = labels.numel();
   const int64_t* label = labels.const_data_ptr<int64_t>();
+  const int64_t groups = std::min(given_groups, batch);  // no empty ones
 
-  const std::vector<int64_t> order = sort_by_label(label, batch, max_label);
-  const std::vector<ClassGroup> groups = group_by_class(label, order);
-  const std::vector<int64_t> rows = rows_per_class(groups, batch, gamma, alpha);
+  struct Group {
+    std::vector<int64_t> order;
+    std::vector<ClassRun> runs;
+  };
+  std::vector<Group> planned(groups);
   int64_t generated = 0;
-  for (const int64_t count : rows) generated += count;
+  for (size_t first = 0; first < planned.size(); ++first) {
+    Group& group = planned[first];
+    group.order = sort_by_label(label, batch, static_cast<int64_t>(first), groups, max_label);
+    group.runs = runs_of_classes(label, group.order);
+    count_rows(group.runs, static_cast<int64_t>(group.order.size()), gamma, alpha);
+    for (const auto& run : group.runs) generated += run.rows;
+  }
 
   const auto options = labels.options();
   Tensor class_index = at::empty({generated}, options);
@@ -219,13 +234,6 @@ Plan plan_synthesis(
   int64_t* i_of = class_index.mutable_data_ptr<int64_t>();
   int64_t* j_of = variation_index.mutable_data_ptr<int64_t>();
   int64_t* label_of = generated_labels.mutable_data_ptr<int64_t>();
-
-  std::vector<int64_t> group_of(generated);
-  int64_t filled = 0;
-  for (size_t c = 0; c < groups.size(); ++c) {
-    std::fill_n(group_of.begin() + filled, rows[c], static_cast<int64_t>(c));
-    filled += rows[c];
-  }
 
   // The draws come first, in a loop of their own, which the compiler can vectorise.
   std::vector<uint64_t> class_bits(generated), variation_bits(generated);
@@ -236,14 +244,21 @@ Plan plan_synthesis(
     variation_bits[g] = draw.variation_bits;
   }
 
-  // Eq. 11: X_gen[g] = X_class[i] + X_var[j], i within the class, j over the batch, j != i.
-  for (int64_t g = 0; g < generated; ++g) {
-    const ClassGroup& group = groups[group_of[g]];
-    const int64_t i = order[group.start + index_below(class_bits[g], group.count)];
-    const int64_t j = index_below(variation_bits[g], batch - 1);
-    i_of[g] = i;
-    j_of[g] = j + (j >= i);  // steps over i: uniform over the other samples
-    label_of[g] = group.label;
+  // Eq. 11: X_gen[g] = X_class[i] + X_var[j], i within the class, j over the group, j != i.
+  int64_t g = 0;
+  for (size_t first = 0; first < planned.size(); ++first) {
+    const Group& group = planned[first];
+    const auto samples = static_cast<int64_t>(group.order.size());
+    for (const ClassRun& run : group.runs) {
+      for (const int64_t end = g + run.rows; g < end; ++g) {
+        const int64_t i = group.order[run.start + index_below(class_bits[g], run.count)];
+        const int64_t j =
+            static_cast<int64_t>(first) + groups * index_below(variation_bits[g], samples - 1);
+        i_of[g] = i;
+        j_of[g] = j >= i ? j + groups : j;  // steps over i: uniform over the others of the group
+        label_of[g] = run.label;
+      }
+    }
   }
 
   auto [class_offsets, class_rows] = invert(class_index, batch);

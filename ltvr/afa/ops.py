@@ -40,7 +40,7 @@ BUILD_COMMAND = "pip install --no-build-isolation -e ."
 
 SCHEMAS = {
     "plan_synthesis": (
-        "(Tensor labels, float gamma, float alpha, int seed, int step) -> ("
+        "(Tensor labels, float gamma, float alpha, int seed, int step, int groups) -> ("
         "Tensor class_index, Tensor variation_index, Tensor generated_labels, "
         "Tensor class_offsets, Tensor class_rows, "
         "Tensor variation_offsets, Tensor variation_rows)"
@@ -221,7 +221,7 @@ for _name in (*FUSED, *ABSORBED):
 
 @torch.library.register_fake("ltvr::plan_synthesis")
 def _plan_synthesis_fake(
-    labels: Tensor, gamma: float, alpha: float, seed: int, step: int
+    labels: Tensor, gamma: float, alpha: float, seed: int, step: int, groups: int
 ) -> tuple[Tensor, ...]:
     batch = labels.shape[0]
     generated = torch.library.get_ctx().new_dynamic_size()
@@ -230,11 +230,11 @@ def _plan_synthesis_fake(
 
 
 def plan_synthesis(
-    labels: Tensor, gamma: float, alpha: float, seed: int, step: int
+    labels: Tensor, gamma: float, alpha: float, seed: int, step: int, groups: int
 ) -> tuple[Tensor, ...]:
     """Call the operator; ``ltvr.afa.planning.plan_synthesis`` is the documented entry."""
     plan: tuple[Tensor, ...] = torch.ops.ltvr.plan_synthesis.default(
-        labels, gamma, alpha, seed, step
+        labels, gamma, alpha, seed, step, groups
     )
     return plan
 

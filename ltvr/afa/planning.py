@@ -52,7 +52,7 @@ _CEIL_SLACK = 1e-12
 
 
 class SynthesisPlan(NamedTuple):
-    """The rows to generate from a batch of B samples; G rows, by ascending label. All int64.
+    """The rows to generate from a batch of B samples; G rows, by group and label. All int64.
 
     ``X_gen[g] = X_class[class_index[g]] + X_var[variation_index[g]]`` (eq. 11). The two inverse
     indices are in compressed sparse row form: the rows that sample b gave its class feature to
@@ -90,6 +90,31 @@ class SynthesisPlan(NamedTuple):
         check_plan(self)
         device = _device(device)
         return SynthesisPlan(*(to_device(t, device) for t in self))
+
+    def part(self, number: int, parts: int) -> SynthesisPlan:
+        """The plan of every ``parts``-th sample from ``number`` on: of a micro-batch, or of a rank.
+
+        Args:
+            number: of the part, 0 to ``parts`` - 1.
+            parts: how many there are; it divides the number of groups that the batch was planned
+                in, so that both partners of a row are in one part.
+
+        Raises:
+            ValueError: parts that would tear partners apart, or no such part.
+        """
+        if not 0 <= number < parts:
+            raise ValueError(f"number = {number}: expected 0 to {parts - 1}, for {parts} parts")
+        if parts == 1:
+            return self
+        i, j = self.class_index.numpy(), self.variation_index.numpy()
+        own = i % parts == number
+        if (j % parts == number).tolist() != own.tolist():
+            raise ValueError(f"parts = {parts}: expected a divisor of the groups of the plan")
+        batch = len(range(number, len(self.class_offsets) - 1, parts))
+        i, j = i[own] // parts, j[own] // parts
+        inverse = map(torch.from_numpy, (*_invert(i, batch), *_invert(j, batch)))
+        labels = self.labels[torch.from_numpy(own)]
+        return SynthesisPlan(torch.from_numpy(i), torch.from_numpy(j), labels, *inverse)
 
     def padded(self, rows: int) -> SynthesisPlan:
         """Lengthen to ``rows`` generated rows, so that every batch has the same shapes.
@@ -130,7 +155,7 @@ class SynthesisPlan(NamedTuple):
 
 
 def most_generated(batch: int, gamma: float, classes: int) -> int:
-    """Rows that no plan of ``batch`` samples of ``classes`` classes exceeds (eq. 10).
+    """Rows that no plan of ``batch`` samples of ``classes`` classes, one group, exceeds (eq. 10).
 
     Raises:
         TypeError, ValueError: an argument that is not a number in its range.
@@ -148,27 +173,33 @@ def plan_synthesis(
     alpha: float = 4.0,
     seed: int,
     step: int,
+    groups: int = 1,
 ) -> SynthesisPlan:
     """Draw the synthesis plan of one mini-batch on the host (C++, microseconds).
 
+    A batch of several groups is planned group by group, as if each were a batch: class frequencies
+    are of the group, and so are both partners of a row. Group g holds the samples g, g + groups,
+    g + 2 groups, ..., which spreads samples of one class that come in a row.
+
     Args:
         labels: [B] class indices >= 0 of an integer dtype, on the host.
-        gamma: generated rows per real sample; G lies between gamma B and gamma B + classes.
-            0 generates nothing.
+        gamma: generated rows per real sample; G lies between gamma B and gamma B + classes, in
+            each group. 0 generates nothing.
         alpha: how much the rare classes are favoured; 0 treats all classes alike.
         seed: key of the random draws, a signed 64-bit integer: the seed of the run.
-        step: counter of the random draws, >= 0. No two micro-batches of a run, over all its
-            epochs and ranks, should share it.
+        step: counter of the random draws, >= 0. No two batches of a run, over all its epochs,
+            should share it.
+        groups: that the batch is cut into, at least 1.
 
     Returns:
-        A plan on the host. It is empty (G = 0) for a batch of one sample, which has no j != i.
+        A plan on the host. It has no rows of a group of one sample, which has no j != i.
 
     Raises:
         TypeError: an argument of the wrong type, or labels of a dtype that is not an integer's.
         ValueError: labels on a device, not one-dimensional or negative; a number out of range.
     """
-    labels, gamma, alpha, seed, step = _check(labels, gamma, alpha, seed, step)
-    return SynthesisPlan(*ops.plan_synthesis(labels, gamma, alpha, seed, step))
+    labels, gamma, alpha, seed, step, groups = _check(labels, gamma, alpha, seed, step, groups)
+    return SynthesisPlan(*ops.plan_synthesis(labels, gamma, alpha, seed, step, groups))
 
 
 def plan_synthesis_reference(
@@ -178,50 +209,62 @@ def plan_synthesis_reference(
     alpha: float = 4.0,
     seed: int,
     step: int,
+    groups: int = 1,
 ) -> SynthesisPlan:
     """State ``plan_synthesis`` in NumPy: same arguments, same errors, same bits."""
-    labels, gamma, alpha, seed, step = _check(labels, gamma, alpha, seed, step)
+    labels, gamma, alpha, seed, step, groups = _check(labels, gamma, alpha, seed, step, groups)
     y: Int64Array = labels.numpy()
     batch = len(y)
     if (y < 0).any():
         b = int(np.argmax(y < 0))
         raise ValueError(f"labels[{b}] = {y[b]}: expected a class index >= 0")
 
-    # f_c, and the samples of class c: order[starts[c] : starts[c] + counts[c]]
-    classes, counts = np.unique(y, return_counts=True)
-    order = np.argsort(y, kind="stable")
-    starts = np.cumsum(counts) - counts
+    done = 0
+    pairs: list[Int64Array] = [np.empty((2, 0), np.int64)]
+    for first in range(min(groups, batch)):
+        own = y[first::groups]
+        # f_c, and the samples of class c: order[starts[c] : starts[c] + counts[c]]
+        counts = np.unique(own, return_counts=True)[1]
+        order = np.argsort(own, kind="stable")
+        starts = np.cumsum(counts) - counts
+        c = np.repeat(np.arange(len(counts)), _rows_of_class(counts, gamma, alpha))
 
-    # Eq. 9 and 10. Relative to the rarest class the largest weight is 1: no overflow, and no
-    # division by zero. The slack drops the last ulps before the ceiling (four classes of 32 in
-    # 128 give 32 rows each, never 33); R_c > 0 even where exp underflows, hence at least 1.
-    if gamma == 0 or batch <= 1:
-        rows_of_class = np.zeros(len(classes), np.int64)
-    else:
-        with np.errstate(over="ignore", under="ignore"):
-            weights = np.exp(-alpha * np.log(counts / counts.min()))
-            ratios = weights / weights.sum()
-            exact = gamma * ratios * batch
-            rows_of_class = np.maximum(1, np.ceil(exact * (1 - _CEIL_SLACK))).astype(np.int64)
+        # Eq. 11: i uniform in class c; j uniform in the group without i.
+        class_bits, variation_bits = _philox4x32(seed, step, done, len(c))
+        i = order[starts[c] + _index_below(class_bits, counts[c])]
+        j = _index_below(variation_bits, np.full(len(c), max(len(own) - 1, 0)))
+        pairs.append(first + groups * np.stack([i, j + (j >= i)]))
+        done += len(c)
 
-    # Eq. 11: i uniform in class c; j uniform in the batch without i.
-    c = np.repeat(np.arange(len(classes)), rows_of_class)
-    class_bits, variation_bits = _philox4x32(seed, step, len(c))
-    i = order[starts[c] + _index_below(class_bits, counts[c])]
-    j = _index_below(variation_bits, np.full(len(c), max(batch - 1, 0)))
-    j = j + (j >= i)
-
-    class_offsets, class_rows = _invert(i, batch)
-    variation_offsets, variation_rows = _invert(j, batch)
-    arrays = (i, j, classes[c], class_offsets, class_rows, variation_offsets, variation_rows)
-    return SynthesisPlan(*(torch.from_numpy(a.astype(np.int64, copy=False)) for a in arrays))
+    i, j = np.concatenate(pairs, axis=1)
+    arrays = (i, j, y[i], *_invert(i, batch), *_invert(j, batch))
+    return SynthesisPlan(*(torch.from_numpy(np.ascontiguousarray(a, np.int64)) for a in arrays))
 
 
-def _philox4x32(seed: int, step: int, count: int) -> tuple[UInt64Array, UInt64Array]:
-    """Philox4x32-10, key ``seed``, counters ``(g, step)`` for g < count: two words of 64 bits."""
+def _rows_of_class(counts: Int64Array, gamma: float, alpha: float) -> Int64Array:
+    """G_c of a group whose classes have ``counts`` samples each (eq. 9 and 10).
+
+    Relative to the rarest class the largest weight is 1: no overflow, and no division by zero. The
+    slack drops the last ulps before the ceiling (four classes of 32 in 128 give 32 rows each, never
+    33); R_c > 0 even where exp underflows, hence at least 1.
+    """
+    samples = counts.sum()
+    if gamma == 0 or samples <= 1:
+        return np.zeros(len(counts), np.int64)
+    with np.errstate(over="ignore", under="ignore"):
+        weights = np.exp(-alpha * np.log(counts / counts.min()))
+        exact = gamma * (weights / weights.sum()) * samples
+    return np.maximum(1, np.ceil(exact * (1 - _CEIL_SLACK))).astype(np.int64)
+
+
+def _philox4x32(seed: int, step: int, first: int, count: int) -> tuple[UInt64Array, UInt64Array]:
+    """Philox4x32-10, key ``seed``, counters ``(g, step)`` for ``count`` numbers g from ``first`` on.
+
+    Two words of 64 bits each.
+    """
     word = np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
-    g = np.arange(count, dtype=np.uint64)
+    g = np.arange(first, first + count, dtype=np.uint64)
     s = np.full(count, step, dtype=np.uint64)
     c0, c1, c2, c3 = g & word, g >> half, s & word, s >> half
     k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
@@ -255,8 +298,8 @@ def _invert(index: Int64Array, batch: int) -> tuple[Int64Array, Int64Array]:
 
 
 def _check(
-    labels: Tensor, gamma: float, alpha: float, seed: int, step: int
-) -> tuple[Tensor, float, float, int, int]:
+    labels: Tensor, gamma: float, alpha: float, seed: int, step: int, groups: int
+) -> tuple[Tensor, float, float, int, int, int]:
     """Refuse what no plan can be made of, by name; labels come back as int64."""
     if not isinstance(labels, Tensor):
         raise TypeError(
@@ -285,7 +328,8 @@ def _check(
     alpha = check_factor("alpha", alpha, "0 treats all classes alike; the paper takes 4")
     seed = check_integer("seed", seed, -(2**63), "a signed 64-bit integer")
     step = check_integer("step", step, 0, "an integer >= 0 below 2^63")
-    return labels.to(torch.int64), gamma, alpha, seed, step
+    groups = check_integer("groups", groups, 1, "groups that the batch is cut into, 1 or more")
+    return labels.to(torch.int64), gamma, alpha, seed, step, groups
 
 
 def _check_gamma(gamma: float, batch: int) -> float:

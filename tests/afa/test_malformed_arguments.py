@@ -252,7 +252,9 @@ def malformed() -> list[Malformed]:
 
     # The plan.
     arguments = {"labels": LABELS, "gamma": 1.0, "alpha": 4.0, "seed": 0, "step": 0}
+    arguments["groups"] = 2
     numbers = {"gamma": factors, "alpha": alphas, "seed": signed, "step": integers}
+    numbers["groups"] = lambda valid: [*integers(valid), 0]
     for function in (plan_synthesis, plan_synthesis_reference):
         found += each(positional(function, "labels"), arguments, {"labels": labels} | numbers)
     rows = {"plan": plan, "rows": 20}

@@ -96,6 +96,7 @@ def _plan(chance: random.Random) -> dict[str, Any]:
         "alpha": chance.choice((0.0, 1.0, 4.0, 1e308)),
         "seed": chance.choice((0, -1, 2**63 - 1, -(2**63))),
         "step": chance.choice((0, 1, 2**63 - 1)),
+        "groups": chance.choice((1, 2, 9, 2**63 - 1)),
     }
 
 
@@ -194,7 +195,7 @@ def _faults(
     if operator == "plan_synthesis":
         faults += [("gamma", gamma, True) for gamma in (math.nan, math.inf, -1.0)]
         faults += [("alpha", alpha, True) for alpha in (math.nan, math.inf, -1.0)]
-        faults += [("step", -1, True)]
+        faults += [("step", -1, True), ("groups", 0, True)]
         if batch:
             faults += [("gamma", gamma, True) for gamma in (1e300, 2.0**25)]
             labels = arguments["labels"].clone()

@@ -18,6 +18,7 @@ from ltvr.afa.planning import (
     IGNORED,
     SynthesisPlan,
     _philox4x32,
+    check_plan,
     most_generated,
     plan_synthesis,
     plan_synthesis_reference,
@@ -41,6 +42,7 @@ GAMMA = st.floats(0, 3)
 ALPHA = st.one_of(st.sampled_from([0.0, 1.0, 4.0, 1e3, 1e308]), st.floats(0, 10))
 SEED = st.integers(-(2**63), 2**63 - 1)
 STEP = st.integers(0, 2**63 - 1)
+GROUPS = st.integers(1, 5)
 
 
 def tensor(labels: list[int]) -> Tensor:
@@ -63,9 +65,9 @@ def assert_same(actual: SynthesisPlan, expected: SynthesisPlan) -> None:
 
 @needs_extension
 @settings(max_examples=300, deadline=None)
-@given(LABELS, GAMMA, ALPHA, SEED, STEP)
-def test_op_matches_reference_bit_for_bit(labels, gamma, alpha, seed, step):
-    arguments = {"gamma": gamma, "alpha": alpha, "seed": seed, "step": step}
+@given(LABELS, GAMMA, ALPHA, SEED, STEP, GROUPS)
+def test_op_matches_reference_bit_for_bit(labels, gamma, alpha, seed, step, groups):
+    arguments = {"gamma": gamma, "alpha": alpha, "seed": seed, "step": step, "groups": groups}
     y = tensor(labels)
     assert_same(plan_synthesis(y, **arguments), plan_synthesis_reference(y, **arguments))
 
@@ -99,6 +101,40 @@ def test_invariants(plan_of, labels, gamma, alpha, seed, step):
             assert rows[offsets[b] : offsets[b + 1]].tolist() == wanted
 
 
+@both
+@settings(max_examples=100, deadline=None)
+@given(labels=LABELS, gamma=GAMMA, alpha=ALPHA, seed=SEED, groups=GROUPS, share=GROUPS)
+def test_a_group_is_planned_as_a_batch_and_a_part_holds_whole_groups(
+    plan_of, labels, gamma, alpha, seed, groups, share
+):
+    y, groups, parts = tensor(labels), groups * share, share
+    whole = plan_of(y, gamma=gamma, alpha=alpha, seed=seed, step=0, groups=groups)
+    assert (whole.class_index % groups == whole.variation_index % groups).all()
+    assert (whole.class_index != whole.variation_index).all()
+    assert (y[whole.class_index] == whole.labels).all()
+    for group in range(groups):
+        own = whole.labels[whole.class_index % groups == group]
+        alone = plan_of(y[group::groups], gamma=gamma, alpha=alpha, seed=seed, step=0)
+        assert own.tolist() == alone.labels.tolist()
+        if group == 0 and groups > 1:  # its rows are the first, and so are their random numbers
+            assert_same(whole.part(0, groups), alone)
+    found = []
+    for number in range(parts):
+        part = whole.part(number, parts)
+        check_plan(part)
+        assert len(part.class_offsets) - 1 == len(y[number::parts])
+        i, j = part.class_index * parts + number, part.variation_index * parts + number
+        found += zip(i.tolist(), j.tolist(), part.labels.tolist(), strict=True)
+    rows = zip(*(each.tolist() for each in whole[:3]), strict=True)
+    assert sorted(found) == sorted(rows)
+
+
+def test_a_part_refuses_to_tear_partners_apart():
+    plan = plan_synthesis_reference(tensor([0, 1, 2, 3, 4, 5]), seed=0, step=0, groups=2)
+    with pytest.raises(ValueError, match="parts = 3: expected a divisor of the groups"):
+        plan.part(0, 3)
+
+
 # ---- Values worked out by hand -----------------------------------------------------------------
 
 
@@ -126,7 +162,7 @@ def test_padded_to_a_size_that_every_batch_has(labels, gamma, alpha, seed, step)
 
 def test_philox_known_answer():
     # Random123's kat_vectors, philox4x32 10: key 0, counter 0.
-    class_bits, variation_bits = _philox4x32(seed=0, step=0, count=1)
+    class_bits, variation_bits = _philox4x32(seed=0, step=0, first=0, count=1)
     assert int(class_bits[0]) == 0x6627E8D5_E169C58D
     assert int(variation_bits[0]) == 0xBC57AC4C_9B00DBD8
 
@@ -279,13 +315,13 @@ def test_refuses_labels_on_a_device(plan_of):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((torch.zeros(4), 1.0, 4.0, 0, 0), TypeError, "labels: expected int64, got Float"),
-        ((tensor([[0]]), 1.0, 4.0, 0, 0), ValueError, r"shape \[1, 1\]"),
-        ((tensor([0, -7]), 1.0, 4.0, 0, 0), ValueError, r"labels\[1\] = -7"),
-        ((tensor([0]), math.nan, 4.0, 0, 0), ValueError, "gamma = nan"),
-        ((tensor([0]), 1e10, 4.0, 0, 0), ValueError, "gamma = 1e\\+10"),
-        ((tensor([0]), 1.0, -1.0, 0, 0), ValueError, "alpha = -1"),
-        ((tensor([0]), 1.0, 4.0, 0, -1), ValueError, "step = -1"),
+        ((torch.zeros(4), 1.0, 4.0, 0, 0, 1), TypeError, "labels: expected int64, got Float"),
+        ((tensor([[0]]), 1.0, 4.0, 0, 0, 1), ValueError, r"shape \[1, 1\]"),
+        ((tensor([0, -7]), 1.0, 4.0, 0, 0, 1), ValueError, r"labels\[1\] = -7"),
+        ((tensor([0]), math.nan, 4.0, 0, 0, 1), ValueError, "gamma = nan"),
+        ((tensor([0]), 1e10, 4.0, 0, 0, 1), ValueError, "gamma = 1e\\+10"),
+        ((tensor([0]), 1.0, -1.0, 0, 0, 1), ValueError, "alpha = -1"),
+        ((tensor([0]), 1.0, 4.0, 0, -1, 1), ValueError, "step = -1"),
     ],
 )
 def test_the_operator_itself_refuses(arguments, error, message):
@@ -300,7 +336,7 @@ def test_the_operator_itself_refuses(arguments, error, message):
 @pytest.mark.parametrize("labels", [[3, 1, 1, 0, 2, 2, 2], [4], []])
 def test_opcheck(labels):
     op = torch.ops.ltvr.plan_synthesis.default
-    torch.library.opcheck(op, (tensor(labels), 1.0, 4.0, 7, 3))
+    torch.library.opcheck(op, (tensor(labels), 1.0, 4.0, 7, 3, 2))
 
 
 def test_says_how_to_build_a_missing_extension(tmp_path: Path):
