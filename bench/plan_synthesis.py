@@ -90,8 +90,8 @@ def main() -> None:
     options = parser.parse_args()
 
     print(
-        f"plan_synthesis, gamma 1, alpha 4, imbalance {IMBALANCE}, groups of {GROUP}; microseconds a "
-        "call"
+        f"plan_synthesis, gamma 1, alpha 4, imbalance {IMBALANCE}, groups of {GROUP}; "
+        "microseconds a call"
     )
     print(f"{'B':>5} {'classes':>8} {'present':>8} {'rows':>6}", end=" |")
     print(f"{'op':>8} {'p10':>8} {'p90':>8} {'p99':>8} |{'NumPy':>8} {'speed-up':>9}")

@@ -18,6 +18,7 @@ from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.decompositions.base import Decomposition
 from ltvr.engine.step import Step as TrainingStep
+from ltvr.losses.base import Divisors
 from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.stages.features import lay_back_loss
 from measure import Step, interleaved, peak_memory, quantiles
@@ -72,7 +73,8 @@ def training_step(
             plan = plan_synthesis(labels, seed=0, step=0).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             rows = step(images, targets, plan)
-        return lay_back_loss(rows.values, rows.weights, batch, 2.0).total
+        of = Divisors.of(rows.weights, batch)
+        return lay_back_loss(rows.values, rows.weights, batch, of, 2.0).total
 
     def backward(loss: torch.Tensor) -> None:
         loss.backward()

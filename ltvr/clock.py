@@ -31,8 +31,8 @@ def stream(seed: int, name: str) -> int:
 class Clock:
     """Where a stage of training stands.
 
-    A *step* is one update of the weights. It has ``accumulate`` *micro-batches*, each with one
-    forward and one backward pass, its own augmentation and its own synthesis plan.
+    A *step* is one update of the weights by one batch. Every rank takes its share of the batch in
+    ``accumulate`` *micro-batches*, each with one forward and one backward pass.
     """
 
     seed: int
@@ -44,7 +44,7 @@ class Clock:
     steps: int
     """Steps an epoch."""
     accumulate: int = 1
-    """Micro-batches a step."""
+    """Micro-batches a step, of every rank."""
     epoch: int = 0
     """e, the epochs done."""
     step: int = 0
@@ -54,15 +54,13 @@ class Clock:
 
     @property
     def steps_done(self) -> int:
-        """Steps done since the stage began; the learning rate is a function of it."""
+        """Steps done since the stage began: no two of a stage share this number.
+
+        The learning rate is a function of it.
+        """
         return self.epoch * self.steps + self.step
 
-    @property
-    def micro_batches_done(self) -> int:
-        """Micro-batches done since the stage began: no two of a stage share this number."""
-        return self.steps_done * self.accumulate + self.micro_batch
-
     def random(self, name: str) -> np.random.Generator:
-        """Random numbers of the stream ``name`` of this stage, for this micro-batch alone."""
+        """Random numbers of the stream ``name`` of this stage, for this step alone."""
         seed = stream(self.seed, f"{self.stage}/{name}")
-        return np.random.default_rng([seed, self.micro_batches_done])
+        return np.random.default_rng([seed, self.steps_done])

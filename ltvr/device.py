@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import torch
 
+from ltvr.distributed import launched, local_rank
 from ltvr.errors import UserError
 
 __all__ = ["autocast", "choose_device", "memory_format"]
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one.
+    """``auto`` is CUDA where there is one; of several ranks each has a GPU of its own.
 
     Raises:
-        UserError: cuda where there is none.
+        UserError: cuda where there is none, or fewer GPUs than ranks on this machine.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch sees no CUDA device; use --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched() > 1:
+        index, found = local_rank(), torch.cuda.device_count()
+        if index >= found:
+            raise UserError(
+                f"rank {index} of this machine has no GPU, for there are {found}; start one rank a "
+                f"GPU, torchrun --nproc-per-node {found}"
+            )
+        torch.cuda.set_device(index)
+        return torch.device("cuda", index)
     return torch.device(name)
 
 

@@ -98,8 +98,12 @@ def brief(value: object) -> str:
     return shown(text if len(text) <= 200 else f"{text[:120]}...{text[-40:]}")
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
+def run(main: Callable[[], int | None], *, ranks: bool = False) -> NoReturn:
     """Run a command and exit, with its status or as its error asks.
+
+    Args:
+        ranks: whether several processes, which ``torchrun`` has started, may run it together. Each
+            says which it is in front of its error.
 
     A ``UserError``, an error of the operating system and a lack of memory become one line on stderr
     and status 2, Ctrl-C 130, a reader of stdout that has gone (``| head``) nothing and 141, as of
@@ -111,6 +115,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     status: Any
     try:
         try:
+            if _rank() is not None and not ranks:
+                raise UserError("this command is for one process; start it without torchrun")
             status = main() or 0
         except SystemExit as stop:  # --help
             status = stop.code
@@ -144,6 +150,8 @@ def _line(error: Exception) -> str | None:
         reason = error.strerror or str(error) or type(error).__name__
         return f"{where}{reason}; {ADVICE.get(error.errno or 0, 'check it, and try again')}"
     text = str(error)
+    if type(error).__name__.startswith("Dist") or "/gloo/" in text:
+        return f"another rank has ended, or cannot be reached ({text.splitlines()[0]})"
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         first = f" ({text.splitlines()[0]})" if text else ""
         return (
@@ -153,8 +161,17 @@ def _line(error: Exception) -> str | None:
     return None
 
 
+def _rank() -> int | None:
+    """Which of several processes of ``torchrun`` this is; None where it is the only one."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
+        return None
+    return int(os.environ["RANK"])
+
+
 def _end(status: int, line: str = "") -> NoReturn:
     """Exit with a last line on stderr, whether or not anybody reads stdout and stderr."""
+    if line and _rank():
+        line = f"[rank {_rank()}] {line}"
     for stream, text in ((sys.stdout, ""), (sys.stderr, f"{line}\n" if line else "")):
         try:
             if stream is not None:

@@ -8,12 +8,12 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ltvr import errors
+from ltvr import distributed, errors
 from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_unused
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
@@ -22,6 +22,7 @@ from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
 from ltvr.device import choose_device
 from ltvr.engine.accuracy_table import table
+from ltvr.engine.cut import Cut
 from ltvr.engine.evaluation import load_own
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.rehearsal import rehearse
@@ -37,10 +38,12 @@ from ltvr.reports.rehearsal import rehearsal_lines
 from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
+from ltvr.runs.follower import Follower
 from ltvr.runs.origin import DECIDE_NOTHING, decide_nothing
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
+from ltvr.stages.options import TrainingOptions
 
 __all__ = ["main", "resume", "train"]
 
@@ -162,21 +165,28 @@ def _train(
     record = weights_record(config)
     if source is not None:
         record = {"source": {"file": str(source), "sha256": digest(source)}}
-    if not numbered:
+    if not numbered and distributed.is_first():
         Run(folder).refuse_taken()  # before all images are read
     data = load_data(config)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
-    print(
+    _say(
         f"{len(data.train)} training images of {len(counts)} classes, {counts.max()} to "
         f"{counts.min()} a class{left_out if data.left_out else ''}"
     )
     for note in data.notes:
-        print(shown(note))
+        _say(shown(note))
     steps_an_epoch(config, data)  # refuses too few images, before a folder is made
-    described = manifest(data, config) | record
-    with Run.create(folder, config, described, _command(), numbered=numbered) as run:
-        print(f"run folder {run.folder}", flush=True)
+    cuts = [Cut.of(config.of(TrainingOptions), stage) for stage in stages_of(config).values()]
+    if cuts[0].parts > 1:
+        _say(f"a batch of {cuts[0].described} (ranks x images x micro-batches)")
+    first = None
+    if distributed.is_first():
+        described = manifest(data, config) | record
+        first = Run.create(folder, config, described, _command(), numbered=numbered)
+    folder = distributed.from_first(first.folder if first is not None else folder)
+    with first or Follower(folder) as run:
+        _say(f"run folder {run.folder}")
         say_when_stopped(lambda: _stopped("stopped", run))
         with _saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
@@ -203,6 +213,7 @@ def resume(
     if not run.resumable:
         raise UserError(f"{run.folder} stopped before its first checkpoint; start it again")
     run.hold(_command())
+    distributed.barrier()
     with run:
         if decide := (changes or {}).keys() - decide_nothing(run.config()):
             raise UserError(
@@ -223,6 +234,12 @@ def resume(
 
 def _command() -> str:
     return " ".join(shlex.join(["python", "-m", "ltvr.train", *sys.argv[1:]]).split())
+
+
+def _say(line: str) -> None:
+    """Print a line, on the first rank."""
+    if distributed.is_first():
+        print(line, flush=True)
 
 
 def _stopped(why: str, run: Run) -> str:
@@ -268,8 +285,10 @@ def _finish(trainer: Trainer) -> None:
     run = trainer.run
     try:
         metrics = trainer.fit()
-        _summarise(trainer, metrics)
-        write_report(run, trainer.data)
+        if run.writes:
+            _summarise(trainer, metrics)
+            write_report(run, trainer.data)
+        distributed.barrier()
     except UserError as error:
         if isinstance(error, (Diverged, Damaged, Foreign)) or not run.resumable:
             raise
@@ -370,37 +389,63 @@ def _configured(arguments: Any) -> Config:
     return config
 
 
+def _begun_by_this_job(arguments: Any) -> Run | None:
+    """The run that this command began before ``torchrun`` started its ranks again, or None."""
+    job = distributed.job()
+    return None if job is None else Run.of_job(Path(arguments.out), job, _command())
+
+
+def _of_ranks(find: Callable[[Any], Run | None], arguments: Any) -> Run | None:
+    """The run that the first rank finds, as each rank is to see it."""
+    found = find(arguments) if distributed.is_first() else None
+    folder = distributed.from_first(None if found is None else found.folder)
+    return found or (None if folder is None else Follower(folder))
+
+
+def _run(arguments: Any, requests: Requests) -> Run | None:
+    """Do what the command line asks for; return the run, None where none is to be made."""
+    changes: dict[str, Any] = {}
+    if arguments.resume is not None:
+        begun, changes = _of_ranks(_resumed, arguments), given(arguments, SCHEMA)
+    else:
+        begun = _of_ranks(_begun_by_this_job, arguments)
+        if begun is not None and begun.finished:
+            return begun
+    if begun is not None:
+        _say(f"resuming {begun.folder}")
+        resume(begun, changes=changes, requests=requests)
+        return begun
+    config = _configured(arguments)
+    run_options = config.of(RunOptions)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    named = f"{run_options.preset}-{run_options.method}-seed{run_options.seed}-{stamp}"
+    name = re.sub(r"[^\w.,=+-]", "-", named) if arguments.name is None else _named(arguments.name)
+    folder = Path(arguments.out) / name
+    device = choose_device(run_options.device)
+    backend = choose_backend(config, device)
+    decomposed = config.of(NetworkOptions).decomposition != "none"
+    method = run_options.method + (f" ({backend})" if decomposed else "")
+    _say(f"{method} on {config.of(DataOptions).dataset}, {device.type}")
+    source = Path(arguments.source) if arguments.source is not None else None
+    if arguments.dry_run:
+        _dry_run(arguments, config, source)
+        return None
+    return _train(config, folder, source, requests, numbered=arguments.name is None)
+
+
 def main() -> None:
     """Run the command line."""
     began = time.monotonic()
     arguments = parser().parse_args()
+    if arguments.dry_run:
+        distributed.refuse_ranks("--dry-run")
     requests = Requests(arguments.save_every, arguments.time_limit, began)
-    if arguments.resume is not None:
-        run = _resumed(arguments)
-        print(f"resuming {run.folder}", flush=True)
-        resume(run, changes=given(arguments, SCHEMA), requests=requests)
-    else:
-        config = _configured(arguments)
-        run_options = config.of(RunOptions)
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        named = f"{run_options.preset}-{run_options.method}-seed{run_options.seed}-{stamp}"
-        name = (
-            re.sub(r"[^\w.,=+-]", "-", named) if arguments.name is None else _named(arguments.name)
-        )
-        folder = Path(arguments.out) / name
-        device = choose_device(run_options.device)
-        backend = choose_backend(config, device)
-        decomposed = config.of(NetworkOptions).decomposition != "none"
-        method = run_options.method + (f" ({backend})" if decomposed else "")
-        print(f"{method} on {config.of(DataOptions).dataset}, {device.type}", flush=True)
-        source = Path(arguments.source) if arguments.source is not None else None
-        if arguments.dry_run:
-            return _dry_run(arguments, config, source)
-        numbered = arguments.name is None
-        run = _train(config, folder, source, requests, numbered=numbered)
-    stages = named_stages(run.read_summary()["metrics"])
-    print(f"\n{table(stages)}\n\nreport: {run.report}")
+    with distributed.ranks_joined():
+        run = _run(arguments, requests)
+        if run is not None:
+            stages = named_stages(run.read_summary()["metrics"])
+            _say(f"\n{table(stages)}\n\nreport: {run.report}")
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, ranks=True)

@@ -17,8 +17,15 @@ from PIL import Image
 import ltvr.evaluate
 import ltvr.train
 from ltvr import errors
+from ltvr.losses.base import Divisors
 from ltvr.runs.folder import Run
 from ltvr.settings import SCHEMA, load_config
+from ltvr.stages.base import part_of_mean
+
+
+def weighted_mean(values, weights):
+    """The mean of rows of a loss, as a step of one part has it."""
+    return part_of_mean(values, weights, Divisors.of(weights, len(weights)).every)
 
 
 @pytest.fixture(scope="session", autouse=True)

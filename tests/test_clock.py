@@ -9,18 +9,16 @@ from ltvr.clock import Clock, mix, stream
 CLOCK = Clock(seed=7, stage="features", epochs=3, steps=5, accumulate=2)
 
 
-def test_no_two_micro_batches_share_a_number():
+def test_no_two_steps_share_a_number():
     numbers = [
-        replace(CLOCK, epoch=epoch, step=step, micro_batch=micro).micro_batches_done
+        replace(CLOCK, epoch=epoch, step=step, micro_batch=1).steps_done
         for epoch in range(3)
         for step in range(5)
-        for micro in range(2)
     ]
-    assert numbers == list(range(30))
-    assert replace(CLOCK, epoch=2, step=4).steps_done == 14
+    assert numbers == list(range(15))
 
 
-def test_streams_are_functions_of_seed_stage_name_and_micro_batch():
+def test_streams_are_functions_of_seed_stage_name_and_step():
     def drawn(clock, name="mixing"):
         return clock.random(name).integers(2**62)
 
@@ -29,7 +27,7 @@ def test_streams_are_functions_of_seed_stage_name_and_micro_batch():
     others = [
         replace(CLOCK, seed=8),
         replace(CLOCK, stage="crt"),
-        replace(CLOCK, micro_batch=1),
+        replace(CLOCK, step=1),
         replace(CLOCK, epoch=1),
     ]
     assert len({first, drawn(CLOCK, "dropout"), *map(drawn, others)}) == 6

@@ -254,11 +254,12 @@ def _rows_of_class(counts: Int64Array, gamma: float, alpha: float) -> Int64Array
     with np.errstate(over="ignore", under="ignore"):
         weights = np.exp(-alpha * np.log(counts / counts.min()))
         exact = gamma * (weights / weights.sum()) * samples
-    return np.maximum(1, np.ceil(exact * (1 - _CEIL_SLACK))).astype(np.int64)
+    rows: Int64Array = np.maximum(1, np.ceil(exact * (1 - _CEIL_SLACK))).astype(np.int64)
+    return rows
 
 
 def _philox4x32(seed: int, step: int, first: int, count: int) -> tuple[UInt64Array, UInt64Array]:
-    """Philox4x32-10, key ``seed``, counters ``(g, step)`` for ``count`` numbers g from ``first`` on.
+    """Philox4x32-10, key ``seed``, counters ``(g, step)`` of ``count`` rows g from ``first`` on.
 
     Two words of 64 bits each.
     """

@@ -166,6 +166,10 @@ class Normalised(Classifier):
         self.micro_batches.zero_()
         self.accumulate = clock.accumulate
 
+    def statistics(self) -> list[Tensor]:
+        """The moving feature."""
+        return [] if self.moving_feature is None else [self.moving_feature]
+
     def observe(self, embeddings: Tensor, targets: Targets, real: int) -> None:
         """Add the mean of the real rows that count to the moving feature."""
         if self.moving_feature is None:

@@ -37,6 +37,10 @@ class Classifier(Component, nn.Module):
             lr: the learning rate of the first step of the epoch.
         """
 
+    def statistics(self) -> list[Tensor]:
+        """The buffers that ``observe`` moves; several ranks take the mean of theirs."""
+        return []
+
     def observe(self, embeddings: Tensor, targets: Targets, real: int) -> None:
         """See the embeddings of a micro-batch, detached, after its forward pass.
 

@@ -31,6 +31,10 @@ class RunOptions(Options):
     amp: Literal["none", "bf16", "fp16"] = option("none", "type of automatic mixed precision")
     channels_last: bool = option(True, "store the maps of the convolutions channels last")
     compile: bool = option(False, "torch.compile the training step")
+    sync_bn: bool = option(
+        False,
+        "with several ranks, on GPUs: BatchNorm by the statistics of all, and not of each alone",
+    )
     eval_batch_size: int = option(500, "images a batch in evaluation", at_least=1)
     batchnorm_images: int = option(
         5000,

@@ -68,6 +68,7 @@ class Batches:
         seed: int,
         epoch: int,
         start: int = 0,
+        every: int = 1,
         parts: Sequence[Int64Array] | None = None,
     ) -> Generator[Batch, None, None]:
         """Yield full batches (images [B, 3, S, S] on the device, labels [B] on the host).
@@ -76,6 +77,7 @@ class Batches:
             order: the samples of the epoch (``ltvr.samplers``); an incomplete last batch is
                 dropped.
             start: first batch to yield; the ones before it are passed over without being read.
+            every: of the batches from there on, every how many-th is yielded.
             parts: rows of each batch, an array for each part of it that is yielded, in place of
                 the batch as a whole; rows that are in none are not read. An image is augmented
                 alike whichever part it is in, so that micro-batches and ranks change no image.
@@ -84,11 +86,13 @@ class Batches:
         number = len(order) // batch_size
         chosen = order[: number * batch_size].reshape(number, batch_size)
         if self._memory is None:
-            places = [batch * batch_size + p for batch in range(start, number) for p in parts]
+            places = [
+                batch * batch_size + p for batch in range(start, number, every) for p in parts
+            ]
             yield from self._read([order[p] for p in places], places, (seed, epoch))
             return
         rows_of = [to_device(torch.from_numpy(part), self.device) for part in parts]
-        for batch in range(start, number):
+        for batch in range(start, number, every):
             generator = torch.Generator(self.device).manual_seed(mix(seed, epoch, batch))
             draws = self._draw(batch_size, generator)
             for part, rows in zip(parts, rows_of, strict=True):

@@ -31,6 +31,11 @@ class Targets(NamedTuple):
         other, share = (None if t is None else to_device(t, device) for t in self[1:])
         return Targets(to_device(self.labels, device), other, share)
 
+    def part(self, number: int, parts: int) -> Targets:
+        """Those of every ``parts``-th row from ``number`` on."""
+        other, share = (None if t is None else t[number::parts] for t in self[1:])
+        return Targets(self.labels[number::parts], other, share)
+
     def augmented(self, plan: SynthesisPlan) -> Targets:
         """Targets of the rows of this batch and of those that ``plan`` generates from it.
 

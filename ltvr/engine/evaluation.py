@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from ltvr import distributed
 from ltvr.config.command_line import Parser
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
@@ -35,6 +36,8 @@ def evaluate_split(
 ) -> dict[str, Any]:
     """Metrics of ``network`` on the split of ``batches``; see ``ltvr.engine.metrics.evaluate``.
 
+    Several ranks share its batches, each image being seen once, and all return the same.
+
     Args:
         counts: [C] training images of each class.
         confusion: also the confusion matrix.
@@ -45,7 +48,10 @@ def evaluate_split(
     with autocast(run.amp, batches.device):
         return evaluate(
             network,
-            batches.evaluate(run.eval_batch_size),
+            batches.evaluate(
+                run.eval_batch_size,
+                distributed.share_of(len(batches.split), run.eval_batch_size),
+            ),
             counts,
             many_above=data.many_above,
             few_below=data.few_below,

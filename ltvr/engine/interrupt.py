@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from ltvr import distributed
 from ltvr.errors import Stopped
 from ltvr.signals import EndAtOnce, stops
 
@@ -50,26 +51,35 @@ class Requests:
         Raises:
             Stopped: why, and with which exit status.
         """
-        now = time.monotonic()
-        stop = self._stop(now)
+        self._answer(*self._asked(), save)
+
+    def attend_together(self, save: Callable[[], None]) -> None:
+        """``attend`` on all ranks at once: what any of them is asked for, or finds due, all do."""
+        status, due = distributed.any_of_ranks([int(asked) for asked in self._asked()])
+        self._answer(status, bool(due), save)
+
+    def _asked(self) -> tuple[int, bool]:
+        """The exit status with which to stop, 0 to go on; and whether to save."""
+        now, status = time.monotonic(), 0
+        if self._stopped_by is not None:
+            status = 128 + self._stopped_by
+        elif self.deadline is not None and now >= self.deadline:
+            status = TIME_IS_UP
         due = self.save_every is not None and now - self._saved >= self.save_every
-        if stop is not None or due or self._save_asked:
+        return status, due or self._save_asked
+
+    def _answer(self, status: int, due: bool, save: Callable[[], None]) -> None:
+        if status or due:
             self._save_asked = False
             save()
             self.saved()
-        if stop is not None:
-            raise stop
+        if status:
+            limit = ", the time limit is reached" if status == TIME_IS_UP else ""
+            raise Stopped(f"stopped{limit}", status)
 
     def saved(self) -> None:
         """Note that the state has just been saved, for whatever reason."""
         self._saved = time.monotonic()
-
-    def _stop(self, now: float) -> Stopped | None:
-        if self._stopped_by is not None:
-            return Stopped("stopped", 128 + self._stopped_by)
-        if self.deadline is not None and now >= self.deadline:
-            return Stopped("stopped, the time limit is reached", TIME_IS_UP)
-        return None
 
     def __enter__(self) -> Requests:
         if threading.current_thread() is threading.main_thread():  # no other may take signals
@@ -85,8 +95,9 @@ class Requests:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if error is None and self._stopped_by is not None:  # it came after the last look
-            raise Stopped("stopped", 128 + self._stopped_by)
+        # It came after the last look; or the first rank, which was asked as well, has stopped.
+        if self._stopped_by is not None and (error is None or distributed.lost(error)):
+            raise Stopped("stopped", 128 + self._stopped_by) from None
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self._save_asked = True

@@ -5,6 +5,7 @@ torchmetrics takes three seconds to import: whoever evaluates imports this file 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
+from ltvr import distributed
 from ltvr.data.longtail import Int64Array, shot_of
 from ltvr.engine.accuracy_table import SHOTS
 
@@ -72,6 +74,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of ``model`` in eval mode over ``batches`` of images and host labels, in percent.
 
+    With several ranks these are the batches of this one, and the metrics are of all.
+
     Args:
         counts: [C] training images of each class, which split the classes into many, medium, few.
         confusion: also the confusion matrix, rows are the true class.
@@ -98,7 +102,10 @@ def evaluate(
         metrics.update(model(images).float().softmax(1).cpu(), labels)
         seen += np.bincount(labels.numpy(), minlength=number)
     model.train(training)
-    values = metrics.compute()
+    distributed.sum_over_ranks(torch.from_numpy(seen))
+    with warnings.catch_warnings():  # a rank may have had no batch
+        warnings.filterwarnings("ignore", "The ``compute`` method of metric", UserWarning)
+        values = metrics.compute()  # of all ranks
     percent = (values["per_class"].double() * 100).tolist()
     per_class = [p if n else None for p, n in zip(percent, seen, strict=True)]
     shots = [shot_of(int(n), many_above, few_below) for n in counts]

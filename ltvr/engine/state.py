@@ -10,11 +10,13 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ltvr import distributed
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.engine.step import Step
 from ltvr.engine.totals import EpochTotals
+from ltvr.networks.batchnorm import moving_statistics
 from ltvr.networks.network import Network
 from ltvr.runs.checkpoint import Foreign, load_weights
 from ltvr.stages.base import Stage
@@ -61,7 +63,6 @@ class StageState:
         self.best = -1.0
         """Accuracy of the best epoch so far, in percent."""
         self.totals = EpochTotals(self.device, classes)
-        self._random: dict[str, Any] | None = None
 
     @property
     def evaluated(self) -> Network:
@@ -80,30 +81,34 @@ class StageState:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self._average_statistics()
         if self.average is not None:
             self.average.update_parameters(self.step.network)
         self.clock = replace(self.clock, step=self.clock.step + 1, micro_batch=0)
 
-    def begin_evaluation(self) -> None:
-        """Keep the random numbers of now, for what is saved meanwhile and for the next epoch.
+    def _average_statistics(self) -> None:
+        """Give every rank the mean of what the ranks have seen of a step, each of its own part.
 
-        An evaluation that is stopped is begun anew, with all that it draws; training goes on with
-        the same numbers however often it is evaluated.
+        Running statistics are linear in those of the batches: the mean of the ranks' is the moving
+        average of the mean. So all ranks are always alike, and any of them can be saved.
         """
-        self._random = self._generators()
+        if distributed.ranks() == 1:
+            return
+        moved = moving_statistics(self.step.network) + self.step.network.classifier.statistics()
+        if not moved:
+            return
+        flat = distributed.sum_over_ranks(torch.cat([each.flatten() for each in moved]))
+        flat /= distributed.ranks()
+        for each, mean in zip(moved, flat.split([each.numel() for each in moved]), strict=True):
+            each.copy_(mean.view_as(each))
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
-        if self._random is not None:  # whatever an evaluation has drawn
-            torch.set_rng_state(self._random["rng"])
-            if self.device.type == "cuda":
-                torch.cuda.set_rng_state(self._random["cuda_rng"])
-        self._random = None
         self.clock = replace(self.clock, epoch=self.clock.epoch + 1, step=0)
         self.totals = EpochTotals(self.device, self.classes)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, generators of random numbers included."""
+        """Everything. What a step draws follows from the clock."""
         return {
             "model": self.step.network.state_dict(),
             "loss": self.step.loss.state_dict(),
@@ -115,13 +120,7 @@ class StageState:
             "step": self.clock.step,
             "best": self.best,
             "totals": self.totals.state_dict(),
-            **(self._random or self._generators()),
         }
-
-    def _generators(self) -> dict[str, Any]:
-        """The states of the global generators of random numbers."""
-        cuda = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
-        return {"rng": torch.get_rng_state(), "cuda_rng": cuda}
 
     def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
         """Take the state of a checkpoint read from ``source``.
@@ -148,9 +147,6 @@ class StageState:
             parts["optimizer"] = self.optimizer.load_state_dict
         if self.average is not None:
             parts["average"] = self.average.load_state_dict
-        parts["rng"] = torch.set_rng_state
-        if self.device.type == "cuda" and state["cuda_rng"] is not None:
-            parts["cuda_rng"] = torch.cuda.set_rng_state
         for name, load in parts.items():
             try:
                 load(state[name])

@@ -38,7 +38,7 @@ def accuracy_by_statistics(
     """Accuracy with the statistics of training, with those of real images, and class-balanced ones.
 
     The last two are measured on at most ``batchnorm_images`` training images, augmented as in
-    training. Weights and generators of random numbers stay as they are. Each kind costs a pass over
+    training. Weights stay as they are. Each kind costs a pass over
     the test images, unless it is the one that is reported.
 
     Args:
@@ -63,19 +63,18 @@ def accuracy_by_statistics(
     samplers = {"real": Instance(NoOptions()), "class-balanced": ClassAware(ClassAwareOptions())}
     first = "running" if moved else "kept"
     images, kinds, accuracy = 0, [], {}
-    with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
-        for kind in (first, *samplers):
-            if kind == first:
-                set_statistics(tried, left)
-            else:
-                images = measure_statistics(tried, train, config, samplers[kind], limit)
-            now = running_statistics(tried)
-            if all(torch.equal(now[name], own[name]) for name in own):
-                kinds.append(kind)
-                metrics = reported
-            else:
-                metrics = evaluate_split(tried, test, counts)
-            accuracy[kind] = {name: metrics[name] for name in ("all", *SHOTS)}
+    for kind in (first, *samplers):
+        if kind == first:
+            set_statistics(tried, left)
+        else:
+            images = measure_statistics(tried, train, config, samplers[kind], limit)
+        now = running_statistics(tried)
+        if all(torch.equal(now[name], own[name]) for name in own):
+            kinds.append(kind)
+            metrics = reported
+        else:
+            metrics = evaluate_split(tried, test, counts)
+        accuracy[kind] = {name: metrics[name] for name in ("all", *SHOTS)}
     # The last that is equal: what was measured says more than that a stage has kept it.
     kind_reported = kinds[-1] if kinds else "settled"
     return {"images": images, "reported": kind_reported, "accuracy": accuracy}

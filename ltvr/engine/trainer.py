@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from ltvr import distributed
 from ltvr.clock import Clock, stream
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
@@ -33,10 +37,11 @@ from ltvr.engine.training import network_to_train, train_epoch
 from ltvr.errors import CannotWrite, Diverged, Stopped, UserError
 from ltvr.networks.batchnorm import moves_statistics, running_statistics
 from ltvr.networks.network import Network
-from ltvr.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ltvr.runs.checkpoint import load_checkpoint, load_weights
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import origin
+from ltvr.runs.saving import Saver
 from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
 from ltvr.stages.options import TrainingOptions
@@ -63,13 +68,14 @@ def steps_an_epoch(config: Config, data: Data) -> int:
 
 
 def _said(say: Callable[[str], None], line: str) -> None:
-    """Say a line.
+    """Say a line, on the first rank.
 
     Raises:
         Stopped: nobody reads stdout any more (status 141), or it cannot be written to (2).
     """
     try:
-        say(line)
+        if distributed.is_first():
+            say(line)
     except BrokenPipeError:
         raise Stopped("stopped, nobody reads stdout any more", 141) from None
     except OSError as error:
@@ -120,6 +126,8 @@ class Trainer:
         self._origin = origin(config, run.manifest())
         self._results: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
+        self._saver = Saver(run)
+        self._in_steps = False
         self._state: StageState | None = None
         """Of the stage in training; None where ``last.pt`` has all that there is."""
 
@@ -127,6 +135,8 @@ class Trainer:
 
     def fit(self) -> dict[str, Any]:
         """Train all stages that are left; return the test metrics of each by name.
+
+        With several ranks, all of them call it.
 
         Raises:
             UserError: training cannot go on; ``last.pt`` holds all there is.
@@ -136,14 +146,17 @@ class Trainer:
         if self._resumed is not None:
             self._results = self._resumed["results"]
             names = names[names.index(self._resumed["stage"]) :]
-        with self._requests, Curves(self.run.folder) as curves:
+        with ExitStack() as stack:
+            stack.enter_context(self._requests)
+            stack.callback(self._saver.wait)
+            curves = stack.enter_context(Curves(self.run.folder)) if self.run.writes else None
             try:
                 for name in names:
                     self._results[name] = self._fit_stage(name, curves)
             except (CannotWrite, Diverged):
                 raise
             except UserError:  # an image that cannot be read: keep what was trained
-                if self._is_whole:
+                if self._is_whole and distributed.ranks() == 1:
                     self._save()
                 raise
         return self._results
@@ -193,33 +206,53 @@ class Trainer:
             self._save()  # from here on there is always something to resume
         return state
 
-    def _fit_stage(self, name: str, curves: Curves) -> dict[str, Any]:
+    def _fit_stage(self, name: str, curves: Curves | None) -> dict[str, Any]:
         stage = self.stages[name]
         state = self._start(name, stage)
-        step = torch.compile(state.step) if self._run_options.compile else state.step
+        step = self._wrapped(state.step, stage)
         before = itertools.takewhile(lambda other: other is not stage, self.stages.values())
         epochs_before = sum(other.epochs for other in before)
         while state.clock.epoch < stage.epochs:
-            record = train_epoch(stage, state, step, self.train_batches)
+            self._in_steps = True
+            record = train_epoch(stage, state, step, self.train_batches, self._stepped)
+            self._in_steps = False
             record["evaluated_on"] = "val" if self.val_batches else "test"
             began = time.perf_counter()
-            state.begin_evaluation()
             is_last, every = record["epoch"] == stage.epochs, self._run_options.evaluate_every
             evaluated = is_last or record["epoch"] % every == 0
             record["eval"] = self._evaluate_epoch(stage, state.evaluated) if evaluated else None
             record["eval_seconds"] = round(time.perf_counter() - began, 3)
             self.run.append(record)
-            curves.add(record, epochs_before)
+            if curves is not None:
+                curves.add(record, epochs_before)
             if evaluated and record["eval"]["all"] > state.best:
                 state.best = record["eval"]["all"]
                 best = {**state.state_dict(), "model": state.evaluated.state_dict()}
-                save_checkpoint(self.run.folder / f"best-{name}.pt", best | self._origin)
+                self.run.save_weights(f"best-{name}.pt", best | self._origin)
             state.next_epoch()
             self._save()
             # Said now that it is kept: nobody may read it.
             self.say(epoch_line(record, stage.epochs, every))
         self._state = None
+        distributed.barrier()  # all files of the stage are read from here on
         return self._finish_stage(name, stage, state)
+
+    def _wrapped(self, step: Step, stage: Stage) -> nn.Module:
+        """The step as it is called: compiled, and with gradients that the ranks average."""
+        called = cast(nn.Module, torch.compile(step)) if self._run_options.compile else step
+        if distributed.ranks() == 1 or not stage.epochs:
+            return called
+        decomposition = self.network.decomposition
+        # Without attention addition the real rows pass the decomposition by.
+        idle = decomposition is not None and not decomposition.attention_addition
+        # Buffers are averaged, as the gradients are; the option that leaves them alone has a new
+        # name from torch 2.13 on.
+        known = inspect.signature(DistributedDataParallel).parameters
+        option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        buffers: dict[str, Any] = {option: False}
+        return DistributedDataParallel(
+            called, gradient_as_bucket_view=True, find_unused_parameters=idle, **buffers
+        )
 
     def _evaluate_epoch(self, stage: Stage, network: Network) -> dict[str, Any]:
         """Metrics of an epoch; where the best is to be found, of what would be reported of it."""
@@ -243,7 +276,7 @@ class Trainer:
         moved = stage.epochs > 0 and moves_statistics(self.network)
         stage.settle(self.network, self.train_batches)
         for path in (self.run.weights(name), self.run.final):
-            save_checkpoint(path, {"model": self.network.state_dict(), "stage": name})
+            self.run.save_weights(path.name, {"model": self.network.state_dict(), "stage": name})
         confusion = len(self.data.classes) <= MOST_CLASSES_OF_CONFUSION
         result = evaluate_split(
             self.network, self.test_batches, self.data.counts, confusion=confusion
@@ -272,14 +305,25 @@ class Trainer:
         return self._state is not None and self._state.clock.micro_batch == 0
 
     def _look(self) -> None:
-        """Save or stop, if that is asked for; called before every batch of any kind."""
+        """Save or stop, if that is asked for; called before every batch of any kind.
+
+        Several ranks agree on it between steps (``_stepped``). Beside them they are alike, and see
+        batches at their own pace: the first saves alone, and the others end with it.
+        """
+        self._saver.check()
+        if distributed.ranks() > 1 and (self._in_steps or not distributed.is_first()):
+            return
         if self._state is None or self._is_whole:
             self._requests.attend(self._save)
+
+    def _stepped(self) -> None:
+        if distributed.ranks() > 1:
+            self._requests.attend_together(self._save)
 
     def _save(self) -> None:
         if self._state is not None:
             state = self._state.state_dict() | self._origin
-            self.run.save({**state, "results": self._results, "environment": self._environment})
+            self._saver.save({**state, "results": self._results, "environment": self._environment})
             self._requests.saved()
 
     def _require_shared_memory(self) -> None:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from ltvr import distributed
 from ltvr.afa import ops
-from ltvr.clock import Clock, stream
+from ltvr.clock import Clock, mix, stream
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
-from ltvr.data.targets import Targets
+from ltvr.data.options import DataOptions
 from ltvr.device import autocast, memory_format
+from ltvr.engine.cut import Cut
 from ltvr.engine.progress import progress
 from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
+from ltvr.engine.whole import Whole
 from ltvr.errors import Diverged, UserError
-from ltvr.mixing.base import Mixing, with_partners
+from ltvr.mixing.base import with_partners
 from ltvr.networks.batchnorm import check_rows
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
@@ -52,7 +56,7 @@ def network_to_train(
     network = build_network(config, classes, choose_backend(config, device), say)
     for stage in (each for each in stages_of(config).values() if each.epochs):
         stage.train_mode(network)
-        check_rows(network, training.batch_size // training.accumulate)
+        check_rows(network, Cut.of(training, stage).rows)
         if stage.mixing is not None:
             stage.mixing.check(network.stages)
     if network.decomposition is not None:
@@ -60,17 +64,27 @@ def network_to_train(
             ops.require_extension()  # the plans are made there
         except RuntimeError as error:
             raise UserError(str(error)) from None
+    if run.sync_bn and distributed.ranks() > 1:
+        if device.type != "cuda":
+            raise UserError("sync_bn: BatchNorm of all ranks takes GPUs; leave out --sync-bn")
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return network.to(device).to(memory_format=memory_format(run.channels_last))
 
 
 def train_epoch(
-    stage: Stage, state: StageState, step: Callable[..., Any], batches: Batches
+    stage: Stage,
+    state: StageState,
+    step: Any,
+    batches: Batches,
+    stepped: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train (the rest of) an epoch.
 
     Args:
-        step: that of ``state``, or what ``torch.compile`` made of it.
+        step: that of ``state``, or what ``torch.compile`` and ``DistributedDataParallel`` make
+            of it.
         batches: of the training split.
+        stepped: called after every step of the optimizer; it may raise.
 
     Returns:
         Its record, without the evaluation.
@@ -78,31 +92,54 @@ def train_epoch(
     Raises:
         Diverged: the loss is not finite any more.
     """
-    clock, training = state.clock, stage.config.of(TrainingOptions)
-    accumulate, size = training.accumulate, training.batch_size // training.accumulate
-    labels = batches.split.labels
-    total, start = clock.steps * accumulate, clock.step * accumulate
+    clock, cut = state.clock, Cut.of(stage.config.of(TrainingOptions), stage)
+    size, labels = cut.batch_size, batches.split.labels
     began = time.perf_counter()
     stage.train_mode(state.step.network)
     state.step.begin_epoch(clock, learning_rate(stage, replace(clock, step=0)))
     mixing = stage.mixing
     if mixing is not None and clock.epoch not in mixing.epochs(clock.epochs):
         mixing = None
-    order, rows = _order(stage.sampler, labels, clock, clock.stage)[: total * size], size
+    order, places, rows = _order(stage.sampler, labels, clock, clock.stage), cut.places, size
+    order = order[: clock.steps * size]
     if mixing is not None and mixing.partners is not None:
         partners = _order(mixing.partners, labels, clock, f"{clock.stage}/partners")
-        order, rows = with_partners(order, partners[: total * size], size), 2 * size
+        order, rows = with_partners(order, partners[: clock.steps * size], size), 2 * size
+        places = [np.concatenate([own, size + own]) for own in places]
     seed = stream(clock.seed, clock.stage)
-    read = batches.train(order, rows, seed=seed, epoch=clock.epoch, start=start)
+    read = batches.train(order, rows, seed=seed, epoch=clock.epoch, start=clock.step, parts=places)
+    of_steps = torch.from_numpy(labels[order]).split(rows)
     counts = np.bincount(labels, minlength=state.classes).astype(np.int64)
+    image_size = stage.config.of(DataOptions).image_size
     what = f"{clock.stage} epoch {clock.epoch + 1}/{clock.epochs}"
+    done, total = clock.step * rows // cut.ranks, clock.steps * rows // cut.ranks
     with closing(read):
-        for images, of_them in progress(read, what, start * rows, total * rows):
-            loss = _loss(stage, mixing, state, step, images, of_them, counts)
-            state.scaler.scale(loss / accumulate).backward()
-            state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
-            if state.clock.micro_batch == accumulate:
+        for images, _ in progress(read, what, done, total):
+            now = state.clock
+            if now.micro_batch == 0:
+                whole = Whole.decide(
+                    stage,
+                    mixing,
+                    state.step.loss,
+                    of_steps[now.step],
+                    now,
+                    cut,
+                    counts,
+                    image_size,
+                    state.device,
+                )
+                state.totals.count(whole.synthetic_counts(state.classes))
+            last = now.micro_batch + 1 == cut.accumulate
+            # Until the last micro-batch gradients add up on each rank by itself.
+            alone = isinstance(step, DistributedDataParallel) and not last
+            with step.no_sync() if alone else nullcontext():
+                loss = _loss(stage, state, step, images, whole, cut)
+                # Ranks average their gradients, and each has but its part of the sum.
+                state.scaler.scale(loss * cut.ranks).backward()
+            state.clock = replace(now, micro_batch=now.micro_batch + 1)
+            if last:
                 state.update(learning_rate(stage, state.clock))
+                stepped()
     means = state.totals.means()
     if not np.isfinite(means["real_loss"] or 0.0):
         raise Diverged(
@@ -117,7 +154,7 @@ def train_epoch(
         **means,
         "synthetic_counts": state.totals.synthetic_counts.tolist(),
         "seconds": round(seconds, 3),
-        "images_per_second": round((total - start) * size / seconds, 1),
+        "images_per_second": round((clock.steps - clock.step) * size / seconds, 1),
     }
 
 
@@ -129,30 +166,28 @@ def _order(sampler: Sampler, labels: Int64Array, clock: Clock, name: str) -> Int
 
 def _loss(
     stage: Stage,
-    mixing: Mixing | None,
     state: StageState,
     step: Callable[..., Any],
     images: Tensor,
-    labels: Tensor,
-    counts: Int64Array,
+    whole: Whole,
+    cut: Cut,
 ) -> Tensor:
-    """The loss of one micro-batch; images are on the device, labels on the host.
+    """What one micro-batch adds to the loss of its step.
 
     Args:
-        mixing: of this epoch; ``images`` and ``labels`` are what it takes.
-        counts: [C] training images of each class.
+        images: [B, 3, S, S] of the micro-batch, on the device; [2B, 3, S, S] with their partners.
+        whole: of the step.
     """
     clock, device = state.clock, state.device
-    targets, blend = Targets(labels), None
-    if mixing is not None:
-        images, targets, blend = mixing.mix(images, targets, counts, clock.random("mixing"))
-        blend = blend.to(device) if blend is not None else None
-    plan = stage.plan(targets.labels, clock, state.classes)
-    if plan is not None:
-        state.totals.count(plan)
-        plan = plan.to(device)
+    number = cut.numbers[clock.micro_batch]
+    # Whatever a layer draws, such as dropout, follows from the part of the batch that it sees.
+    torch.manual_seed(mix(stream(clock.seed, f"{clock.stage}/layers"), clock.steps_done, number))
+    mixture, plan = whole.part(number, stage, cut, state.classes)
+    images, blend = mixture.images(images), mixture.blend(device)
+    plan = plan.to(device) if plan is not None else None
+    real = len(images)
     with autocast(stage.config.of(RunOptions).amp, device):
-        rows = step(images, targets.to(device), plan, blend)
-    loss = stage.total(rows.values, rows.weights, len(targets.labels))
-    state.totals.add(loss, rows, len(targets.labels))
+        rows = step(images, mixture.targets.to(device), plan, blend)
+    loss = stage.total(rows.values, rows.weights, real, whole.divisors)
+    state.totals.add(loss, rows, real, (cut.batch_size, whole.generated))
     return loss.total

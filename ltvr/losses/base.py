@@ -12,7 +12,7 @@ from ltvr.config.options import Options
 from ltvr.config.slots import Component
 from ltvr.data.targets import Targets
 
-__all__ = ["Loss", "Outputs", "weighted_mean"]
+__all__ = ["Divisors", "Loss", "Outputs"]
 
 
 class Outputs(NamedTuple):
@@ -80,14 +80,12 @@ class Loss(Component, nn.Module):
 
         The loss of a row of two labels is the mean of the losses under both, by share and weight.
         """
-        counted = targets.counted
         labels = targets.labels.clamp_min(0)
-        values, weights = self.rows(outputs, labels), self.weights(labels)
-        if targets.other is not None and targets.share is not None:
-            other = targets.other.clamp_min(0)
-            first, second = targets.share * weights, (1 - targets.share) * self.weights(other)
+        values, (first, second) = self.rows(outputs, labels), self._by_label(targets)
+        weights = first
+        if targets.other is not None and second is not None:
             weights = first + second
-            mixed = first * values + second * self.rows(outputs, other)
+            mixed = first * values + second * self.rows(outputs, targets.other.clamp_min(0))
             values = mixed / torch.where(weights > 0, weights, 1.0)
         for name, found in (("rows", values), ("weights", weights)):
             if found.shape != labels.shape:
@@ -97,10 +95,42 @@ class Loss(Component, nn.Module):
                 )
         if self.normalise == "batch":
             values, weights = values * weights, torch.ones_like(weights)
+        counted = targets.counted
         return torch.where(counted, values, 0.0), torch.where(counted, weights, 0.0)
 
+    def row_weights(self, targets: Targets) -> Tensor:
+        """The weights that ``forward`` gives the rows of ``targets``, before there are any: [R]."""
+        first, second = self._by_label(targets)
+        weights = first if second is None else first + second
+        if self.normalise == "batch":
+            weights = torch.ones_like(weights)
+        return torch.where(targets.counted, weights, 0.0)
 
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean of ``values`` by ``weights``, a scalar; 0 where all weights are 0."""
-    total = weights.sum()
-    return (values * weights).sum() / torch.where(total > 0, total, 1.0)
+    def _by_label(self, targets: Targets) -> tuple[Tensor, Tensor | None]:
+        """How much every row counts by its first label, and by its second if it has one: [R]."""
+        weights = self.weights(targets.labels.clamp_min(0))
+        if targets.other is None or targets.share is None:
+            return weights, None
+        other = self.weights(targets.other.clamp_min(0))
+        return targets.share * weights, (1 - targets.share) * other
+
+
+class Divisors(NamedTuple):
+    """What the means of a step divide by: the weights of its rows, of all micro-batches and ranks.
+
+    Weights follow from labels, so that they are known before the first micro-batch: the gradients
+    of the parts add up to that of the whole, however many rows each part generates.
+    """
+
+    real: Tensor
+    """[] the sum of the weights of the real rows."""
+    every: Tensor
+    """[] that of all rows."""
+    synthetic: Tensor | None
+    """[] that of the generated rows; None where nothing is generated."""
+
+    @classmethod
+    def of(cls, weights: Tensor, real: int) -> Divisors:
+        """Those of rows whose weights [R] are ``Loss.row_weights``; the first ``real`` are real."""
+        generated = weights[real:].sum() if len(weights) > real else None
+        return cls(weights[:real].sum(), weights.sum(), generated)

@@ -16,7 +16,7 @@ from ltvr.data.targets import Targets
 from ltvr.samplers.base import Sampler, Shares
 from ltvr.transfer import to_device
 
-__all__ = ["Blend", "Mixed", "Mixing", "blended", "with_partners"]
+__all__ = ["Blend", "Box", "Mixing", "Mixture", "blended", "partners", "with_partners"]
 
 
 class Blend(NamedTuple):
@@ -29,10 +29,6 @@ class Blend(NamedTuple):
     after: int
     """Number of the stage, from 1."""
 
-    def to(self, device: torch.device) -> Blend:
-        """Copy to ``device``, without a wait for it."""
-        return Blend(to_device(self.partner, device), to_device(self.share, device), self.after)
-
     def mix(self, maps: Tensor) -> Tensor:
         """Maps [B, ...] to mixed ones."""
         # index_select, not indexing: the gradient of indexing races between threads of a CPU.
@@ -40,19 +36,78 @@ class Blend(NamedTuple):
         return torch.lerp(other, maps, self.share.to(maps.dtype))
 
 
-class Mixed(NamedTuple):
-    """A mixed batch."""
+class Box(NamedTuple):
+    """A part of an image that is replaced: rows and columns, from the first to before the last."""
 
-    images: Tensor
-    """[B, 3, S, S]."""
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+class Mixture(NamedTuple):
+    """How a batch of B images is mixed; drawn from its labels alone, before the images are there.
+
+    Row i is mixed with the image at ``partner[i]``: ``share x_i + (1 - share) x_j``, or x_i with
+    ``box`` of x_j. The images are those of the batch, or 2B, of which the last are partners.
+    """
+
     targets: Targets
-    """Two labels and a share a row, or one label where nothing was mixed."""
-    blend: Blend | None = None
-    """What the network is yet to mix, and the targets are of already."""
+    """Of the B rows: two labels and a share a row, or one label where nothing is mixed."""
+    partner: Tensor | None = None
+    """[B] int64, j of every row; None where nothing is mixed."""
+    share: float = 1.0
+    """l, of x_i."""
+    box: Box | None = None
+    """What is replaced by that of the partner; None where images are averaged."""
+    after: int = 0
+    """Number of the stage of the network, from 1, whose maps are mixed; 0: the images."""
+
+    def part(self, number: int, parts: int) -> Mixture:
+        """That of every ``parts``-th row from ``number`` on, and of their images alone.
+
+        ``parts`` divides the number of groups that partners are drawn in (``partners``).
+        """
+        partner = self.partner
+        if partner is not None:
+            partner = partner[number::parts] // parts
+        return self._replace(targets=self.targets.part(number, parts), partner=partner)
+
+    def images(self, images: Tensor) -> Tensor:
+        """Mixed images [B, 3, S, S] of ``images``, [B, 3, S, S] or [2B, 3, S, S]."""
+        own = images[: len(self.targets.labels)]
+        if self.partner is None or self.after:
+            return own
+        partner = to_device(self.partner, images.device)
+        if self.box is None:
+            return torch.lerp(images[partner], own, self.share)
+        rows, columns = slice(*self.box[:2]), slice(*self.box[2:])
+        mixed = own.clone()
+        mixed[..., rows, columns] = images[..., rows, columns][partner]
+        return mixed
+
+    def blend(self, device: torch.device) -> Blend | None:
+        """What the network is yet to mix, on its device; None for nothing."""
+        if self.partner is None or not self.after:
+            return None
+        share = torch.tensor(self.share, dtype=torch.float32)
+        return Blend(to_device(self.partner, device), to_device(share, device), self.after)
+
+
+def partners(number: int, groups: int, random: np.random.Generator) -> Tensor:
+    """A partner for each of ``number`` rows, in a random permutation of its group: [number] int64.
+
+    Group g holds the rows g, g + groups, g + 2 groups, ..., as in ``plan_synthesis``.
+    """
+    partner = np.empty(number, np.int64)
+    for first in range(min(groups, number)):
+        own = np.arange(first, number, groups)
+        partner[own] = own[random.permutation(len(own))]
+    return torch.from_numpy(partner)
 
 
 class Mixing(Component):
-    """Mixes the images of a micro-batch after their augmentation.
+    """Mixes the images of a batch after their augmentation.
 
     Args:
         options: of the class's own ``options_type``.
@@ -78,22 +133,28 @@ class Mixing(Component):
         """The epochs, from 0, of ``epochs`` in which batches are mixed; by default all."""
         return range(epochs)
 
-    def mix(
-        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> Mixed:
-        """Mixed images [B, 3, S, S] and their targets, two labels and a share a row;
-        or both as they came.
+    def draw(
+        self,
+        targets: Targets,
+        counts: Int64Array,
+        size: int,
+        random: np.random.Generator,
+        groups: int = 1,
+    ) -> Mixture:
+        """Draw how a batch is mixed, or that it is not.
 
         The synthesis plan is made of the first labels. They stay as they came, in whichever share,
         so that the plan is of the classes that the batch has, but for a row in which the first has
         no share at all: that is a row of the other label, which is put first.
 
         Args:
-            images: [B, 3, S, S], augmented and normalised; [2B, 3, S, S] where there are
-                ``partners``, the B samples of the batch before as many partners.
-            targets: one label a row, on the host.
+            targets: one label a row, on the host: of the B samples of the batch, and where there
+                are ``partners`` of as many partners after them.
             counts: [C] the training images of each class.
+            size: S, of the square images.
             random: the only source of random numbers.
+            groups: that the batch is cut into, for micro-batches and ranks; a row and its partner
+                are of one group.
         """
         raise NotImplementedError
 

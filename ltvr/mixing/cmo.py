@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ltvr.config.options import NoOptions, Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixed, Mixing, blended
+from ltvr.mixing.base import Mixing, Mixture, blended
 from ltvr.mixing.cutmix import draw_box, expected_share
 from ltvr.samplers.base import Sampler, Shares
 
@@ -58,18 +57,21 @@ class CMO(Mixing):
         """Those between the plain ones of the start and of the end."""
         return range(self.options.cmo_plain_first, epochs - self.options.cmo_plain_last)
 
-    def mix(
-        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> Mixed:
-        """The first half of the images, with a box of those of the second half, or as it came."""
-        own, pasted = images.chunk(2)
+    def draw(
+        self,
+        targets: Targets,
+        counts: Int64Array,
+        size: int,
+        random: np.random.Generator,
+        groups: int = 1,
+    ) -> Mixture:
+        """The first half of the samples, with a box of those of the second half, or as it came."""
         labels, other = targets.labels.chunk(2)
         if random.random() >= self.options.cmo_probability:
-            return Mixed(own, Targets(labels))
-        box, share = draw_box(own.shape[2], own.shape[3], self.options.cmo_alpha, random)
-        mixed = own.clone()
-        mixed[box] = pasted[box]
-        return Mixed(mixed, Targets(labels, other, torch.full((len(own),), share)))
+            return Mixture(Targets(labels))
+        box, share = draw_box(size, self.options.cmo_alpha, random)
+        shares, partner = torch.full((len(labels),), share), len(labels) + torch.arange(len(labels))
+        return Mixture(Targets(labels, other, shares), partner, share, box)
 
     def label_shares(
         self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int

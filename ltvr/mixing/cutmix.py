@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import EllipsisType
 
 import numpy as np
 import torch
 from scipy import special
-from torch import Tensor
 
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixed, Mixing, blended
+from ltvr.mixing.base import Box, Mixing, Mixture, blended, partners
 from ltvr.samplers.base import Shares
-from ltvr.transfer import to_device
 
 __all__ = ["Cutmix", "CutmixOptions", "draw_box", "expected_share"]
 
@@ -32,32 +29,26 @@ class CutmixOptions(Options):
     )
 
 
-Box = tuple[EllipsisType, slice, slice]
-
-
-def draw_box(
-    height: int, width: int, alpha: float, random: np.random.Generator
-) -> tuple[Box, float]:
+def draw_box(size: int, alpha: float, random: np.random.Generator) -> tuple[Box, float]:
     """A box of an image, and the share of the image that is left outside of it.
 
     Its sides are sqrt(1 - l) of the image's, l ~ Beta(a, a), its centre is drawn evenly, and what
     lies outside of the image is cut off.
 
     Args:
+        size: S, of the square image.
         alpha: a.
 
     Returns:
-        what indexes [B, 3, height, width], and 1 - area / (height * width).
+        the box, and 1 - area / S^2.
     """
-    side = np.sqrt(1 - random.beta(alpha, alpha))
-    size = np.array([height, width])
-    corner = random.integers(size) - (side * size).astype(np.int64) // 2
+    side = int(np.sqrt(1 - random.beta(alpha, alpha)) * size)
+    corner = random.integers([size, size]) - side // 2
     (top, left), (bottom, right) = (
-        np.clip(edge, 0, size).tolist()
-        for edge in (corner, corner + (side * size).astype(np.int64))
+        np.clip(edge, 0, size).tolist() for edge in (corner, corner + side)
     )
-    share = 1 - (bottom - top) * (right - left) / float(size.prod())
-    return (..., slice(top, bottom), slice(left, right)), share
+    share = 1 - (bottom - top) * (right - left) / size**2
+    return Box(top, bottom, left, right), share
 
 
 def expected_share(size: int, alpha: float) -> float:
@@ -83,7 +74,7 @@ class Cutmix(Mixing):
 
     One box a batch (``draw_box``). Yun et al., CutMix: Regularization Strategy to Train Strong
     Classifiers with Localizable Features, ICCV 2019; on CIFAR their code mixes half of the batches.
-    j is a random permutation of the batch.
+    j is a random permutation of the batch, or of each of its groups.
     """
 
     options_type = CutmixOptions
@@ -92,18 +83,22 @@ class Cutmix(Mixing):
         super().__init__(options)
         self.alpha, self.probability = options.cutmix_alpha, options.cutmix_probability
 
-    def mix(
-        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> Mixed:
-        """Mixed images and targets of two labels; or the batch as it came."""
+    def draw(
+        self,
+        targets: Targets,
+        counts: Int64Array,
+        size: int,
+        random: np.random.Generator,
+        groups: int = 1,
+    ) -> Mixture:
+        """Two labels a row, one share and one box; or the batch as it came."""
         if random.random() >= self.probability:
-            return Mixed(images, targets)
-        box, share = draw_box(images.shape[2], images.shape[3], self.alpha, random)
-        partner = torch.from_numpy(random.permutation(len(images)))
-        mixed = images.clone()
-        mixed[box] = images[box][to_device(partner, images.device)]
-        shares = torch.full((len(images),), share)
-        return Mixed(mixed, Targets(targets.labels, targets.labels[partner], shares))
+            return Mixture(targets)
+        box, share = draw_box(size, self.alpha, random)
+        labels = targets.labels
+        partner = partners(len(labels), groups, random)
+        shares = torch.full((len(labels),), share)
+        return Mixture(Targets(labels, labels[partner], shares), partner, share, box)
 
     def label_shares(
         self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
 from ltvr.errors import UserError
-from ltvr.mixing.base import Blend, Mixed, Mixing
+from ltvr.mixing.base import Mixing, Mixture, partners
 
 __all__ = ["ManifoldMixup", "ManifoldMixupOptions"]
 
@@ -37,8 +36,8 @@ class ManifoldMixup(Mixing):
     one l ~ Beta(a, a) and one k a batch, k drawn evenly from the images and the first stages, 0 to
     2 as in their code of residual networks; l x_i + (1 - l) x_j is what goes on, and the loss is
     mixed likewise. Their code takes a = 2 on CIFAR, BagofTricks-LT a = 1 and one layer alone. j is
-    a random permutation of the batch. Maps are mixed before the decomposition, so that samples are
-    generated from what was mixed, as they are with mixup.
+    a random permutation of the batch, or of each of its groups. Maps are mixed before the
+    decomposition, so that samples are generated from what was mixed, as they are with mixup.
     """
 
     options_type = ManifoldMixupOptions
@@ -56,14 +55,17 @@ class ManifoldMixup(Mixing):
                 "--insert-after a later stage"
             )
 
-    def mix(
-        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> Mixed:
-        """Targets of two labels, and images that are mixed or that the network is to mix."""
-        share = torch.tensor(random.beta(self.alpha, self.alpha), dtype=torch.float32)
-        partner = torch.from_numpy(random.permutation(len(images)))
-        targets = Targets(targets.labels, targets.labels[partner], share.repeat(len(images)))
-        blend = Blend(partner, share, after=int(random.integers(self.stages + 1)))
-        if blend.after:
-            return Mixed(images, targets, blend)
-        return Mixed(blend.to(images.device).mix(images), targets)
+    def draw(
+        self,
+        targets: Targets,
+        counts: Int64Array,
+        size: int,
+        random: np.random.Generator,
+        groups: int = 1,
+    ) -> Mixture:
+        """Two labels a row, one share, and the stage: of the images, or of the network."""
+        share, labels = float(random.beta(self.alpha, self.alpha)), targets.labels
+        partner = partners(len(labels), groups, random)
+        shares = torch.full((len(labels),), share)
+        after = int(random.integers(self.stages + 1))
+        return Mixture(Targets(labels, labels[partner], shares), partner, share, after=after)

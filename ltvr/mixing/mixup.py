@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixed, Mixing
-from ltvr.transfer import to_device
+from ltvr.mixing.base import Mixing, Mixture, partners
 
 __all__ = ["Mixup", "MixupOptions"]
 
@@ -28,8 +26,8 @@ class Mixup(Mixing):
     """x = l x_i + (1 - l) x_j with one l ~ Beta(a, a) a batch; the loss likewise.
 
     Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018. j is a random permutation of
-    the batch. The long-tailed field takes a = 1 on CIFAR and 0.2 on ImageNet-LT (Zhong et al.,
-    Improving Calibration for Long-Tailed Recognition, CVPR 2021).
+    the batch, or of each of its groups. The long-tailed field takes a = 1 on CIFAR and 0.2 on
+    ImageNet-LT (Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021).
     """
 
     options_type = MixupOptions
@@ -38,12 +36,16 @@ class Mixup(Mixing):
         super().__init__(options)
         self.alpha = options.mixup_alpha
 
-    def mix(
-        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> Mixed:
-        """Mixed images and targets of two labels."""
-        share = float(random.beta(self.alpha, self.alpha))
-        partner = torch.from_numpy(random.permutation(len(images)))
-        mixed = torch.lerp(images[to_device(partner, images.device)], images, share)
-        shares = torch.full((len(images),), share)
-        return Mixed(mixed, Targets(targets.labels, targets.labels[partner], shares))
+    def draw(
+        self,
+        targets: Targets,
+        counts: Int64Array,
+        size: int,
+        random: np.random.Generator,
+        groups: int = 1,
+    ) -> Mixture:
+        """Two labels a row, and one share."""
+        share, labels = float(random.beta(self.alpha, self.alpha)), targets.labels
+        partner = partners(len(labels), groups, random)
+        shares = torch.full((len(labels),), share)
+        return Mixture(Targets(labels, labels[partner], shares), partner, share)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import special
-from torch import Tensor
 
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
-from ltvr.mixing.base import Mixed, Mixing
+from ltvr.mixing.base import Mixing, Mixture
 from ltvr.mixing.mixup import Mixup, MixupOptions
 from ltvr.samplers.base import Shares
 
@@ -49,11 +48,17 @@ class Remix(Mixing):
         self.mixup = Mixup(MixupOptions(mixup_alpha=self.alpha))
         self.k, self.t = options.remix_k, options.remix_t
 
-    def mix(
-        self, images: Tensor, targets: Targets, counts: Int64Array, random: np.random.Generator
-    ) -> Mixed:
-        """Mixed images and targets of two labels, whose share is each row's own."""
-        mixed, (labels, other, share), _ = self.mixup.mix(images, targets, counts, random)
+    def draw(
+        self,
+        targets: Targets,
+        counts: Int64Array,
+        size: int,
+        random: np.random.Generator,
+        groups: int = 1,
+    ) -> Mixture:
+        """Two labels a row, whose share is each row's own."""
+        mixture = self.mixup.draw(targets, counts, size, random, groups)
+        labels, other, share = mixture.targets
         assert other is not None and share is not None, "mixup gives both"
         n = torch.from_numpy(counts)
         own, others = n[labels], n[other]
@@ -62,7 +67,7 @@ class Remix(Mixing):
         gives_way &= ~takes_all  # both only for k = 1, and classes of the same size
         share = share.masked_fill(gives_way | takes_all, 1.0)
         first, second = torch.where(gives_way, other, labels), torch.where(gives_way, labels, other)
-        return Mixed(mixed, Targets(first, second, share))
+        return mixture._replace(targets=Targets(first, second, share))
 
     def first_labels(self, own: Shares, partners: Shares, counts: Int64Array) -> Shares:
         """A class is first, too, where a larger one has given way to it."""

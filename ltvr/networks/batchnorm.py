@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
+from ltvr import distributed
 from ltvr.backbones.base import dry_run
 from ltvr.clock import stream
 from ltvr.config.config import Config
@@ -29,6 +32,7 @@ __all__ = [
     "measure_real_statistics",
     "measure_statistics",
     "moves_statistics",
+    "moving_statistics",
     "running_statistics",
     "set_statistics",
 ]
@@ -89,10 +93,32 @@ def measure_statistics(
     seed = stream(run.seed, "statistics")
     order = sampler.epoch(batches.split.labels, seed=seed, epoch=0, epochs=1)
     size = min(max(run.eval_batch_size, 2), len(order))  # one image has no statistics
-    order = order[: max(images // size, 1) * size]
-    with autocast(run.amp, batches.device):
-        update_bn(batches.train(order, size, seed=seed, epoch=0), network)
-    return len(order) // size * size
+    number = max(images // size, 1)
+    first, ranks = distributed.rank(), distributed.ranks()
+    read = batches.train(order[: number * size], size, seed=seed, epoch=0, start=first, every=ranks)
+    with autocast(run.amp, batches.device), _each_by_itself(network):
+        update_bn(read, network)
+    own = len(range(first, number, ranks))
+    for module in (m for m in network.modules() if isinstance(m, _BatchNorm)):
+        for buffer in (module.running_mean, module.running_var):
+            if buffer is not None:  # the mean over all batches, whichever rank they were of
+                distributed.sum_over_ranks(buffer.mul_(own / number))
+        if module.num_batches_tracked is not None:
+            module.num_batches_tracked.fill_(number)
+    return number * size
+
+
+@contextmanager
+def _each_by_itself(network: nn.Module) -> Iterator[None]:
+    """Let no BatchNorm wait for that of other ranks, which may see fewer batches."""
+    synchronised = [m for m in network.modules() if isinstance(m, nn.SyncBatchNorm)]
+    for module in synchronised:
+        module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in synchronised:
+            module.__class__ = nn.SyncBatchNorm
 
 
 def running_statistics(network: nn.Module) -> Statistics:
@@ -109,6 +135,18 @@ def running_statistics(network: nn.Module) -> Statistics:
 def moves_statistics(network: nn.Module) -> bool:
     """Whether a forward pass of ``network``, in the modes that it is in, moves any of them."""
     return any(m.training for m in network.modules() if isinstance(m, _BatchNorm))
+
+
+def moving_statistics(network: nn.Module) -> list[Tensor]:
+    """The running statistics that training moves in every rank by its own part of a batch."""
+    return [
+        buffer
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
+        if module.training
+        for kind, buffer in module.named_buffers()
+        if kind.startswith("running_")
+    ]
 
 
 def set_statistics(network: nn.Module, statistics: Statistics) -> None:

@@ -19,6 +19,7 @@ from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
 from ltvr.errors import Diverged, UserError
+from ltvr.losses.base import Divisors
 from ltvr.mixing.base import Blend
 from ltvr.networks.network import Network
 from ltvr.posthoc.embeddings import Embeddings
@@ -101,17 +102,19 @@ def train_classifier(
         order = order[: steps * options.batch_size]
         chosen = torch.from_numpy(views_of(order, drawn, len(train.views)))
         drawn += np.bincount(order, minlength=len(labels))
-        parts = steps * options.accumulate
         for rows, views in zip(
-            torch.from_numpy(order).chunk(parts), chosen.chunk(parts), strict=True
+            torch.from_numpy(order).chunk(steps), chosen.chunk(steps), strict=True
         ):
-            targets = Targets(train.labels[rows]).to(device)
-            found = state.step(train.views[views, rows], targets, None)
-            total = stage.total(found.values, found.weights, len(rows)).total
-            state.scaler.scale(total / options.accumulate).backward()
-            state.clock = replace(state.clock, micro_batch=state.clock.micro_batch + 1)
-            if state.clock.micro_batch == options.accumulate:
-                state.update(lr_factor * learning_rate(stage, state.clock))
+            of_step = Targets(train.labels[rows]).to(device)
+            divisors = Divisors.of(loss.row_weights(of_step), len(rows))
+            for number in range(options.accumulate):
+                part = slice(number, None, options.accumulate)
+                targets = of_step.part(number, options.accumulate)
+                found = state.step(train.views[views[part], rows[part]], targets, None)
+                total = stage.total(found.values, found.weights, len(found.values), divisors).total
+                state.scaler.scale(total).backward()
+                state.clock = replace(state.clock, micro_batch=number + 1)
+            state.update(lr_factor * learning_rate(stage, state.clock))
         state.next_epoch()
     trained = state.evaluated.classifier
     if not all(value.isfinite().all() for value in trained.state_dict().values()):

@@ -31,8 +31,9 @@ __all__ = [
     "save_checkpoint",
 ]
 
-FORMAT = 2
-"""Of the checkpoints that are written; 1 had no number, and is read by ``ltvr.runs.legacy``."""
+FORMAT = 3
+"""Of the checkpoints that are written; 1 had no number, and is read by ``ltvr.runs.legacy``; 2 also
+held the states of generators of random numbers."""
 
 WEIGHTS: Form = {"model": {str: Tensor}, "stage": str}
 """What every checkpoint holds."""
@@ -47,8 +48,6 @@ TRAINING: Form = {
     "step": int,
     "best": float,
     "totals": {"sums": Tensor, "synthetic_counts": Tensor},
-    "rng": Tensor,
-    "cuda_rng": (Tensor, None),
     "results": {str: dict},
 }
 """What one holds that a run goes on from."""
@@ -136,7 +135,7 @@ def load_checkpoint(path: Path, form: Form = WEIGHTS) -> dict[str, Any]:
     number = state.get("format", 1)
     if number == 1:
         state = legacy.checkpoint(state, path)
-    elif number != FORMAT:
+    elif number not in (2, FORMAT):
         raise UserError(f"{path} has format {number}; this ltvr reads up to {FORMAT}: update it")
     check(state, form, path)
     return cast(dict[str, Any], state)

@@ -14,7 +14,7 @@ from ltvr.errors import OtherImages, UserError
 from ltvr.runs import files, legacy
 from ltvr.runs.checkpoint import TRAINING, Damaged, load_checkpoint, save_checkpoint
 from ltvr.runs.forms import Form, check, read_json, read_text
-from ltvr.runs.lock import Lock
+from ltvr.runs.lock import Lock, holder
 from ltvr.settings import SCHEMA, WHOLE, read_values, save_config
 
 __all__ = ["Run"]
@@ -63,6 +63,9 @@ class Run:
     ``lock``               who trains here, or did so last
     =====================  =========================================================================
     """
+
+    writes = True
+    """Whether this process writes to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -203,6 +206,19 @@ class Run:
                 passed.append(str(error))
         return None, passed
 
+    @classmethod
+    def of_job(cls, out: Path, job: str, command: str) -> Run | None:
+        """The newest run of ``out`` that a command of a job has trained, and left a checkpoint of.
+
+        Args:
+            job: of ``ltvr.distributed.job``.
+            command: as the run folder's lock has it.
+        """
+        wanted = {"job": job, "command": command}
+        folders = (path.parent for path in out.glob("*/lock"))
+        runs = [cls(folder) for folder in folders if wanted.items() <= holder(folder).items()]
+        return max((run for run in runs if run.resumable), key=cls._written, default=None)
+
     # ---- whose it is, and how far it got ----
 
     def hold(self, command: str) -> None:
@@ -277,6 +293,14 @@ class Run:
         """
         save_checkpoint(self.last, state, former=self.previous)
 
+    def save_weights(self, name: str, state: dict[str, Any]) -> None:
+        """Write another checkpoint of the run, by the name of its file.
+
+        Raises:
+            CannotWrite: as ``save``.
+        """
+        save_checkpoint(self.folder / name, state)
+
     def load(self) -> tuple[dict[str, Any], str | None]:
         """Read the state of training to go on from.
 
@@ -324,6 +348,8 @@ class Run:
             raise UserError(f"{self._config} lacks {missing[0]}; restore it from a copy")
         try:
             older = {
+                "synthesis_group": legacy.synthesis_group(values),
+                "sync_bn": False,
                 "resize": legacy.resize(values),
                 "moving_feature": legacy.moving_feature(values),
             }

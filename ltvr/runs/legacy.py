@@ -84,6 +84,18 @@ def resize(values: dict[str, Any]) -> str:
     return "short-side-crop" if on_disk and trained_on_parts else "squash"
 
 
+def synthesis_group(values: dict[str, Any]) -> int:
+    """The option ``synthesis_group`` of a run from before there was one: a micro-batch.
+
+    Of a run in which samples do not meet it decides nothing, and is what it is by default.
+    """
+    alone = values.get("decomposition") == "none" and values.get("mixing") == "none"
+    size, accumulate = values.get("batch_size"), values.get("accumulate", 1)
+    if alone or not (isinstance(size, int) and isinstance(accumulate, int) and accumulate > 0):
+        return 32
+    return max(size // accumulate, 2)
+
+
 def moving_feature(values: dict[str, Any]) -> bool:
     """The option ``moving_feature`` of a run from before there was one: nothing was kept."""
     return values.get("classifier") != "cosine"  # of others it was no option

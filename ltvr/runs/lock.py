@@ -12,12 +12,13 @@ import time
 from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from ltvr import distributed
 from ltvr.errors import UserError
 from ltvr.runs.files import cannot_write
 
-__all__ = ["NO_LOCKS", "Lock"]
+__all__ = ["NO_LOCKS", "Lock", "holder"]
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 """What file systems without locks answer."""
@@ -64,15 +65,16 @@ class Lock:
             )
         # A forked worker would hold on to the lock for as long as it outlives this process.
         util.register_after_fork(self, Lock.release)
-        holder = {
+        own = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
             "command": command,
+            "job": distributed.job(),
         }
         try:
             self._file.truncate(0)
-            self._file.write(json.dumps(holder) + "\n")
+            self._file.write(json.dumps(own) + "\n")
             self._file.flush()
         except OSError as error:
             self.release()
@@ -84,11 +86,23 @@ class Lock:
             self._file.close()
 
 
+def holder(folder: Path) -> dict[str, Any]:
+    """Who holds the lock of a run folder, or held it last: ``pid``, ``host``, ``command``, ``job``.
+
+    Empty where nobody has, or where it cannot be read.
+    """
+    with suppress(OSError, ValueError):
+        found = json.loads((folder / "lock").read_text(encoding="utf-8", errors="replace"))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
 def _holder(file: IO[str]) -> str:
     """Who wrote ``file``, in words."""
     file.seek(0)
     try:
-        holder = json.loads(file.read())
-        return "process {pid} on {host} since {since} ({command})".format(**holder)
+        found = json.loads(file.read())
+        return "process {pid} on {host} since {since} ({command})".format(**found)
     except (ValueError, KeyError, TypeError):  # it is just being written
         return "another process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from ltvr.afa.planning import SynthesisPlan
@@ -11,7 +12,7 @@ from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.slots import Component
 from ltvr.losses import LOSSES
-from ltvr.losses.base import Loss, weighted_mean
+from ltvr.losses.base import Divisors, Loss
 from ltvr.mixing.base import Mixing
 from ltvr.networks.network import Network
 from ltvr.samplers.base import Sampler, Shares
@@ -31,7 +32,10 @@ class ParameterGroup(NamedTuple):
 
 
 class StageLoss(NamedTuple):
-    """The loss to minimise, and the mean losses of its real and generated rows (detached)."""
+    """The loss to minimise, and the mean losses of its real and generated rows (detached).
+
+    Of a part of a step, what that adds to each of them: they are sums over the parts.
+    """
 
     total: Tensor
     real: Tensor
@@ -69,11 +73,19 @@ class Stage(Component):
     loss: str
     """A name of ``ltvr.losses``."""
     mixing: Mixing | None = None
+    generates: bool = False
+    """Whether samples are generated in any of its epochs."""
     lr_flag: ClassVar[str]
     """The option that sets ``lr``, for the error of a diverged run."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether samples of a batch meet, so that a micro-batch has to hold whole groups."""
+        within = self.mixing is not None and self.mixing.partners is None
+        return self.generates or within
 
     def build_loss(self, counts: Tensor) -> Loss:
         """Make the loss, which may have state and so is not the stage's own.
@@ -123,17 +135,31 @@ class Stage(Component):
         """
         return [ParameterGroup(self.parameters(network, loss))]
 
-    def plan(self, labels: Tensor, clock: Clock, classes: int) -> SynthesisPlan | None:
-        """What is generated from a micro-batch with these host labels [B]; None for nothing."""
+    def plan(self, labels: Tensor, clock: Clock, groups: int) -> SynthesisPlan | None:
+        """What is generated from the batch of a step with these host labels [B]; None for nothing.
+
+        Args:
+            groups: that the batch is cut into, each planned by itself.
+        """
         return None
 
-    def total(self, values: Tensor, weights: Tensor, real: int) -> StageLoss:
-        """The loss of a micro-batch from its rows.
+    def padded(self, plan: SynthesisPlan, groups: int, group: int, classes: int) -> SynthesisPlan:
+        """The plan of a part of the batch, as it is carried out; by default as it is.
+
+        Args:
+            plan: of ``groups`` groups of at most ``group`` samples.
+            classes: C.
+        """
+        return plan
+
+    def total(self, values: Tensor, weights: Tensor, real: int, of: Divisors) -> StageLoss:
+        """The loss of a step, or what a part of it adds, from its rows.
 
         Args:
             values, weights: [R] each, of ``Loss.forward``; the first ``real`` rows are real.
+            of: the sums of the weights of all parts.
         """
-        mean = weighted_mean(values, weights)
+        mean = part_of_mean(values, weights, of.every)
         return StageLoss(mean, mean.detach(), None)
 
     def class_shares(self, real: Shares, generated: Shares) -> Shares:
@@ -151,6 +177,11 @@ class Stage(Component):
         Args:
             batches: of the training split.
         """
+
+
+def part_of_mean(values: Tensor, weights: Tensor, divisor: Tensor) -> Tensor:
+    """What rows [R] add to a mean by weights that add up to ``divisor``; 0 where that is 0."""
+    return (values * weights).sum() / torch.where(divisor > 0, divisor, 1.0)
 
 
 class ClassifierStage(Stage):

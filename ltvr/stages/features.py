@@ -14,7 +14,7 @@ from ltvr.config.options import Options, option
 from ltvr.decompositions.options import DecompositionOptions
 from ltvr.errors import UserError
 from ltvr.losses import LOSSES
-from ltvr.losses.base import Loss, weighted_mean
+from ltvr.losses.base import Divisors, Loss
 from ltvr.mixing import MIXINGS
 from ltvr.networks.batchnorm import measure_real_statistics
 from ltvr.networks.network import Network
@@ -22,7 +22,7 @@ from ltvr.networks.options import NetworkOptions
 from ltvr.samplers import SAMPLERS
 from ltvr.samplers.base import Shares
 from ltvr.samplers.build import Deferred
-from ltvr.stages.base import Stage, StageLoss
+from ltvr.stages.base import Stage, StageLoss, part_of_mean
 from ltvr.stages.options import TrainingOptions
 from ltvr.weightings import WEIGHTINGS
 from ltvr.weightings.build import Weighted
@@ -129,22 +129,26 @@ def first_generating_epoch(config: Config) -> int | None:
     return round(options.lay_back_start * config.of(FeaturesOptions).epochs)
 
 
-def lay_back_loss(values: Tensor, weights: Tensor, real: int, weight: float) -> StageLoss:
-    """L_ori + lambda L_all of one pass over real and generated rows (eq. 12).
+def lay_back_loss(
+    values: Tensor, weights: Tensor, real: int, of: Divisors, weight: float
+) -> StageLoss:
+    """L_ori + lambda L_all of real and generated rows (eq. 12), or what a part of them adds to it.
 
-    L_ori is the mean loss of the real rows, L_all that of all. With no generated rows the loss is
-    L_ori alone, as it is before epoch t.
+    L_ori is the mean loss of the real rows, L_all that of all. Where nothing is generated the loss
+    is L_ori alone, as it is before epoch t.
 
     Args:
         values, weights: [B+G] each, the real rows first.
         real: B, the number of real rows.
+        of: the sums of the weights of the step's rows; ``Divisors.of(weights, real)`` where these
+            are all of them.
         weight: lambda.
     """
-    original = weighted_mean(values[:real], weights[:real])
-    if len(values) == real:
+    original = part_of_mean(values[:real], weights[:real], of.real)
+    if of.synthetic is None:
         return StageLoss(original, original.detach(), None)
-    everything = weighted_mean(values, weights)
-    synthetic = weighted_mean(values[real:].detach(), weights[real:])
+    everything = part_of_mean(values, weights, of.every)
+    synthetic = part_of_mean(values[real:].detach(), weights[real:], of.synthetic)
     return StageLoss(original + weight * everything, original.detach(), synthetic)
 
 
@@ -171,6 +175,7 @@ class Features(Stage):
             self.mixing = MIXINGS.build(config, options.mixing)
         self.generation = config.of(DecompositionOptions)
         self.start = first_generating_epoch(config)
+        self.generates = self.start is not None and self.start < self.epochs
 
     def build_loss(self, counts: Tensor) -> Loss:
         """The loss, under weights of the classes if there are to be any."""
@@ -180,25 +185,28 @@ class Features(Stage):
         weights = WEIGHTINGS.build(self.config, options.weighting).weights(counts)
         return Weighted(loss, weights, options.weighting_start, options.weighting_normalise)
 
-    def plan(self, labels: Tensor, clock: Clock, classes: int) -> SynthesisPlan | None:
-        """From epoch t on, the synthesis plan of the micro-batch (eq. 9-11)."""
+    def plan(self, labels: Tensor, clock: Clock, groups: int) -> SynthesisPlan | None:
+        """From epoch t on, the synthesis plan of the batch (eq. 9-11), group by group."""
         if self.start is None or clock.epoch < self.start:
             return None
-        options = self.generation
-        plan = plan_synthesis(
+        return plan_synthesis(
             labels,
-            gamma=options.gamma,
-            alpha=options.alpha,
+            gamma=self.generation.gamma,
+            alpha=self.generation.alpha,
             seed=clock.seed,
-            step=clock.micro_batches_done,
+            step=clock.steps_done,
+            groups=groups,
         )
-        if options.fixed_size:
-            return plan.padded(most_generated(len(labels), options.gamma, classes))
-        return plan
 
-    def total(self, values: Tensor, weights: Tensor, real: int) -> StageLoss:
+    def padded(self, plan: SynthesisPlan, groups: int, group: int, classes: int) -> SynthesisPlan:
+        """With ``fixed_size``, of as many rows as no plan of such groups exceeds."""
+        if not self.generation.fixed_size:
+            return plan
+        return plan.padded(groups * most_generated(group, self.generation.gamma, classes))
+
+    def total(self, values: Tensor, weights: Tensor, real: int, of: Divisors) -> StageLoss:
         """The lay-back loss (eq. 12)."""
-        return lay_back_loss(values, weights, real, self.generation.loss_weight)
+        return lay_back_loss(values, weights, real, of, self.generation.loss_weight)
 
     def class_shares(self, real: Shares, generated: Shares) -> Shares:
         """Those of L_ori + lambda L_all (eq. 12), where anything is generated."""

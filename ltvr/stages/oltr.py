@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ltvr import distributed
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option
 from ltvr.config.run import RunOptions
@@ -144,13 +145,14 @@ class OLTR(Stage):
         network.eval()
         sums = torch.zeros_like(centroids, dtype=torch.float64)
         images_of = sums.new_zeros(len(sums), 1)
-        for images, labels in batches.evaluate(run.eval_batch_size):
+        own = distributed.share_of(len(batches.split), run.eval_batch_size)
+        for images, labels in batches.evaluate(run.eval_batch_size, own):
             with autocast(run.amp, batches.device):
                 embeddings = network.outputs(images).embeddings
             member = F.one_hot(labels, len(sums)).T.to(sums)
             sums += member @ embeddings.double()
             images_of += member.sum(1, keepdim=True)
-        centroids.copy_(sums / images_of)
+        centroids.copy_(distributed.sum_over_ranks(sums) / distributed.sum_over_ranks(images_of))
 
     def training_loss(self, network: Network, counts: Tensor) -> Loss:
         """Cross-entropy and the loss of the centroids."""

@@ -20,7 +20,13 @@ class TrainingOptions(Options):
     batch_size: int = option(
         512, "images a step, in all; of --accumulate micro-batches", at_least=1
     )
-    accumulate: int = option(1, "micro-batches a step, each with its own plan", at_least=1)
+    accumulate: int = option(1, "micro-batches a step, of every rank", at_least=1)
+    synthesis_group: int = option(
+        32,
+        "images that are planned for synthesis together, and mixed with each other: a batch is cut "
+        "into such groups, or slightly smaller ones of the same size",
+        at_least=2,
+    )
     lr_batch: int = option(
         512, "learning rates are scaled by batch_size / lr_batch; 0: not scaled", at_least=0
     )
@@ -35,7 +41,7 @@ class TrainingOptions(Options):
     )
 
     def check(self, config: Any) -> None:
-        """Refuse micro-batches of unequal sizes, a stage twice, and a form of no momentum."""
+        """Refuse a stage twice, micro-batches that no batch can have, and a form of no momentum."""
         if self.nesterov and not self.momentum:
             raise UserError("nesterov: there is no momentum; set --momentum, or say --no-nesterov")
         if self.batch_size % self.accumulate:
@@ -45,6 +51,11 @@ class TrainingOptions(Options):
             )
         if len(set(self.stages)) < len(self.stages) or not self.stages:
             raise UserError(f"stages = {' '.join(self.stages)}: expected at least one, each once")
+
+    @property
+    def groups(self) -> int:
+        """Groups that a batch is cut into."""
+        return -(-self.batch_size // self.synthesis_group)
 
     def scaled_lr(self, lr: float) -> float:
         """Learning rate of a step of ``batch_size`` images (the field's linear rule)."""

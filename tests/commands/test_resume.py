@@ -76,7 +76,7 @@ def test_a_run_stopped_while_it_evaluates_ends_as_if_it_had_not_been(
     folder, evaluate = tmp_path / "stopped", Batches.evaluate
     for number in range(1, 6):  # three epochs and two tests
 
-        def stopped(batches, size):
+        def stopped(batches, size, among):
             signal.raise_signal(signal.SIGTERM)
             yield from evaluate(batches, 100)
 
@@ -88,10 +88,10 @@ def test_a_run_stopped_while_it_evaluates_ends_as_if_it_had_not_been(
         assert asked.value.status == 143
         calls = 0
 
-        def once(batches, size):
+        def once(batches, size, among):
             nonlocal calls
             calls += 1
-            return evaluate(batches, size) if calls == 1 else stopped(batches, size)
+            return evaluate(batches, size) if calls == 1 else stopped(batches, size, among)
 
         monkeypatch.setattr(Batches, "evaluate", once)
         with pytest.raises(Stopped) if number < 5 else nullcontext():

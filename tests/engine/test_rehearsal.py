@@ -20,7 +20,9 @@ CPU = torch.device("cpu")
 
 
 def test_stages_are_rehearsed_with_generation_and_without(finished):
-    config = tiny_config(epochs=6, lay_back_start=0.3, crt_epochs=3, accumulate=4)
+    config = tiny_config(
+        epochs=6, lay_back_start=0.3, crt_epochs=3, accumulate=4, synthesis_group=16
+    )
     found = rehearse(config, stub_data(config, CPU), CPU)
     assert [(p.stage, p.epochs, p.steps, p.accumulate) for p in found.phases] == [
         ("features", 2, 6, 4),

@@ -10,6 +10,7 @@ from ltvr.clock import Clock
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.engine.step import Step
+from ltvr.losses.base import Divisors
 from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.stages.features import lay_back_loss
 
@@ -27,7 +28,7 @@ def step_module(**options):
 def loss_and_gradients(step, module, plan, targets=None):
     """Of a step, compiled or not, on the parameters of ``module``."""
     rows = step(IMAGES, targets or Targets(LABELS), plan)
-    loss = lay_back_loss(rows.values, rows.weights, 6, 2.0)
+    loss = lay_back_loss(rows.values, rows.weights, 6, Divisors.of(rows.weights, 6), 2.0)
     return loss.total.detach(), *torch.autograd.grad(loss.total, list(module.parameters()))
 
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from conftest import weighted_mean
 
 from ltvr.afa.planning import IGNORED
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.losses import LOSSES
-from ltvr.losses.base import Outputs, weighted_mean
+from ltvr.losses.base import Outputs
 from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.losses.focal import Focal, FocalOptions
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import tiny_config, weighted_mean
 
 from ltvr.classifiers.cosine import Cosine, CosineOptions
 from ltvr.clock import Clock
@@ -13,7 +13,7 @@ from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.errors import UserError
 from ltvr.losses.balanced_softmax import BalancedSoftmax
-from ltvr.losses.base import Outputs, weighted_mean
+from ltvr.losses.base import Outputs
 from ltvr.losses.cdt import CDT, CDTOptions
 from ltvr.losses.focal_ldam import FocalLDAM, FocalLDAMOptions
 from ltvr.losses.focal_sigmoid import FocalSigmoid, FocalSigmoidOptions

@@ -18,16 +18,17 @@ LABELS = np.repeat([0, 1, 3], [600, 90, 6])
 
 def mixed(seed, **options):
     """A batch of images whose pixels are their label, 0 to 5, with partners of 6 to 11."""
-    images = torch.arange(2 * ROWS).float().view(-1, 1, 1, 1).expand(-1, 3, 8, 10)
+    images = torch.arange(2 * ROWS).float().view(-1, 1, 1, 1).expand(-1, 3, 10, 10)
     targets, random = Targets(torch.arange(2 * ROWS)), np.random.default_rng(seed)
-    return CMO(CMOOptions(**options)).mix(images, targets, np.ones(2 * ROWS), random)
+    mixture = CMO(CMOOptions(**options)).draw(targets, np.ones(2 * ROWS), 10, random)
+    return mixture.images(images), mixture.targets
 
 
 def test_a_box_of_the_partner_is_pasted_and_shares_the_label():
     shares = set()
     for seed in range(40):
-        images, targets, blend = mixed(seed, cmo_probability=1.0)
-        assert targets.labels.tolist() == list(range(ROWS)) and blend is None
+        images, targets = mixed(seed, cmo_probability=1.0)
+        assert targets.labels.tolist() == list(range(ROWS))
         assert targets.other.tolist() == list(range(ROWS, 2 * ROWS))
         for image, i, j, share in zip(images, *targets, strict=True):
             taken = image == j
@@ -42,7 +43,7 @@ def test_a_box_of_the_partner_is_pasted_and_shares_the_label():
 def test_half_of_the_batches_are_left_without_their_partners():
     whole = [mixed(seed)[1].other is None for seed in range(200)]
     assert 70 < sum(whole) < 130
-    images, targets, _ = mixed(whole.index(True))
+    images, targets = mixed(whole.index(True))
     assert targets.labels.tolist() == images[:, 0, 0, 0].tolist() == list(range(ROWS))
 
 

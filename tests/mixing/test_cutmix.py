@@ -7,20 +7,24 @@ import torch
 from ltvr.data.targets import Targets
 from ltvr.mixing.cutmix import Cutmix, CutmixOptions
 
-ROWS, HEIGHT, WIDTH = 8, 6, 10
+ROWS, SIZE = 8, 10
+
+
+ONE = Targets(torch.zeros(1).long())
 
 
 def mixed(seed, **options):
-    images = torch.arange(ROWS).float().view(ROWS, 1, 1, 1).expand(ROWS, 3, HEIGHT, WIDTH)
+    images = torch.arange(ROWS).float().view(ROWS, 1, 1, 1).expand(ROWS, 3, SIZE, SIZE)
     random = np.random.default_rng(seed)
     targets = Targets(torch.arange(ROWS))  # an image's pixels are its label
-    return Cutmix(CutmixOptions(**options)).mix(images, targets, np.ones(ROWS), random)
+    mixture = Cutmix(CutmixOptions(**options)).draw(targets, np.ones(ROWS), SIZE, random)
+    return mixture.images(images), mixture.targets
 
 
 def test_a_box_is_the_partners_and_the_share_is_what_is_left():
     shares = set()
     for seed in range(40):
-        images, targets, _ = mixed(seed, cutmix_probability=1.0)
+        images, targets = mixed(seed, cutmix_probability=1.0)
         assert sorted(targets.other.tolist()) == targets.labels.tolist() == list(range(ROWS))
         for image, i, j, share in zip(images, *targets, strict=True):
             assert set(image.unique().tolist()) <= {float(i), float(j)}
@@ -38,10 +42,9 @@ def test_the_area_is_that_of_the_uniform_share_less_what_is_cut_off():
     """Mean area of a box of sides s, cut off at the edges, by its centre: (s - s^2/4)^2."""
     found = []
     for seed in range(2000):
-        images = torch.zeros(1, 3, 64, 64)
         cutmix = Cutmix(CutmixOptions(cutmix_probability=1.0))
         random = np.random.default_rng(seed)
-        found.append(1 - cutmix.mix(images, Targets(torch.zeros(1).long()), None, random)[1].share)
+        found.append(1 - cutmix.draw(ONE, None, 64, random).targets.share)
     s = np.sqrt((np.arange(1000) + 0.5) / 1000)  # of a uniform area
     assert abs(float(np.mean(found)) - np.mean((s - s**2 / 4) ** 2)) < 0.02
 
@@ -49,5 +52,5 @@ def test_the_area_is_that_of_the_uniform_share_less_what_is_cut_off():
 def test_some_batches_are_left_as_they_came():
     whole = [mixed(seed)[1].other is None for seed in range(200)]
     assert 70 < sum(whole) < 130
-    images, targets, _ = mixed(whole.index(True))
+    images, targets = mixed(whole.index(True))
     assert targets.share is None and (images[3] == 3).all()

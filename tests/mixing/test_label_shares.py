@@ -33,9 +33,8 @@ def test_the_shares_of_many_batches(mixing):
         labels = random.choice(5, BATCH, p=own)
         if mixing.partners is not None:
             labels = np.concatenate([labels, random.choice(5, BATCH, p=partners)])
-        images = torch.empty(len(labels), 3, SIZE, SIZE, device="meta")
         targets = Targets(torch.from_numpy(labels))
-        first, other, share = mixing.mix(images, targets, COUNTS, random).targets
+        first, other, share = mixing.draw(targets, COUNTS, SIZE, random).targets
         if other is None:
             other, share = first, torch.ones(len(first))
         np.add.at(found, (first, first), share.double())
@@ -62,5 +61,5 @@ def test_remix_of_two_classes_by_hand():
 @pytest.mark.parametrize(("size", "alpha"), [(7, 1.0), (12, 0.3)])
 def test_the_mean_of_the_share_outside_a_box(size, alpha):
     random = np.random.default_rng(0)
-    shares = [draw_box(size, size, alpha, random)[1] for _ in range(20_000)]
+    shares = [draw_box(size, alpha, random)[1] for _ in range(20_000)]
     assert expected_share(size, alpha) == pytest.approx(np.mean(shares), abs=0.008)

@@ -11,13 +11,13 @@ def mixed(alpha=1.0, seed=0, rows=8):
     images = torch.arange(rows, dtype=torch.float32).view(rows, 1, 1, 1).expand(rows, 3, 2, 2)
     labels = torch.arange(rows)  # an image's pixels are its label
     random = np.random.default_rng(seed)
-    return Mixup(MixupOptions(mixup_alpha=alpha)).mix(
-        images, Targets(labels), np.ones(rows), random
-    )
+    mixing = Mixup(MixupOptions(mixup_alpha=alpha))
+    mixture = mixing.draw(Targets(labels), np.ones(rows), 2, random)
+    return mixture.images(images), mixture.targets
 
 
 def test_pixels_are_mixed_as_the_labels_are():
-    images, targets, _ = mixed()
+    images, targets = mixed()
     share = targets.share[0]
     assert (targets.share == share).all() and 0 < share < 1
     assert targets.labels.tolist() == list(range(8))

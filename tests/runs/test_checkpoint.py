@@ -28,7 +28,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(tmp_path):
         except Damaged:
             noticed += 1
         else:
-            assert state.pop("format") == 2 and list(state) == list(STATE)
+            assert state.pop("format") == 3 and list(state) == list(STATE)
             assert all(torch.equal(state["model"][k], v) for k, v in STATE["model"].items())
     assert noticed > 180
 
@@ -36,7 +36,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"rng": None}, "rng is nothing, expected a tensor"),
+        ({"totals": {"sums": None}}, "totals.sums is nothing, expected a tensor"),
         ({"epoch": "3"}, "epoch is text, expected a whole number"),
         ({"totals": {"sums": torch.zeros(6)}}, "lacks totals.synthetic_counts"),
         ({"average": {"a": 1}}, "average.a is a whole number, expected a tensor"),
@@ -46,7 +46,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(tmp_path):
 def test_a_field_that_is_missing_or_wrong_is_named(change, words, tmp_path):
     state = {
         **STATE, "loss": {}, "optimizer": None, "scaler": {}, "average": None, "epoch": 0,
-        "step": 0, "rng": torch.zeros(1), "cuda_rng": None, "results": {},
+        "step": 0, "results": {},
         "totals": {"sums": torch.zeros(6), "synthetic_counts": torch.zeros(2)},
     }  # fmt: skip
     path = tmp_path / "last.pt"

@@ -68,6 +68,8 @@ def older(finished, tmp_path):
         else:
             del state["stage"]
         del state["format"]
+        for name in ("config", "splits"):  # which run it is of, it did not say
+            state.pop(name, None)
         torch.save(state, path)
     return folder
 
@@ -117,7 +119,7 @@ def test_a_checkpoint_of_a_newer_format_is_refused(finished, tmp_path, command):
     state = torch.load(folder / "final.pt", weights_only=True)
     torch.save({**state, "format": 99}, folder / "final.pt")
     code, _, err = command(ltvr.evaluate, folder)
-    assert code == 2 and "has format 99; this ltvr reads up to 2" in err
+    assert code == 2 and "has format 99; this ltvr reads up to 3" in err
 
 
 def test_what_cannot_be_read_says_so(older):
@@ -126,7 +128,7 @@ def test_what_cannot_be_read_says_so(older):
         Run.open(older).config()
 
 
-@pytest.mark.parametrize("name", ["stage", "step", "average", "optimizer", "totals", "rng", "best"])
+@pytest.mark.parametrize("name", ["stage", "step", "average", "optimizer", "totals", "best"])
 def test_a_field_that_its_checkpoint_lacks_is_named(name, older):
     state = torch.load(older / "last.pt", weights_only=True)
     torch.save({k: v for k, v in state.items() if k != name}, older / "last.pt")

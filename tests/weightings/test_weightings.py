@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import weighted_mean
 
 from ltvr.clock import Clock
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
-from ltvr.losses.base import Outputs, weighted_mean
+from ltvr.losses.base import Outputs
 from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.losses.focal import Focal, FocalOptions
 from ltvr.weightings import WEIGHTINGS

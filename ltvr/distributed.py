@@ -1,0 +1,161 @@
+"""Several processes that train as one, a rank each: what they are to each other.
+
+``torchrun`` starts them and ``torch.distributed`` is what they talk by; without it there is one
+rank, and every function here is what it would be among one. Nothing else in ltvr asks for a rank.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ltvr.errors import UserError
+
+__all__ = [
+    "any_of_ranks",
+    "barrier",
+    "from_first",
+    "is_first",
+    "job",
+    "launched",
+    "local_rank",
+    "lost",
+    "rank",
+    "ranks",
+    "ranks_joined",
+    "refuse_ranks",
+    "share_of",
+    "sum_over_ranks",
+]
+
+T = TypeVar("T")
+
+LONGEST = datetime.timedelta(minutes=30)
+"""For which a rank waits for another, which may be reading all images once."""
+
+
+def launched() -> int:
+    """How many processes ``torchrun`` has started; 1 where it has started none."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def local_rank() -> int:
+    """Which of the processes of this machine this is, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if launched() > 1 else 0
+
+
+@contextmanager
+def ranks_joined() -> Iterator[None]:
+    """Join the ranks that ``torchrun`` has started, if there are several, until the block ends.
+
+    Sums of tensors on a CPU go by gloo, those on a GPU by NCCL.
+    """
+    if launched() == 1:
+        yield
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=LONGEST)
+    # After an error it is left as it is: ranks that wait for this one are told by its end, and
+    # to leave in order would be to wait for them.
+    yield
+    dist.destroy_process_group()
+
+
+def ranks() -> int:
+    """W, the number of ranks."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which rank this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this is the rank that prints and writes."""
+    return rank() == 0
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Put the sum over all ranks in the place of ``tensor``, and return it."""
+    if ranks() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def any_of_ranks(values: list[int]) -> list[int]:
+    """The largest of each value over all ranks."""
+    if ranks() == 1:
+        return values
+    found = torch.tensor(values)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    largest: list[int] = found.tolist()
+    return largest
+
+
+def from_first(value: T) -> T:
+    """What the first rank has for ``value``."""
+    if ranks() == 1:
+        return value
+    values: list[Any] = [value]
+    dist.broadcast_object_list(values)
+    given: T = values[0]
+    return given
+
+
+def barrier() -> None:
+    """Wait for all ranks to get here: what the first has written before, the others may read."""
+    any_of_ranks([0])
+
+
+def share_of(number: int, unit: int) -> range:
+    """Which of ``number`` things in units of ``unit`` this rank takes, all in a row.
+
+    Units stay whole, so that what is computed of one is the same however many ranks there are; the
+    last may be smaller. Ranks take as many, or one more.
+    """
+    units = -(-number // unit)
+    first, end = (units * (rank() + k) // ranks() * unit for k in (0, 1))
+    return range(min(first, number), min(end, number))
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error says that another rank has ended, or cannot be reached."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and "gloo" in str(error)
+
+
+def job() -> str | None:
+    """The job that ``torchrun`` has started this process for, the same after it starts it again.
+
+    That is its ``--rdzv-id``; without one, the agent that it is on this machine. None without it.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    name = os.environ["TORCHELASTIC_RUN_ID"]
+    if name != "none":
+        return name
+    agent = os.getppid()
+    stat = Path(f"/proc/{agent}/stat")
+    began = stat.read_text().rpartition(")")[2].split()[19] if stat.is_file() else ""
+    return f"agent {agent} of {socket.gethostname()} {began}".strip()
+
+
+def refuse_ranks(what: str) -> None:
+    """Refuse to run a command in several processes at once.
+
+    Raises:
+        UserError: ``torchrun`` has started several.
+    """
+    if launched() > 1:
+        raise UserError(f"{what} is for one process; start it without torchrun")

@@ -1,0 +1,36 @@
+"""The run folder as ranks see it that write nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ltvr.runs.folder import Run
+
+__all__ = ["Follower"]
+
+
+class Follower(Run):
+    """A ``Run`` that reads what the first rank writes, and leaves the writing to it."""
+
+    writes = False
+
+    def hold(self, command: str) -> None:
+        """Nothing: the first rank holds the lock."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def save_weights(self, name: str, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def truncate(self, stage: str, epoch: int, stages: list[str]) -> None:
+        """Nothing."""
+
+    def resumed_by(self, command: str) -> None:
+        """Nothing."""
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        """Nothing."""
