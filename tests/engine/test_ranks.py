@@ -1,0 +1,187 @@
+"""Several ranks, in processes that talk by gloo: what they train and measure is what one would."""
+
+import json
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+from conftest import records, tiny_config
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import ltvr.train
+from ltvr import distributed
+from ltvr.data.batches import Batches
+from ltvr.engine.evaluation import evaluate_split, load_own
+from ltvr.engine.state import StageState
+from ltvr.engine.trained import load_trained
+from ltvr.errors import Stopped, UserError
+from ltvr.networks.batchnorm import measure_real_statistics, running_statistics
+from ltvr.runs.folder import Run
+from ltvr.runs.follower import Follower
+from ltvr.stages.features import Features
+
+pytestmark = pytest.mark.forks  # they start at once so, and this process trains nothing itself
+
+
+def join(rank, number, folder, function, arguments):
+    torch.set_num_threads(1)
+    ltvr.train.write_report = lambda *_: None
+    if number > 1:
+        store = dist.FileStore(str(folder / f"store-{number}"), number)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=number)
+    function(folder, *arguments)
+    if number > 1:
+        distributed.barrier()
+        dist.destroy_process_group()
+
+
+def on_ranks(number, folder, function, *arguments):
+    """Call ``function(folder, *arguments)`` on every rank."""
+    arguments = (number, folder, function, arguments)
+    processes.start_processes(join, arguments, number, start_method="fork")
+
+
+# ---- training ----
+
+
+def frozen(stage, network):
+    """The mode in which the rows of a batch do not meet in BatchNorm."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def train_exactly(folder, changes):
+    """In float64, and by BatchNorm's statistics of the start."""
+    normalise = Batches._normalise
+    Batches._normalise = lambda self, images: normalise(self, images).double()
+    torch.Tensor.float = torch.Tensor.double
+    torch.set_default_dtype(torch.float64)
+    Features.train_mode = frozen
+    name = f"{distributed.ranks()}x{changes.get('accumulate', 1)}"
+    ltvr.train.train(tiny_config(**changes), folder / name)
+
+
+# 6 steps of 48 images an epoch, which are 6 groups of 8.
+CHANGES = {"batch_size": 48, "synthesis_group": 8, "stages": ["features"], "imbalance": 100.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "ltvr"},
+        {"method": "ltvr", "mixing": "mixup", "weighting": "effective-number", "ema": 0.9},
+        {"method": "ltvr", "attention_addition": False, "fixed_size": True, "mixing": "cmo"},
+    ],
+    ids=["ltvr", "mixed and weighted", "idle parameters"],
+)
+def test_ranks_and_micro_batches_train_as_one_process_does(changes, tmp_path):
+    changes = {**CHANGES, **changes}
+    if changes.get("mixing") == "cmo":
+        changes |= {"cmo_plain_first": 0, "cmo_plain_last": 0}
+    on_ranks(1, tmp_path, train_exactly, changes)
+    on_ranks(2, tmp_path, train_exactly, {**changes, "accumulate": 3})
+    one = tmp_path / "1x1"
+    assert sum(records(one)[1]["synthetic_counts"]) >= 6 * 48
+    expected = torch.load(one / "final.pt")["model"]
+    for name, weights in torch.load(tmp_path / "2x3" / "final.pt")["model"].items():
+        torch.testing.assert_close(weights, expected[name], rtol=1e-9, atol=1e-12, msg=name)
+    for mine, theirs in zip(records(one), records(tmp_path / "2x3"), strict=True):
+        assert mine["synthetic_counts"] == theirs["synthetic_counts"]
+        for loss in ("real_loss", "synthetic_loss"):
+            assert (mine[loss] or 0) == pytest.approx(theirs[loss] or 0, rel=1e-12)
+
+
+def test_parts_that_would_tear_groups_apart_are_refused(tmp_path):
+    for changes, words in (
+        ({"accumulate": 4}, "batch of 64 is cut into 2 groups, which 4 micro-batches"),
+        ({"accumulate": 3}, "batch_size = 64: expected a multiple of accumulate = 3"),
+    ):
+        with pytest.raises(UserError, match=words):
+            ltvr.train.train(tiny_config(**changes), tmp_path / "run")
+    # Where samples do not meet, any parts of the same size will do.
+    on_ranks(1, tmp_path, train_plain, "run")
+
+
+def train_plain(folder, name):
+    ltvr.train.train(tiny_config(method="baseline", accumulate=16, epochs=1), folder / name)
+
+
+# ---- evaluation and statistics ----
+
+
+def measure(folder, path):
+    for size in (70, 300):  # of 500 images: 8 batches, or fewer than there are ranks
+        trained, ranks = load_trained(path, "cpu"), distributed.ranks()
+        data, config = load_own(trained.run, trained.config), trained.config
+        config = config.replaced(eval_batch_size=size)
+        test, training = (
+            Batches(split, config, trained.device) for split in (data.test, data.train)
+        )
+        found = evaluate_split(trained.network, test, data.counts, confusion=True)
+        measure_real_statistics(trained.network, training, config)
+        statistics = {k: v.tolist() for k, v in running_statistics(trained.network).items()}
+        if distributed.is_first():
+            (folder / f"{ranks}-{size}.json").write_text(json.dumps([found, statistics]))
+
+
+def test_no_image_is_counted_twice_or_missed(finished, tmp_path):
+    for number in (1, 3):
+        on_ranks(number, tmp_path, measure, finished)
+    for size in (70, 300):
+        (expected, statistics), (found, theirs) = (
+            json.loads((tmp_path / f"{number}-{size}.json").read_text()) for number in (1, 3)
+        )
+        error, other = expected.pop("calibration_error"), found.pop("calibration_error")
+        assert found == expected and other == pytest.approx(error, rel=1e-12)
+        for name, values in statistics.items():
+            np.testing.assert_allclose(theirs[name], values, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+# ---- checkpoints ----
+
+
+def stop_and_go_on(folder):
+    """A run as it is, one that the request of one rank stops after 9 steps, and that goes on."""
+    ltvr.train.train(tiny_config(**CHANGES), folder / "whole")
+    update, done = StageState.update, 0
+
+    def counted(state, lr):
+        nonlocal done
+        update(state, lr)
+        done += 1
+        if done == 9 and not distributed.is_first():
+            signal.raise_signal(signal.SIGTERM)
+
+    StageState.update = counted
+    with pytest.raises(Stopped) as stopped:
+        ltvr.train.train(tiny_config(**CHANGES), folder / "stopped")
+    assert stopped.value.status == 143
+    StageState.update = update
+    if distributed.is_first():
+        shutil.copytree(folder / "stopped", folder / "another")
+    kind = Run if distributed.is_first() else Follower
+    ltvr.train.resume(kind(folder / "stopped"))
+
+
+def go_on_alone(folder):
+    ltvr.train.resume(Run(folder / "another"))
+
+
+def test_ranks_stop_together_and_any_number_of_them_goes_on(tmp_path):
+    """With BatchNorm of each rank's own, whose mean all have; within an epoch that generates."""
+    on_ranks(2, tmp_path, stop_and_go_on)
+    first, second = (torch.load(tmp_path / n / "final.pt")["model"] for n in ("whole", "stopped"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert records(tmp_path / "whole") == records(tmp_path / "stopped")
+    at = torch.load(tmp_path / "another" / "last.pt")
+    assert (at["epoch"], at["step"]) == (1, 3) and at["totals"]["sums"].shape == (2, 6)
+    on_ranks(1, tmp_path, go_on_alone)
+    found, expected = records(tmp_path / "another")[1], records(tmp_path / "whole")[1]
+    assert found["synthetic_counts"] == expected["synthetic_counts"]
+    assert found["real_loss"] == pytest.approx(expected["real_loss"], rel=0.05)
