@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ltvr import errors
+from ltvr import distributed, errors
 from ltvr.config.command_line import Parser, flag
 from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
@@ -70,7 +71,7 @@ def measure(path: Path, source: Source, arguments: Any) -> Measured:
     """Evaluate one run."""
     trained = load_trained(path, arguments.device, arguments.fused, inference_of(arguments))
     split = load_source(source, trained.run, trained.config)
-    for note in split.notes:
+    for note in split.notes if distributed.is_first() else ():
         print(shown(note), file=sys.stderr)
     train = np.asarray(trained.run.manifest()["train_counts"], np.int64)
     batches = Batches(split, trained.config, trained.device)
@@ -101,6 +102,11 @@ def write(files: dict[str, IO[str]], found: dict[str, Measured]) -> None:
 def main() -> None:
     """Run the command line."""
     arguments = parser().parse_args()
+    with distributed.ranks_joined():
+        _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> None:
     paths: list[Path] = list(dict.fromkeys(arguments.run))
     source = source_of(arguments, arguments.data)
     for path in paths:
@@ -111,7 +117,7 @@ def main() -> None:
         files = {}
         for option in ("json", "per_class", "confusion"):
             wanted = getattr(arguments, option)
-            if wanted is None:
+            if wanted is None or not distributed.is_first():
                 continue
             if option != "json" and len(paths) > 1:
                 raise UserError(f"{flag(option)} is for one run, and there are {len(paths)}")
@@ -121,10 +127,10 @@ def main() -> None:
             for path in paths:
                 found[str(path)] = measure(path, source, arguments)
         finally:  # what was measured is not lost with what comes after
-            if found:
+            if found and distributed.is_first():
                 print(table({names[path]: each.metrics for path, each in found.items()}))
         write(files, found)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, ranks=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ltvr import __version__, errors
+from ltvr import __version__, distributed, errors
 from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_unused
 from ltvr.config.config import Config, Schema
 from ltvr.data.options import DataOptions
@@ -42,7 +42,12 @@ __all__ = ["main"]
 
 HOLD_OUT = 20
 """Images of a class that values are chosen on, where nothing else is asked for."""
-SAY = partial(print, flush=True)
+
+
+def say(line: str) -> None:
+    """Print a line, on the first rank."""
+    if distributed.is_first():
+        print(line, flush=True)
 
 
 def schema() -> Schema:
@@ -101,6 +106,34 @@ def main() -> None:
     """Run the command line."""
     arguments = parser().parse_args()
     check_numbers(arguments)
+    with ExitStack() as until_the_end:
+        with distributed.ranks_joined():
+            first, work = distributed.is_first(), prepare(arguments, until_the_end)
+        if first:  # alone: the heads take what is kept of the images
+            found = fit(work)
+            report(work, found, said(arguments))
+
+
+class Work(NamedTuple):
+    """What heads are fitted to, and which."""
+
+    trained: Trained
+    stage: str
+    path: Path
+    """Of the weights."""
+    data: Data
+    heads: list[Head]
+    images: Images
+    folder: Path
+    """Where what is done is kept."""
+
+
+def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
+    """Read what is asked for, and embed the images, on all ranks.
+
+    Args:
+        until_the_end: lets go of what is held until the command ends.
+    """
     run, path = features_of(arguments.run)
     stage = load_checkpoint(path)["stage"]
     # TDE is a head of its own: to adjust its logits would be to correct head classes twice.
@@ -117,17 +150,16 @@ def main() -> None:
     check_hold_out(arguments, run, heads)
     places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
     data = load_own(run, trained.config.replaced(**places))
-    for note in data.notes:
+    for note in data.notes if distributed.is_first() else ():
         print(shown(note), file=sys.stderr)
 
     folder = made(run.folder / "heads")
-    lock = Lock(folder, shlex.join(["python", "-m", "ltvr.heads", *sys.argv[1:]]))
-    try:
-        say_when_stopped(lambda: "stopped; what is done is kept, and the same command goes on")
-        found, images = fit(arguments, trained, config, data, heads, folder)
-        report(trained, stage, path, images, found, said(arguments))
-    finally:
-        lock.release()
+    if distributed.is_first():
+        lock = Lock(folder, shlex.join(["python", "-m", "ltvr.heads", *sys.argv[1:]]))
+        until_the_end.callback(lock.release)
+    say_when_stopped(lambda: "stopped; what is done is kept, and the same command goes on")
+    images = embed(arguments, trained, config, data, heads, folder)
+    return Work(trained, stage, path, data, heads, images, folder)
 
 
 def features_of(path: Path) -> tuple[Run, Path]:
@@ -227,18 +259,22 @@ def configured(arguments: argparse.Namespace, config: Config, chosen: tuple[str,
     return config
 
 
-def fit(
+def embed(
     arguments: argparse.Namespace,
     trained: Trained,
     config: Config,
     data: Data,
     heads: list[Head],
     folder: Path,
-) -> tuple[list[Measured], Images]:
-    """Embed the images, then fit and test every head; what is kept is not made again."""
+) -> Images:
+    """Embed the images, on all ranks; what is kept is not made again."""
     identity = identity_of(trained)
-    cache = EmbeddingCache(folder / "embeddings", identity, SAY)
-    images = load_images(
+    if distributed.is_first():  # it takes away what is of no use, before others write
+        cache = EmbeddingCache(folder / "embeddings", identity, say)
+    distributed.barrier()
+    if not distributed.is_first():
+        cache = EmbeddingCache(folder / "embeddings", identity, say)
+    return load_images(
         trained,
         data,
         cache,
@@ -246,12 +282,17 @@ def fit(
         views=arguments.views,
         per_class=arguments.hold_out or HOLD_OUT,
     )
-    kept = Kept(folder / "results.jsonl", {**identity, "ltvr": __version__})
-    options, found = trained.config.of(DataOptions), []
-    for head in heads:
-        SAY(head.title)
-        found.append(measure(head, images, data.counts, options, kept))
-    return found, images
+
+
+def fit(work: Work) -> list[Measured]:
+    """Fit and test every head; what is kept is not done again."""
+    identity = identity_of(work.trained)
+    kept = Kept(work.folder / "results.jsonl", {**identity, "ltvr": __version__})
+    options, found = work.trained.config.of(DataOptions), []
+    for head in work.heads:
+        say(head.title)
+        found.append(measure(head, work.images, work.data.counts, options, kept))
+    return found
 
 
 def said(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -263,19 +304,13 @@ def said(arguments: argparse.Namespace) -> dict[str, Any]:
     return own | given(arguments, schema())
 
 
-def report(
-    trained: Trained,
-    stage: str,
-    path: Path,
-    images: Images,
-    found: list[Measured],
-    options: dict[str, Any],
-) -> None:
+def report(work: Work, found: list[Measured], options: dict[str, Any]) -> None:
     """Print the table, and write it to the run's folder.
 
     Args:
         options: of ``said``.
     """
+    trained, path, images = work.trained, work.path, work.images
     run, values = trained.run, notes(trained, path, images, found)
     own = path.name == trained_features(run).name
     table = run.folder / ("heads" if own else f"heads-{path.stem}")
@@ -290,7 +325,7 @@ def report(
             "weights": path.name,
             "sha256": digest(path),
             "options": options,
-            "stage": stage,
+            "stage": work.stage,
             "images": images.described,
             "classes": trained.classes,
             "heads": as_json(found),
@@ -304,4 +339,4 @@ def report(
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, ranks=True)

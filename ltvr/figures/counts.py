@@ -113,7 +113,7 @@ def simulated(
     often a class is rare in its batch depends on the size of the batch: say it with the figure.
 
     Args:
-        batch: images that a plan is made of (a micro-batch).
+        batch: images that a plan is made of (a synthesis group).
         epochs: the synthetic counts are their mean.
 
     Raises:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ltvr import distributed
 from ltvr.clock import stream
 from ltvr.config.options import options_of
 from ltvr.config.run import RunOptions
@@ -133,6 +134,8 @@ class EmbeddingCache:
     def embed(self, trained: Trained, split: Split, name: str, view: int | None = None) -> Tensor:
         """The embeddings of a split [n, E], on the host: what is kept of them, and then the rest.
 
+        Several ranks share what is missing; each returns all.
+
         Args:
             name: of the split, for the names of the files.
             view: which augmentation, as in training; None is none, as in evaluation.
@@ -142,16 +145,22 @@ class EmbeddingCache:
         rows = [min(size, len(split) - first) for first in range(0, len(split), size)]
         paths = [self.folder / f"{part}-{number:05d}.npz" for number in range(len(rows))]
         found = [self._read(path, number) for path, number in zip(paths, rows, strict=True)]
+        distributed.barrier()  # all have read, and so find the same missing
         missing = [number for number, each in enumerate(found) if each is None]
         if missing:
-            first = missing[0]
-            batches = _batches(trained, split, view, first)
-            shown = progress(batches, part, first * size, len(split))
-            for number, (images, _) in enumerate(shown, first):
+            share = distributed.share_of(len(rows) - missing[0], 1)
+            own = range(missing[0] + share.start, missing[0] + share.stop)
+            batches = _batches(trained, split, view, own)
+            shown = progress(batches, part, own.start * size, min(own.stop * size, len(split)))
+            for number, (images, _) in zip(own, shown, strict=True):
                 if found[number] is None:
                     made = trained.outputs(images).embeddings[: rows[number]].contiguous()
                     _write(paths[number], made)
                     found[number] = made
+            distributed.barrier()
+            for number in missing:  # by other ranks
+                if found[number] is None:
+                    found[number] = self._read(paths[number], rows[number])
         return torch.cat([each for each in found if each is not None])
 
     def _read(self, path: Path, rows: int) -> Tensor | None:
@@ -174,17 +183,16 @@ def _write(path: Path, embeddings: Tensor) -> None:
         np.savez(file, embeddings=embeddings.numpy())  # a zip archive, which holds checksums
 
 
-def _batches(trained: Trained, split: Split, view: int | None, first: int) -> Iterator[Batch]:
-    """The batches of a split from number ``first`` on, as inference sees them, or augmented.
+def _batches(trained: Trained, split: Split, view: int | None, own: range) -> Iterator[Batch]:
+    """The batches of a split with numbers in ``own``, as inference sees them, or augmented.
 
     Batches of training are full: the last ends with the first images.
     """
     options = trained.config.of(RunOptions)
     size = options.eval_batch_size
-    if view is None:
-        rest = split.take(np.arange(first * size, len(split)))
-        return Batches(rest, trained.config, trained.device).evaluate(size)
-    order = np.resize(np.arange(len(split)), -(-len(split) // size) * size)
     batches = Batches(split, trained.config, trained.device)
+    if view is None:
+        return batches.evaluate(size, range(own.start * size, min(own.stop * size, len(split))))
+    order = np.resize(np.arange(len(split)), own.stop * size)
     seed = stream(options.seed, "heads")
-    return batches.train(order, size, seed=seed, epoch=view, start=first)
+    return batches.train(order, size, seed=seed, epoch=view, start=own.start)

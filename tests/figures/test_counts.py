@@ -67,7 +67,9 @@ def test_the_papers_ratios_stand_beside_ours():
 
 def test_simulated_counts_are_those_of_a_run(tmp_path, no_report):
     """The same order of the images and the same plans, from the class counts alone."""
-    config = tiny_config(epochs=1, lay_back_start=0.0, stages=("features",), seed=3)
+    config = tiny_config(
+        epochs=1, lay_back_start=0.0, stages=("features",), seed=3, synthesis_group=64
+    )
     ltvr.train.train(config, tmp_path / "run")
     found = counts_of(Run(tmp_path / "run"), "digits")
     assert found.source == "epoch 1 of run" and found.made.sum() > 0
