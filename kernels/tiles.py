@@ -10,7 +10,8 @@ import torch
 import triton
 from torch import Tensor
 
-from ltvr.kernels.launch import AUTOTUNE, capability, dot_precision, padded
+from ltvr.device import AUTOTUNE
+from ltvr.kernels.launch import capability, dot_precision, padded
 
 __all__ = ["Tile", "Tiles", "launch_attention", "matrix_unit", "pick_tiles", "tiles_of"]
 
