@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, store_block
-from ltvr.kernels.launch import dot_precision
+from ltvr.kernels.launch import divide_up, dot_precision
 from ltvr.kernels.rows import fits, product_blocks
 from ltvr.layout import channels_last, empty_features
 
@@ -117,7 +117,7 @@ def _features_kernel(
 def _walk(x: Tensor) -> tuple[int, dict[str, int]]:
     """Programs that walk over the rows of ``x``, and their blocks."""
     sizes = product_blocks(x)
-    return min(PROGRAMS, x.shape[0] * triton.cdiv(x.shape[1], sizes["BLOCK_D"])), sizes
+    return min(PROGRAMS, x.shape[0] * divide_up(x.shape[1], sizes["BLOCK_D"])), sizes
 
 
 def attended_backward(
