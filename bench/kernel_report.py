@@ -72,15 +72,20 @@ HEADER = (
 )
 
 
+def tile(constants: dict[str, Any]) -> str:
+    """The blocks of a launch, its columns in parts, as ``64x64x128+64+16``."""
+    names = ("BLOCK_Q", "BLOCK_K", "BLOCK_D", "BLOCK_N")
+    blocks = [str(constants[name]) for name in names if name in constants]
+    if "PARTS" in constants:
+        blocks.append("+".join(str(width) for _, width in constants["PARTS"]))
+    return "x".join(blocks)
+
+
 def line(row: dict[str, Any]) -> str:
     """One line of the table."""
-    c = row["constants"]
-    blocks = [str(c[k]) for k in ("BLOCK_Q", "BLOCK_K", "BLOCK_D", "BLOCK_N") if k in c]
-    if "PARTS" in c:
-        blocks.append("+".join(str(width) for _, width in c["PARTS"]))
-    score = row["exponentials_per_score"]
+    c, score = row["constants"], row["exponentials_per_score"]
     return (
-        f"{row['kernel']:44}{GPUS[row['arch']].name:>9}{'x'.join(blocks):>20}{c['num_warps']:>6}"
+        f"{row['kernel']:44}{GPUS[row['arch']].name:>9}{tile(c):>20}{c['num_warps']:>6}"
         f"{row['registers']:>5}{row['spilled']:>6}"
         f"{row['shared']:>7}/{row['shared_limit']:<6}{row['occupancy']:>6.0%}"
         f"{row['unit']:>9}{row['loop']['issued']:>6}{'' if score is None else f'{score:.2f}':>6}"

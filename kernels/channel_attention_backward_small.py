@@ -26,7 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block, store_block
-from ltvr.kernels.launch import capability, dot_precision, padded
+from ltvr.kernels.launch import capability, divide_up, dot_precision, padded
 
 __all__ = ["MOST_POSITIONS", "channel_attention_backward_small"]
 
@@ -270,9 +270,8 @@ def _splits(batch: int, blocks: int, x: Tensor) -> int:
         multiprocessors = 108
 
     def time(splits: int) -> float:
-        programs: int = max(2, triton.cdiv(batch * splits, multiprocessors))
-        share: int = triton.cdiv(blocks, splits)
-        return programs * (share + 1 / 3)
+        programs = max(2, divide_up(batch * splits, multiprocessors))
+        return programs * (divide_up(blocks, splits) + 1 / 3)
 
     return min((1 << power for power in range(blocks.bit_length())), key=time)
 
@@ -288,10 +287,10 @@ def channel_attention_backward_small(
     precision = dot_precision(q)
     kind = precision if q.dtype == torch.float32 else "half"
     tile = _pick_tile(channels, positions, kind, capability(q), v is not None)
-    splits = _splits(batch, triton.cdiv(channels, tile.block_k), q)
+    splits = _splits(batch, divide_up(channels, tile.block_k), q)
     columns = 0 if q.dtype == torch.float16 else tile.block_n
     copies = 3 if 3 * positions + 3 <= columns else 1
-    programs, rows = batch * splits, triton.cdiv(channels, tile.block_q) * tile.block_q
+    programs, rows = batch * splits, divide_up(channels, tile.block_q) * tile.block_q
     wide_q = wide_d_out = statistics = None
     if copies * positions + 3 <= columns:
         wide_q, wide_d_out = (q.new_empty(programs, rows, tile.block_n) for _ in range(2))

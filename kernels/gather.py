@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import pointers, store_block
+from ltvr.kernels.launch import divide_up
 from ltvr.kernels.rows import row_blocks
 from ltvr.layout import channels_last
 
@@ -119,7 +120,7 @@ def class_segments(d_features: Tensor, class_offsets: Tensor, class_rows: Tensor
     _, channels, positions = d_features.shape
     sums = d_features.new_empty(segments, channels, positions, dtype=torch.float32)
     blocks = {**row_blocks(d_features), "num_warps": WARPS}
-    _segment_kernel[segments, triton.cdiv(channels, blocks["BLOCK_D"])](
+    _segment_kernel[segments, divide_up(channels, blocks["BLOCK_D"])](
         d_generated_ptr=d_features[batch:],
         offsets_ptr=class_offsets,
         rows_ptr=class_rows,

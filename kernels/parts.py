@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block
-from ltvr.kernels.launch import dot_precision, padded
+from ltvr.kernels.launch import divide_up, dot_precision, padded
 from ltvr.kernels.rows import product_blocks, row_blocks
 
 __all__ = ["Parts", "load_s", "part", "softmax"]
@@ -108,7 +108,7 @@ class Parts(NamedTuple):
     def rows(self, samples: int) -> tuple[tuple[int, int], dict[str, Any]]:
         """Grid of the kernels that take whole rows, as many as fit a block; blocks and W_V."""
         blocks = row_blocks(self.v) if self.w is None else product_blocks(self.v)
-        grid = samples, triton.cdiv(self.v.shape[1], blocks["BLOCK_D"])
+        grid = samples, divide_up(self.v.shape[1], blocks["BLOCK_D"])
         return grid, {**blocks, "w_ptr": self.w, "PRECISION": dot_precision(self.v)}
 
     def columns(self) -> tuple[tuple[int, int], dict[str, int]]:
@@ -117,7 +117,7 @@ class Parts(NamedTuple):
         block_n = min(padded(positions), STATISTICS_COLUMNS)
         block_d = min(padded(channels), STATISTICS_ROWS)
         blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": 4}
-        return (batch, triton.cdiv(positions, block_n)), blocks
+        return (batch, divide_up(positions, block_n)), blocks
 
     def column_lse(self) -> Tensor | None:
         """Log-sum-exp of (1 + s) X_att over the channels [B, N], where the mask is over them."""

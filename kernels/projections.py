@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, place_rows, store_block
-from ltvr.kernels.launch import dot_precision
+from ltvr.kernels.launch import divide_up, dot_precision
 from ltvr.kernels.rows import product_blocks
 from ltvr.layout import channels_last
 
@@ -100,7 +100,7 @@ def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
     positions = x.shape[2]
     a, w = (x.new_empty(positions, positions) for _ in range(2))
     mean = x.new_empty(positions, dtype=torch.float32)
-    tiles = triton.cdiv(positions, ABSORB_BLOCK)
+    tiles = divide_up(positions, ABSORB_BLOCK)
     with torch.cuda.device_of(x):
         _absorb_kernel[tiles, tiles](
             w_q_ptr=w_q.contiguous(),
@@ -124,7 +124,7 @@ def project(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     q = x.new_empty(x.shape)
     copy = x.new_empty(x.shape) if channels_last(x) else None
     sizes = product_blocks(x)
-    grid = batch * triton.cdiv(channels, sizes["BLOCK_D"]), triton.cdiv(positions, sizes["BLOCK_N"])
+    grid = batch * divide_up(channels, sizes["BLOCK_D"]), divide_up(positions, sizes["BLOCK_N"])
     with torch.cuda.device_of(x):
         _project_kernel[grid](
             x_ptr=x,

@@ -17,8 +17,9 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, store_block
-from ltvr.kernels.launch import dot_precision
+from ltvr.kernels.launch import capability, divide_up, dot_precision
 from ltvr.kernels.rows import fits, product_blocks
+from ltvr.kernels.tiles import matrix_unit
 from ltvr.layout import channels_last, empty_features
 
 __all__ = ["attended_backward", "projections_backward"]
@@ -115,9 +116,15 @@ def _features_kernel(
 
 
 def _walk(x: Tensor) -> tuple[int, dict[str, int]]:
-    """Programs that walk over the rows of ``x``, and their blocks."""
+    """Programs that walk over the rows of ``x``, and their blocks.
+
+    On GPUs whose matrix unit takes its operands from registers a block has half the rows of other
+    products: of five tensors more do not fit beside two weights, and more warps run at a time.
+    """
     sizes = product_blocks(x)
-    return min(PROGRAMS, x.shape[0] * triton.cdiv(x.shape[1], sizes["BLOCK_D"])), sizes
+    if matrix_unit(capability(x)) == "mma":
+        sizes["BLOCK_D"] = max(16, sizes["BLOCK_D"] // 2)
+    return min(PROGRAMS, x.shape[0] * divide_up(x.shape[1], sizes["BLOCK_D"])), sizes
 
 
 def attended_backward(

@@ -108,7 +108,7 @@ def generate(
             variation_index_ptr=variation_index.contiguous(),
             out_ptr=out,
             batch=batch,
-            ADDITION=addition or x is None,
+            ADDITION=addition,
             FEATURES_LAST=features_last,
             **blocks,
         )

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block
-from ltvr.kernels.launch import dot_precision, padded
+from ltvr.kernels.launch import divide_up, dot_precision, padded
 from ltvr.kernels.rows import row_blocks
 
 __all__ = ["squeeze_excite", "squeeze_excite_backward"]
@@ -96,7 +96,7 @@ def _dense(
     # Small blocks, for enough programs: there are few samples.
     block_b, block_n = 16, min(padded(outputs, at_least=16), 32)
     with torch.cuda.device_of(x):
-        _dense_kernel[triton.cdiv(samples, block_b), triton.cdiv(outputs, block_n)](
+        _dense_kernel[divide_up(samples, block_b), divide_up(outputs, block_n)](
             x_ptr=x,
             w_ptr=w.contiguous(),
             active_ptr=active,
@@ -128,7 +128,7 @@ def squeeze_excite(
     z = mean.new_empty(batch, channels)
     blocks = row_blocks(out)
     with torch.cuda.device_of(out):
-        _squeeze_kernel[batch, triton.cdiv(channels, blocks["BLOCK_D"])](
+        _squeeze_kernel[batch, divide_up(channels, blocks["BLOCK_D"])](
             out_ptr=out,
             mean_ptr=mean,
             z_ptr=z,

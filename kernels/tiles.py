@@ -10,7 +10,8 @@ import torch
 import triton
 from torch import Tensor
 
-from ltvr.kernels.launch import AUTOTUNE, capability, dot_precision, padded
+from ltvr.device import AUTOTUNE
+from ltvr.kernels.launch import capability, divide_up, dot_precision, padded
 
 __all__ = ["Tile", "Tiles", "launch_attention", "matrix_unit", "pick_tiles", "tiles_of"]
 
@@ -184,8 +185,8 @@ def launch_attention(
         kernel, sizes = _tuned(kernel), {}
 
     def grid(meta: dict[str, Any]) -> tuple[int, int]:
-        rows = triton.cdiv(channels, meta[blocked])
-        return batch * rows, triton.cdiv(positions, sum(tile.parts))
+        rows = divide_up(channels, meta[blocked])
+        return batch * rows, divide_up(positions, sum(tile.parts))
 
     offsets = itertools.accumulate(tile.parts, initial=0)
     with torch.cuda.device_of(x):

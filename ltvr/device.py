@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import torch
 
 from ltvr.distributed import launched, local_rank
 from ltvr.errors import UserError
 
-__all__ = ["autocast", "choose_device", "memory_format"]
+__all__ = ["AUTOTUNE", "autocast", "choose_device", "fp32_precision", "memory_format"]
+
+AUTOTUNE = os.environ.get("LTVR_AUTOTUNE") == "1"
+"""Whether the Triton kernels time a few tiles on the first call of a shape and take the fastest."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -36,6 +42,20 @@ def autocast(amp: str, device: torch.device) -> torch.autocast:
     """Context of mixed precision (``none``, ``bf16``, ``fp16``), in training and evaluation."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
+def fp32_precision(device: torch.device) -> str:
+    """How PyTorch has been told to make float32 products and convolutions on a device.
+
+    ``none`` is PyTorch's default; ``ieee``, ``tf32`` and ``bf16`` are what the factors are rounded
+    to.
+    """
+    backends: Any = torch.backends
+    if device.type == "cuda":
+        products, convolutions = backends.cuda.matmul, backends.cudnn.conv
+    else:
+        products, convolutions = backends.mkldnn.matmul, backends.mkldnn.conv
+    return f"{products.fp32_precision}, convolutions {convolutions.fp32_precision}"
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:

@@ -66,4 +66,10 @@ inline void check_gain(double gain) {
       ": expected a number >= 0 within the range of float32");
 }
 
+// The real rows contain X_class (`addition`) or X, or both.
+inline void check_real_rows(bool addition, bool residual) {
+  TORCH_CHECK_VALUE(
+      addition || residual, "addition = False: expected True where the real rows are without X");
+}
+
 }  // namespace ltvr

@@ -379,6 +379,7 @@ Tensor split_and_generate(
     const Tensor& given_v, const Tensor& given_class_index, const Tensor& given_variation_index,
     bool spatial, double gain, bool addition) {
   const Shape shape = check(given_x_att, given_s, given_v, gain);
+  check_real_rows(addition, given_x.has_value());
   if (given_x) check_tensor("x", *given_x, given_v.sizes(), given_v.scalar_type());
   const int64_t generated = check_generated("class_index", given_class_index);
   check_tensor("class_index", given_class_index, {generated}, at::kLong);

@@ -27,6 +27,7 @@ __all__ = [
     "check_flag",
     "check_index",
     "check_integer",
+    "check_real_rows",
     "check_tensor",
     "readable",
 ]
@@ -54,6 +55,12 @@ def check_flag(name: str, value: object) -> None:
     """Refuse what is neither True nor False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} = {brief(value)}: expected True or False")
+
+
+def check_real_rows(name: str, addition: bool, residual: bool) -> None:
+    """Refuse real rows that contain neither X_class (``addition``, by its ``name``) nor X."""
+    if not (addition or residual):
+        raise ValueError(f"{name} = False: expected True where the real rows are without X")
 
 
 def check_integer(name: str, value: Any, low: int, expected: str) -> int:

@@ -13,7 +13,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ltvr.afa.checks import FLOATING, MOST_GAIN, check_factor, check_features, check_tensor
+from ltvr.afa.checks import (
+    FLOATING,
+    MOST_GAIN,
+    check_factor,
+    check_features,
+    check_real_rows,
+    check_tensor,
+)
 
 __all__ = ["CHECKS", "statistics_dtype"]
 
@@ -58,6 +65,7 @@ def _check_split(
     addition: bool,
 ) -> None:
     _check_parts(x_att, s, v, gain)
+    check_real_rows("addition", addition, x is not None)
     if x is not None:
         check_tensor("x", x, v.shape, v.dtype, v.device)
     rows = class_index.numel()
@@ -118,6 +126,7 @@ def _check_augment(
         check_tensor(name, w, (positions, positions), FLOATING, x.device)
     _check_bottleneck(x, w_1, w_2)
     check_factor("gain", gain, "on the mask", MOST_GAIN)
+    check_real_rows("addition", addition, residual)
     rows = class_index.numel()
     check_tensor("class_index", class_index, (rows,), torch.int64, x.device)
     check_tensor("variation_index", variation_index, (rows,), torch.int64, x.device)
@@ -156,6 +165,7 @@ def _check_augment_backward(
     x_last: bool,
 ) -> None:
     _check_parts(out, s, x, gain)
+    check_real_rows("addition", addition, residual)
     _check_inverse(d_features, x, class_offsets, class_rows, variation_offsets, variation_rows)
     wide, positions = statistics_dtype(x), x.shape[2]
     check_tensor("q", q, x.shape, x.dtype, x.device)

@@ -76,16 +76,13 @@ SCHEMAS = {
     ),
 }
 
-for _name, _schema in SCHEMAS.items():
-    torch.library.define(f"ltvr::{_name}", _schema)
-
 # The C++ operators take the bf16 units of a CPU where these are faster. These take them on any CPU,
 # or what stands in for them, for the tests.
-for _name in ("channel_attention", "channel_attention_backward"):
-    torch.library.define(f"ltvr::_{_name}_on_bf16_units", SCHEMAS[_name])
-
-torch.library.define("ltvr::_bf16_units_pay", "() -> bool")
-
+_OF_CPP_ALONE = {
+    "_channel_attention_on_bf16_units": SCHEMAS["channel_attention"],
+    "_channel_attention_backward_on_bf16_units": SCHEMAS["channel_attention_backward"],
+    "_bf16_units_pay": "() -> bool",
+}
 
 FUSED = (
     "channel_attention",
@@ -128,7 +125,40 @@ def _load_extension(folder: Path) -> str | None:
     return None
 
 
+def _define(schemas: dict[str, str]) -> None:
+    """Define the operators, whose implementations in C++ are loaded.
+
+    In the other order an extension that has an operator with other arguments would end the process.
+
+    Raises:
+        RuntimeError: the extension is of other sources.
+    """
+    for name, schema in schemas.items():
+        try:
+            torch.library.define(f"ltvr::{name}", schema)
+        except RuntimeError as error:
+            raise RuntimeError(_of_other_sources(name)) from error
+
+
+def _lacks(operator: str) -> bool:
+    """Whether the extension that is loaded, if there is one, lacks an operator."""
+    name = f"ltvr::{operator}"
+    return not torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, "CPU")
+
+
+def _of_other_sources(operator: str) -> str:
+    return (
+        f"the C++ extension of ltvr was built from other sources: its operator {operator} is "
+        f"missing or takes other arguments. Run `{BUILD_COMMAND}` in the repository to build it "
+        "again."
+    )
+
+
 _why_missing = _load_extension(Path(__file__).parents[1])
+_define(SCHEMAS | _OF_CPP_ALONE)
+_missing = [name for name in ("plan_synthesis", *FUSED, *_OF_CPP_ALONE) if _lacks(name)]
+if _missing and _why_missing is None:
+    _why_missing = _of_other_sources(_missing[0])
 
 
 def extension_available() -> bool:
@@ -147,9 +177,8 @@ def _raise_missing(*_: object) -> NoReturn:
     raise AssertionError("unreachable: registered only where the extension is missing")
 
 
-if not extension_available():
-    for _name in ("plan_synthesis", *FUSED):
-        torch.library.impl(f"ltvr::{_name}", "cpu", _raise_missing)
+for _name in _missing:
+    torch.library.impl(f"ltvr::{_name}", "cpu", _raise_missing)
 
 
 def bf16_units_pay() -> bool:
@@ -264,9 +293,9 @@ def _channel_attention_backward_fake(
 # ---- split_and_generate ------------------------------------------------------------------------
 #
 # ``ltvr.afa.reference.split_and_generate`` with s [B, D] in float32 (float64 for float64) and the
-# options as flags. The backward takes the plan's inverse index and gathers, in a fixed order:
-# d_x_att and d_v [B, D, N], d_s [B, D] in the dtype of s. ``d_x_att`` leaves out the path through
-# s, ``d_v`` the path through the attention.
+# options as flags; without x, addition has to be set. The backward takes the plan's inverse index
+# and gathers, in a fixed order: d_x_att and d_v [B, D, N], d_s [B, D] in the dtype of s.
+# ``d_x_att`` leaves out the path through s, ``d_v`` the path through the attention.
 
 
 @torch.library.register_fake("ltvr::split_and_generate")

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from ltvr.afa.arguments import MaskAxis, Projection, check_arguments, check_mask
-from ltvr.afa.checks import FLOATING, check_features, check_index, check_tensor
+from ltvr.afa.checks import (
+    FLOATING,
+    check_features,
+    check_index,
+    check_real_rows,
+    check_tensor,
+)
 from ltvr.afa.planning import SynthesisPlan, check_plan
 
 __all__ = [
@@ -96,7 +102,7 @@ def split_and_generate(
         rows B to B+G-1    X_class[i_g] + X_var[j_g]
 
     Args:
-        x: features X [B, D, N]; None for rows of X_class alone.
+        x: features X [B, D, N]; None for rows of X_class alone, which then have to be added.
         x_att, v: [B, D, N].
         s: [B, D, 1].
         class_index, variation_index: i and j of the plan, [G] int64.
@@ -105,6 +111,7 @@ def split_and_generate(
         [B+G, D, N].
     """
     check_mask(mask_axis, mask_gain, attention_addition)
+    check_real_rows("attention_addition", attention_addition, x is not None)
     check_features("v", v, "B, D, N")
     if x is not None:
         check_tensor("x", x, v.shape, FLOATING, v.device)

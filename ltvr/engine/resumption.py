@@ -14,10 +14,12 @@ from ltvr.runs.origin import check_origin
 from ltvr.stages.base import Stage
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["state_to_resume"]
+__all__ = ["differences", "state_to_resume"]
 
-DECIDE_THE_BITS = ("device", "threads", "cpu_capability", "bf16_units", "torch")
+DECIDE_THE_BITS = ("device", "threads", "cpu_capability", "bf16_units", "torch", "fp32_precision")
 """What of the environment decides how sums are rounded."""
+ON_A_GPU = ("triton", "triton_autotune")
+"""What else does so on a GPU."""
 
 
 def state_to_resume(
@@ -52,18 +54,27 @@ def state_to_resume(
             f"{run.folder}/metrics.jsonl lacks the records of {', '.join(missing)}; the "
             "report will be without them"
         )
-    there = state.get("environment", environment)
-    differ = [
-        f"{name} {there[name]} (now {environment[name]})"
-        for name in DECIDE_THE_BITS
-        if name in there and there[name] != environment[name]
-    ]
-    if differ:
+    if differ := differences(state.get("environment", environment), environment):
         say(
             f"the last bits may differ from those of a run that was not stopped: it was saved "
             f"with {', '.join(differ)}"
         )
     return state
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What decides the last bits and is not as it was: each ``name value (now value)``.
+
+    Args:
+        there, here: the environments of a checkpoint and of this process
+            (``ltvr.runs.environment``). What an older version did not record is not compared.
+    """
+    on_a_gpu = ON_A_GPU if here["device"].startswith("cuda") else ()
+    return [
+        f"{name} {there[name]} (now {here[name]})"
+        for name in (*DECIDE_THE_BITS, *on_a_gpu)
+        if name in there and there[name] != here[name]
+    ]
 
 
 def _missing_records(run: Run, stages: Mapping[str, Stage], state: dict[str, Any]) -> list[str]:

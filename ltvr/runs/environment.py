@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ltvr.afa import ops
+from ltvr.device import AUTOTUNE, fp32_precision
 
 __all__ = ["environment"]
 
@@ -26,6 +27,8 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "bf16_units": ops.bf16_units_pay(),
+        "fp32_precision": fp32_precision(device),
+        "triton_autotune": AUTOTUNE,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         **{package: _version(package) for package in ("torchvision", "triton", "numpy")},

@@ -211,15 +211,16 @@ def test_augment_is_what_its_fake_says(last, dtype, positions):
             )
 
 
-@pytest.mark.parametrize("wrong", ["w_q", "w_1", "w_2", "variation_index", "gain"])
+@pytest.mark.parametrize("wrong", ["w_q", "w_1", "w_2", "variation_index", "gain", "addition"])
 def test_augment_refuses_what_does_not_fit(wrong):
     shapes = {"x": (2, 8, 4), "w_q": (4, 4), "w_k": (4, 4), "w_v": (4, 4), "w_1": (2, 8)}
     arguments = {n: torch.zeros(s, device="meta") for n, s in {**shapes, "w_2": (8, 2)}.items()}
     for name in ("class_index", "variation_index"):
         arguments[name] = torch.zeros(3, dtype=torch.int64, device="meta")
-    arguments |= {"spatial": True, "gain": 1.0, "residual": True, "addition": True}
+    arguments |= {"spatial": True, "gain": 1.0, "residual": False, "addition": True}
     torch.ops.ltvr.augment(**arguments)
-    arguments[wrong] = -1.0 if wrong == "gain" else arguments[wrong][..., :-1]
+    values = {"gain": -1.0, "addition": False}
+    arguments[wrong] = values[wrong] if wrong in values else arguments[wrong][..., :-1]
     with pytest.raises(ValueError, match=wrong):
         torch.ops.ltvr.augment(**arguments)
 

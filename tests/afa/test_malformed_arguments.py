@@ -246,6 +246,8 @@ def malformed() -> list[Malformed]:
     options = {"mask_axis": choices, "mask_gain": factors, "attention_addition": flags}
     parts = dict.fromkeys(("x", "x_att", "s", "v"), of_another_shape)
     found += each(reference.split_and_generate, split, parts | wrong_index | options)
+    empty_rows = {"attention_addition": lambda _: [False]}
+    found += each(reference.split_and_generate, split | {"x": None}, empty_rows)
     device = {"backend": "auto", "device": torch.device("cpu")}
     devices = {"device": lambda _: [None, 3, "cpu", "nonsense"], "backend": choices}
     found += each(functional.resolve_backend, device, devices)

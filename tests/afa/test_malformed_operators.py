@@ -131,7 +131,8 @@ def _split(
         inverse = {name: getattr(plan, name) for name in names}
         return {"d_features": d_features, **parts, **inverse, **options}
     index = {"class_index": plan.class_index, "variation_index": plan.variation_index}
-    return {"x": x if chance.random() < 0.5 else None, **parts, **index, **options}
+    residual = chance.random() < 0.5 or not options["addition"]
+    return {"x": x if residual else None, **parts, **index, **options}
 
 
 def _other_layout(chance: random.Random, tensor: Tensor) -> Tensor:
@@ -192,6 +193,8 @@ def _faults(
             faults += [(name, offsets, True)] * 6
     if "gain" in arguments:
         faults += [("gain", gain, False) for gain in (math.nan, math.inf, -1.0, 1e300)]
+    if arguments.get("x") is not None and not arguments["addition"]:
+        faults += [("x", None, False)] * 6
     if operator == "plan_synthesis":
         faults += [("gamma", gamma, True) for gamma in (math.nan, math.inf, -1.0)]
         faults += [("alpha", alpha, True) for alpha in (math.nan, math.inf, -1.0)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -352,6 +354,33 @@ def test_says_for_which_torch_a_broken_extension_was_built(tmp_path: Path):
     assert reason is not None
     for part in ("torch 1.2.3", torch.__version__, "_C_default.so", "pip install"):
         assert part in reason
+
+
+@needs_extension
+@pytest.mark.parametrize(
+    "stale, asked",
+    [
+        # An operator is missing: here all of them, as nothing is loaded.
+        (
+            "torch.ops.load_library = lambda path: None",
+            "ops.plan_synthesis(torch.ones(2).long(), 1, 4, 0, 0)",
+        ),
+        # An operator takes other arguments.
+        (
+            "define = torch.library.define\n"
+            "torch.library.define = lambda n, s: define(n, s.replace('int seed, ', ''))",
+            "pass",
+        ),
+    ],
+    ids=["missing", "other arguments"],
+)
+def test_an_extension_of_other_sources_is_to_be_built_again(stale, asked):
+    code = f"import torch\n{stale}\nfrom ltvr.afa import ops\n{asked}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 1, ended.stderr
+    said = ended.stderr.splitlines()[-1]
+    assert "built from other sources: its operator plan_synthesis is missing" in said
+    assert "pip install --no-build-isolation -e ." in said
 
 
 def test_a_missing_extension_is_reported_at_the_first_call(monkeypatch):

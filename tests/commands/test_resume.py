@@ -286,13 +286,15 @@ def test_records_that_are_missing_are_said(finished, tmp_path, command, no_repor
     assert code == 0 and "lacks the records of features epoch 1-2, crt epoch 1;" in out
 
 
-def test_other_threads_than_before_are_said(finished, tmp_path, command, no_report):
+def test_other_threads_and_precision_than_before_are_said(finished, tmp_path, command, no_report):
     folder = shutil.copytree(finished, tmp_path / "run")
     state = torch.load(folder / "last.pt", weights_only=True)
     state["environment"]["threads"] += 1
+    state["environment"]["fp32_precision"] = "bf16"
     torch.save(state, folder / "last.pt")
     out = command(ltvr.train, "--resume", folder)[1]
     assert f"saved with threads {state['environment']['threads']} (now" in out
+    assert "fp32_precision bf16 (now none, convolutions none)" in out
 
 
 VARIANTS = {

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 
 from ltvr import LTVR, plan_synthesis
 from ltvr.afa import ops
@@ -43,6 +45,38 @@ def test_a_training_step_compiles_whole(targets):
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     expected, got = (loss_and_gradients(step, module, plan, targets) for step in (module, compiled))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def triton_of_nothing(monkeypatch):
+    """The operators of a GPU on the CPU, with whatever in their outputs."""
+    monkeypatch.setattr(ops, "require_triton", lambda _: None)
+    monkeypatch.setattr(ops, "kernels", lambda *_: ops.Kernels(torch.ops.ltvr, absorbs=True))
+    library = torch.library.Library("ltvr", "IMPL")
+    for name, made in (
+        ("augment", ops._augment_fake),
+        ("augment_backward", ops._augment_backward_fake),
+    ):
+        library.impl(name, made, "CPU")
+    yield
+    library._destroy()
+
+
+def test_a_training_step_of_a_gpu_is_two_graphs_that_hold_all_of_it(triton_of_nothing):
+    """One forward, one backward: what a CUDA graph of the whole step would be made of."""
+    graphs = []
+
+    def keep(module, _):
+        graphs.append([str(n.target) for n in module.graph.nodes if n.op == "call_function"])
+        return make_boxed_func(module.forward)
+
+    module, plan = step_module(backend="triton"), plan_synthesis(LABELS, seed=0, step=0).padded(12)
+    backend = aot_autograd(fw_compiler=keep, bw_compiler=keep)
+    loss_and_gradients(torch.compile(module, fullgraph=True, backend=backend), module, plan)
+    ours = [[target for target in graph if target.startswith("ltvr.")] for graph in graphs]
+    assert ours == [["ltvr.augment.default"], ["ltvr.augment_backward.default"]]
+    for name in ops.ABSORBED:
+        assert torch.Tag.cudagraph_unsafe not in getattr(torch.ops.ltvr, name).default.tags
 
 
 def test_a_padded_plan_changes_no_loss():
