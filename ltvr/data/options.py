@@ -56,7 +56,17 @@ class DataOptions(Options):
         "crop-flip", "of the training images"
     )
     crop_padding: int = option(
-        4, "zero padding of the random crop, in pixels", at_least=0, idle={"augmentation": "none"}
+        4,
+        "zero padding of the random crop, in pixels",
+        at_least=0,
+        idle={"augmentation": ["imagenet", "none"]},
+    )
+    colour_jitter: float = option(
+        0.4,
+        "how much augmentation imagenet changes brightness, contrast and saturation; 0: not at all",
+        at_least=0,
+        at_most=1,
+        idle={"augmentation": ["crop-flip", "crop", "none"]},
     )
     mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "normalisation, per channel")
     std: tuple[float, ...] = option((0.2023, 0.1994, 0.2010), "normalisation, per channel", above=0)

@@ -15,6 +15,7 @@ from ltvr.data.geometry import describe
 from ltvr.data.images import Decoder
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.data.paths import Paths
 from ltvr.data.splits import Files, Ranges, Split, load_picture
 from ltvr.data.survey import Facts, survey
 from ltvr.errors import UserError
@@ -42,7 +43,7 @@ class Readable:
     def load(self, chosen: Int64Array, decoder: Decoder, options: DataOptions) -> Split:
         """The samples at ``chosen``, in memory if they are small."""
         hashes = [facts.sha256 for facts in self.facts]
-        files = Files(self.paths, hashes, decoder).take(chosen)
+        files = Files(Paths(self.paths), hashes, decoder).take(chosen)
         images: Tensor | Files = files
         if options.image_size <= IN_MEMORY_PIXELS:
             with ThreadPoolExecutor() as pool:

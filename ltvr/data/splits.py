@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ltvr.data.geometry import squared
 from ltvr.data.images import Decoder
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.data.paths import Paths
 
 __all__ = ["Data", "Files", "Ranges", "Split", "load_picture", "random_images"]
 
@@ -25,15 +27,25 @@ Ranges = Mapping[str, tuple[float, float]]
 class Files:
     """Images of one split on disk."""
 
-    paths: list[Path]
+    paths: Paths
     hashes: list[str]
     """sha256 of the content of each."""
     decoder: Decoder
 
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> Image.Image:
+        """The picture of one.
+
+        Raises:
+            UserError: a file that is no picture, or one that the decoder refuses.
+        """
+        return self.decoder.read(self.paths.text(index))
+
     def take(self, chosen: Int64Array) -> Files:
         """Return the files at ``chosen``, in that order."""
-        paths, hashes = ([each[i] for i in chosen] for each in (self.paths, self.hashes))
-        return Files(paths, hashes, self.decoder)
+        return Files(self.paths.take(chosen), [self.hashes[i] for i in chosen], self.decoder)
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Split:
     images: Tensor | Files
     labels: Int64Array
     indices: Int64Array
-    paths: list[Path] = field(default_factory=list)
+    paths: Paths = field(default_factory=Paths)
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -62,9 +74,10 @@ class Split:
         images: Tensor | Files
         if isinstance(self.images, Tensor):
             images = self.images[torch.from_numpy(chosen)]
+            paths = self.paths.take(chosen) if len(self.paths) else self.paths
         else:
             images = self.images.take(chosen)
-        paths = [self.paths[i] for i in chosen] if self.paths else []
+            paths = images.paths
         return Split(images, self.labels[chosen], self.indices[chosen], paths, self.notes)
 
 
@@ -114,5 +127,5 @@ def load_picture(path: str | Path, decoder: Decoder, options: DataOptions) -> Te
     Raises:
         UserError: a file that is no picture, or one that the decoder refuses.
     """
-    image = squared(decoder.read(Path(path)), options.image_size, options.resize, options.colour)
+    image = squared(decoder.read(path), options.image_size, options.resize, options.colour)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
