@@ -11,7 +11,7 @@ from ltvr.errors import UserError
 __all__ = ["DataOptions", "Resize"]
 
 Dataset = Literal[
-    "digits", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inaturalist18", "folder"
+    "digits", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inaturalist18", "folder", "shards"
 ]
 Resize = Literal["squash", "short-side-crop", "pad"]
 
@@ -21,7 +21,9 @@ class DataOptions(Options):
     """Data."""
 
     dataset: Dataset = option("digits", "which images")
-    root: str = option("", "where the images are (or are downloaded to)")
+    root: str = option(
+        "", "where the images are (or are downloaded to); of shards a folder or an address"
+    )
     lists: str = option("", "folder of the list files; empty: the same as root")
     image_size: int = option(
         32, "side of the square images that the model sees, in pixels", at_least=1,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from ltvr.data.geometry import squared
-from ltvr.data.images import Decoder
+from ltvr.data.images import Decoder, content_of
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.data.paths import Paths
 
-__all__ = ["Data", "Files", "Ranges", "Split", "load_picture", "random_images"]
+__all__ = ["Data", "Files", "Ranges", "Split", "load_picture", "random_images", "square"]
 
 Ranges = Mapping[str, tuple[float, float]]
 """By kind of deep picture, the values that are black and white."""
@@ -31,6 +32,8 @@ class Files:
     hashes: list[str]
     """sha256 of the content of each."""
     decoder: Decoder
+    threads: ClassVar[int | None] = None
+    """That may read at once; None for as many as one likes."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -41,11 +44,20 @@ class Files:
         Raises:
             UserError: a file that is no picture, or one that the decoder refuses.
         """
-        return self.decoder.read(self.paths.text(index))
+        return self.decoder.decode(self.content(index), self.paths.text(index))
+
+    def content(self, index: int) -> bytes:
+        """The content of one.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return content_of(self.paths.text(index))
 
     def take(self, chosen: Int64Array) -> Files:
         """Return the files at ``chosen``, in that order."""
-        return Files(self.paths.take(chosen), [self.hashes[i] for i in chosen], self.decoder)
+        hashes = [self.hashes[i] for i in chosen]
+        return replace(self, paths=self.paths.take(chosen), hashes=hashes)
 
 
 @dataclass(frozen=True)
@@ -127,5 +139,10 @@ def load_picture(path: str | Path, decoder: Decoder, options: DataOptions) -> Te
     Raises:
         UserError: a file that is no picture, or one that the decoder refuses.
     """
-    image = squared(decoder.read(path), options.image_size, options.resize, options.colour)
+    return square(decoder.read(path), options)
+
+
+def square(image: Image.Image, options: DataOptions) -> Tensor:
+    """A picture as evaluation sees it: uint8 [3, S, S]."""
+    image = squared(image, options.image_size, options.resize, options.colour)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
