@@ -138,9 +138,10 @@ def refuse_unused(config: Config, names: typing.Container[str]) -> None:
                     f"{flag(option.name)} is an option of «{title(kind)}», which this run does not "
                     "use; drop it, or choose the component that it belongs to"
                 )
-            for other, value in option.idle.items():
-                if values[other] == value:
+            for other, those in option.idle.items():
+                if values[other] in those:
                     raise UserError(
-                        f"{flag(option.name)} changes nothing with {other} = {_shown(value)}; "
+                        f"{flag(option.name)} changes nothing with {other} = "
+                        f"{_shown(values[other])}; "
                         f"drop it, or set {flag(other)}"
                     )

@@ -53,7 +53,8 @@ def option(
         architecture: whether it decides what the weights of a network mean.
         inference: whether it is of inference alone, so that commands on a trained network may set
             it anew.
-        idle: values of other options, each of which makes this one change nothing.
+        idle: values of other options, each of which makes this one change nothing; a list is of
+            several such values.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {
@@ -63,7 +64,7 @@ def option(
         "optional": optional,
         "architecture": architecture,
         "inference": inference,
-        "idle": idle or {},
+        "idle": {k: v if isinstance(v, list) else [v] for k, v in (idle or {}).items()},
     }
     return field(default=default, metadata=metadata)
 
@@ -109,7 +110,7 @@ class Option:
     optional: bool
     architecture: bool
     inference: bool
-    idle: Mapping[str, Any]
+    idle: Mapping[str, list[Any]]
 
     @property
     def choices(self) -> tuple[str, ...] | None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ltvr.clock import mix
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
-from ltvr.data.geometry import framed
+from ltvr.data.augmentation import crop_and_flip, draw, flip
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
-from ltvr.data.splits import Files, Split, load_picture
-from ltvr.data.workers import read_in_workers
+from ltvr.data.pictures import Pictures, Wanted
+from ltvr.data.splits import Split
+from ltvr.data.workers import Readers, require_shared_memory
 from ltvr.device import memory_format
 from ltvr.transfer import to_device
 
@@ -31,10 +31,9 @@ Batch = tuple[Tensor, Tensor]
 class Batches:
     """Batches of one split for training or evaluation.
 
-    Random augmentation follows the place of an image in the order of an epoch: it is drawn from
-    (seed, epoch, place), or for images in memory from (seed, epoch, batch) for a whole batch at
-    once. So a run resumed at any batch sees the same images, and so does one that reads its batches
-    in parts.
+    Random augmentation is drawn for a whole batch from (seed, epoch, number of the batch), on the
+    host. So a run resumed at any batch sees the same images, and so does one that reads its batches
+    in parts, or on another device.
 
     Args:
         split: the images.
@@ -58,7 +57,15 @@ class Batches:
         self._std = torch.tensor(self._options.std, device=device).view(3, 1, 1) * 255
         self._format = memory_format(config.of(RunOptions).channels_last)
         images = split.images
-        self._memory = images.to(device) if isinstance(images, Tensor) else None
+        self._memory: Tensor | None = None
+        self._readers: Readers | None = None
+        if isinstance(images, Tensor):
+            self._memory = images.to(device)
+        else:
+            # Workers that are not forked get a copy of what is a list.
+            pictures = Pictures(replace(images, hashes=[]), self._options)
+            pinned, workers = device.type == "cuda", self._options.workers
+            self._readers = Readers(pictures, workers, pinned=pinned, look=look)
 
     def train(
         self,
@@ -85,24 +92,16 @@ class Batches:
         parts = [np.arange(batch_size)] if parts is None else parts
         number = len(order) // batch_size
         chosen = order[: number * batch_size].reshape(number, batch_size)
-        if self._memory is None:
-            places = [
-                batch * batch_size + p for batch in range(start, number, every) for p in parts
-            ]
-            yield from self._read([order[p] for p in places], places, (seed, epoch))
-            return
-        rows_of = [to_device(torch.from_numpy(part), self.device) for part in parts]
-        for batch in range(start, number, every):
-            generator = torch.Generator(self.device).manual_seed(mix(seed, epoch, batch))
-            draws = self._draw(batch_size, generator)
-            for part, rows in zip(parts, rows_of, strict=True):
-                self._look()
-                samples = torch.from_numpy(chosen[batch][part])
-                images = self._memory[to_device(samples, self.device)]
-                yield (
-                    self._normalise(self._augment(images, *(each[rows] for each in draws))),
-                    self.labels[samples],
-                )
+
+        batches = range(start, number, every)
+
+        def wanted() -> Iterator[Wanted]:
+            for batch in batches:
+                draws = draw(batch_size, self._options, mix(seed, epoch, batch))
+                for part in parts:
+                    yield Wanted(chosen[batch][part], draws.take(part))
+
+        yield from self._read(wanted(), max(map(len, parts)), len(batches) * len(parts))
 
     def evaluate(self, batch_size: int, among: range | None = None) -> Generator[Batch, None, None]:
         """Yield samples in order, without augmentation; the last batch may be smaller.
@@ -112,106 +111,48 @@ class Batches:
         """
         among = range(len(self.split)) if among is None else among
         samples = np.arange(among.start, among.stop, dtype=np.int64)
-        chosen = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
-        if self._memory is None:
-            yield from self._read(chosen, chosen, None)
-            return
-        for batch in chosen:
-            self._look()
-            rows = torch.from_numpy(batch)
-            yield self._normalise(self._memory[to_device(rows, self.device)]), self.labels[rows]
+        starts = range(0, len(samples), batch_size)
+        wanted = (Wanted(samples[i : i + batch_size], None) for i in starts)
+        yield from self._read(wanted, min(batch_size, len(samples)), len(starts))
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        images = (images.to(torch.float32) - self._mean) / self._std
-        return images.contiguous(memory_format=self._format)
-
-    def _draw(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """How far each image of a batch is moved down and to the right, and whether it is flipped.
-
-        Each is [B, 1], whether it is used or not: numbers that are not drawn would shift others.
-        """
-        moves = 2 * self._options.crop_padding + 1
-        like: dict[str, Any] = {"generator": generator, "device": self.device}
-        top = torch.randint(0, moves, (number, 1), **like)
-        left = torch.randint(0, moves, (number, 1), **like)
-        return top, left, torch.rand((number, 1), **like) < 0.5
-
-    def _augment(self, images: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
-        """Zero-pad and crop, then flip, as was drawn: one gather for the batch."""
-        kind, pad = self._options.augmentation, self._options.crop_padding
-        if kind == "none":
-            return images
-        number, _, height, width = images.shape
-        columns = torch.arange(width, device=self.device).expand(number, width)
-        if kind == "crop-flip":
-            columns = torch.where(flip, width - 1 - columns, columns)
-        rows = torch.arange(height, device=self.device) + top
-        columns = columns + left
-        padded = F.pad(images, (pad, pad, pad, pad))
-        sample = torch.arange(number, device=self.device)[:, None, None]
-        cropped = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
-        return cropped.permute(0, 3, 1, 2)
-
-    def _read(
-        self,
-        chosen: Sequence[Int64Array],
-        places: Sequence[Int64Array],
-        seed: tuple[int, int] | None,
-    ) -> Iterator[Batch]:
-        """Read batches from disk with workers.
-
-        Args:
-            chosen: the samples of each.
-            places: where in the order of the epoch these are.
-            seed: with the place, what an image is augmented by; None for evaluation.
-        """
-        assert not isinstance(self.split.images, Tensor)
-        keyed = [
-            [(i, 0 if seed is None else mix(*seed, place)) for i, place in zip(*each, strict=True)]
-            for each in zip((b.tolist() for b in chosen), (p.tolist() for p in places), strict=True)
-        ]
-        pictures = _Pictures(self.split.images, self._options, training=seed is not None)
-        pinned, workers = self.device.type == "cuda", self._options.workers
-        read = read_in_workers(pictures, keyed, workers, pinned=pinned, look=self._look)
-        with closing(read):  # its workers end with it, whatever ends this
-            for rows, images in zip(chosen, read, strict=True):
+    def _read(self, wanted: Iterator[Wanted], rows: int, number: int) -> Iterator[Batch]:
+        """Read batches, the largest of ``rows`` images."""
+        if self._readers is None:
+            for each in wanted:
                 self._look()
-                yield (
-                    self._normalise(images.to(self.device, non_blocking=True)),
-                    self.labels[torch.from_numpy(rows)],
-                )
+                yield self._finished(self._from_memory(each)), self.labels[each.samples]
+            return
+        size = self._options.image_size
+        require_shared_memory(self._options.workers, rows * 3 * size * size, number)
+        ahead, now = itertools.tee(wanted)
+        read = self._readers.read(ahead)
+        with closing(read):  # its workers end with it, where it does not come to its end
+            for images, each in zip(read, now, strict=True):
+                self._look()
+                images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+                if each.draws is not None:
+                    images = flip(images, each.draws, self._options)
+                yield self._finished(images), self.labels[each.samples]
 
+    def _from_memory(self, wanted: Wanted) -> Tensor:
+        assert self._memory is not None
+        images = self._memory[to_device(torch.from_numpy(wanted.samples), self.device)]
+        if wanted.draws is None:
+            return images
+        return crop_and_flip(images, wanted.draws, self._options)
 
-class _Pictures(Dataset[Tensor]):
-    """Images on disk under the field's transforms; the index carries its own seed."""
-
-    def __init__(self, files: Files, options: DataOptions, *, training: bool) -> None:
-        from torchvision.transforms import v2  # not on top: to read YAML takes no torchvision
-
-        self.files, self.options = files, options
-        self.augmentation = options.augmentation if training else "none"
-        size, flip = options.image_size, v2.RandomHorizontalFlip()
-        crop = v2.RandomCrop(size, padding=options.crop_padding)
-        jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.0)
-        steps: dict[str, list[Any]] = {
-            "imagenet": [v2.RandomResizedCrop(size), flip, jitter, v2.PILToTensor()],
-            "crop-flip": [crop, flip],
-            "crop": [crop],
-            "none": [v2.Identity()],
-        }
-        self.augment = v2.Compose(steps[self.augmentation])
-
-    def __getitem__(self, index: tuple[int, int]) -> Tensor:
-        """The image at a position, augmented by the random numbers of a seed."""
-        position, seed = index
-        path, decoder, options = self.files.paths[position], self.files.decoder, self.options
-        picture: Any
-        if self.augmentation == "imagenet":
-            image, size = decoder.read(path), options.image_size
-            picture = framed(image, size, options.resize, options.colour)
-        else:
-            picture = load_picture(path, decoder, options)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            augmented: Tensor = self.augment(picture)
-            return augmented
+    def _finished(self, images: Tensor) -> Tensor:
+        """Normalised, in the memory format of the configuration."""
+        if self.device.type != "cpu":
+            images = images.to(torch.float32, memory_format=self._format)
+            return images.sub_(self._mean).div_(self._std)
+        # Half of the time would go into the faults of small pages: NumPy asks for huge ones. And
+        # most of the rest would into loops over three channels: of a whole image they are long.
+        layout = torch.empty_like(images, memory_format=self._format, device="meta").stride()
+        floats = torch.from_numpy(np.empty(images.numel(), np.float32))
+        floats = floats.as_strided(images.shape, layout).copy_(images)
+        mean, std = (
+            each.expand_as(images[:1]).contiguous(memory_format=self._format)
+            for each in (self._mean, self._std)
+        )
+        return floats.sub_(mean).div_(std)

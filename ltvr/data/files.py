@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ltvr.data.images import endings, is_image
+from ltvr.data.survey import Facts
 from ltvr.errors import Missing, UserError
 
 __all__ = [
     "Found",
+    "Stored",
     "class_folders",
     "find_images",
     "is_number",
@@ -30,6 +33,15 @@ SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")
 """What other systems put beside the user's files; hidden files and folders begin with a dot."""
 
 
+class Stored(NamedTuple):
+    """Images in shards (``ltvr.data.shards``)."""
+
+    folder: str
+    """Folder or address of the shards."""
+    facts: list[Facts]
+    """On each image."""
+
+
 @dataclass
 class Found:
     """Files of images, and what was passed over."""
@@ -39,6 +51,8 @@ class Found:
     """The class of each image; empty where nothing says it."""
     skipped: dict[Path, str] = field(default_factory=dict)
     """Files and folders that were passed over, and why."""
+    stored: Stored | None = None
+    """What is known of them where they are in shards; ``images`` are names then."""
 
     def summary(self) -> str:
         """What was passed over, in words: how many for which reason, and the first of each."""

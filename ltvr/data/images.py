@@ -122,7 +122,7 @@ def is_image(path: Path) -> bool:
         return False
 
 
-def content_of(path: Path) -> bytes:
+def content_of(path: str | Path) -> bytes:
     """The content of a regular file; others may block for ever, or never end.
 
     Raises:
@@ -131,7 +131,8 @@ def content_of(path: Path) -> bytes:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode):
-            return path.read_bytes()
+            with open(path, "rb") as file:
+                return file.read()
     except FileNotFoundError:
         raise UserError(f"image {path} is missing; restore it") from None
     except (OSError, ValueError) as error:
@@ -143,7 +144,7 @@ def content_of(path: Path) -> bytes:
     raise UserError(f"image {path} is a {what}; expected an image file")
 
 
-def open_image(content: bytes, path: Path) -> Image.Image:
+def open_image(content: bytes, path: str | Path) -> Image.Image:
     """Open a picture: its size and mode are known, its pixels are not read yet.
 
     From its content: of a path Pillow maps some TIFF files into memory, and turns those wrongly.
@@ -157,7 +158,7 @@ def open_image(content: bytes, path: Path) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=formats())
     except UnidentifiedImageError:
-        if lacking := endings().get(path.suffix.lower()) or _lacking(content):
+        if lacking := endings().get(Path(path).suffix.lower()) or _lacking(content):
             raise UserError(
                 f"image {path} is of a type that needs {lacking}: pip install {lacking}"
             ) from None
@@ -199,7 +200,7 @@ class Decoder:
             if not -np.inf < low <= high < np.inf:
                 raise ValueError(f"range of {kind} = {(low, high)}: expected low to high, finite")
 
-    def read(self, path: Path) -> Image.Image:
+    def read(self, path: str | Path) -> Image.Image:
         """Read a picture.
 
         Raises:
@@ -207,7 +208,7 @@ class Decoder:
         """
         return self.decode(content_of(path), path)
 
-    def decode(self, content: bytes, path: Path) -> Image.Image:
+    def decode(self, content: bytes, path: str | Path) -> Image.Image:
         """Decode the content of the file at ``path``; see ``read``."""
         try:
             with open_image(content, path) as image:
@@ -223,7 +224,7 @@ class Decoder:
         except Exception as error:  # Pillow's decoders raise many types
             raise unreadable(path, error) from None
 
-    def refusal(self, path: Path, kind: str) -> str:
+    def refusal(self, path: str | Path, kind: str) -> str:
         """Why a deep picture of this kind cannot be read; empty if it can."""
         if kind in self.ranges:
             return ""
@@ -233,7 +234,7 @@ class Decoder:
             "what is black and what is white is not known; convert it"
         )
 
-    def _eight_bits(self, image: Image.Image, path: Path) -> Image.Image:
+    def _eight_bits(self, image: Image.Image, path: str | Path) -> Image.Image:
         kind = deep_kind(image)
         if not kind:
             return image
@@ -257,12 +258,14 @@ class Decoder:
             converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
             assert converted is not None  # it is None for a conversion in place
             return converted
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
+def unreadable(path: str | Path, error: Exception) -> UserError:
     """What to say of a file that Pillow raised ``error`` on."""
-    reason = " ".join(str(error).split()).replace(str(path), path.name) or type(error).__name__
+    reason = (
+        " ".join(str(error).split()).replace(str(path), Path(path).name) or type(error).__name__
+    )
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
             f"image {path} is too large ({reason}); scale it down (a small file can hold a picture "
@@ -285,7 +288,7 @@ def _orientation(image: Image.Image) -> int | None:
         return None
 
 
-def _refuse_misread(image: Image.Image, path: Path) -> None:
+def _refuse_misread(image: Image.Image, path: str | Path) -> None:
     """Refuse an open picture whose pixels Pillow would give otherwise than they are meant.
 
     Raises:

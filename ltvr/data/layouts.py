@@ -8,6 +8,7 @@ import numpy as np
 
 from ltvr.data.files import Found, class_folders, find_images, numbers_of, read_list
 from ltvr.data.options import DataOptions
+from ltvr.data.shards import find_shards
 from ltvr.errors import Missing, UserError, brief
 
 __all__ = ["LISTS", "SPLITS", "find_data", "find_labelled", "find_split"]
@@ -27,6 +28,8 @@ def find_data(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
     Raises:
         UserError: a folder or list that is missing or does not fit.
     """
+    if options.dataset == "shards":
+        return _shards(options)
     return _folder(options) if options.dataset == "folder" else _lists(options)
 
 
@@ -39,6 +42,11 @@ def find_split(options: DataOptions, name: str, classes: list[str]) -> Found | N
     if options.dataset == "folder":
         folder = _root(options) / name
         return None if name == "val" and not folder.is_dir() else _classes(folder, classes)
+    if options.dataset == "shards":
+        known, found = _shards(options)
+        if known != classes:
+            raise UserError(f"{options.root} has other classes than the training images")
+        return found.get(name)
     path = _list_paths(options)[name]
     return None if path is None else _listed(_root(options), path, classes)
 
@@ -54,13 +62,18 @@ def find_labelled(path: Path, root: Path, classes: list[str]) -> Found:
 
 def _root(options: DataOptions) -> Path:
     if not options.root:
-        wanted = (
-            "with train/<class>/* and test/<class>/*"
-            if options.dataset == "folder"
-            else "which its lists refer to"
-        )
+        wanted = {
+            "folder": "with train/<class>/* and test/<class>/*",
+            "shards": "that python -m ltvr.shard has written",
+        }.get(options.dataset, "which its lists refer to")
         raise UserError(f"dataset {options.dataset} needs --root FOLDER {wanted}")
     return Path(options.root)
+
+
+def _shards(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
+    """What ``ltvr.data.shards`` has written, here or at an address."""
+    _root(options)
+    return find_shards(options.root)
 
 
 def _folder(options: DataOptions) -> tuple[list[str], dict[str, Found]]:

@@ -11,7 +11,7 @@ from ltvr.errors import UserError
 __all__ = ["DataOptions", "Resize"]
 
 Dataset = Literal[
-    "digits", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inaturalist18", "folder"
+    "digits", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inaturalist18", "folder", "shards"
 ]
 Resize = Literal["squash", "short-side-crop", "pad"]
 
@@ -21,7 +21,9 @@ class DataOptions(Options):
     """Data."""
 
     dataset: Dataset = option("digits", "which images")
-    root: str = option("", "where the images are (or are downloaded to)")
+    root: str = option(
+        "", "where the images are (or are downloaded to); of shards a folder or an address"
+    )
     lists: str = option("", "folder of the list files; empty: the same as root")
     image_size: int = option(
         32, "side of the square images that the model sees, in pixels", at_least=1,
@@ -56,7 +58,17 @@ class DataOptions(Options):
         "crop-flip", "of the training images"
     )
     crop_padding: int = option(
-        4, "zero padding of the random crop, in pixels", at_least=0, idle={"augmentation": "none"}
+        4,
+        "zero padding of the random crop, in pixels",
+        at_least=0,
+        idle={"augmentation": ["imagenet", "none"]},
+    )
+    colour_jitter: float = option(
+        0.4,
+        "how much augmentation imagenet changes brightness, contrast and saturation; 0: not at all",
+        at_least=0,
+        at_most=1,
+        idle={"augmentation": ["crop-flip", "crop", "none"]},
     )
     mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "normalisation, per channel")
     std: tuple[float, ...] = option((0.2023, 0.1994, 0.2010), "normalisation, per channel", above=0)

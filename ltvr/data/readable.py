@@ -15,7 +15,9 @@ from ltvr.data.geometry import describe
 from ltvr.data.images import Decoder
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
-from ltvr.data.splits import Files, Ranges, Split, load_picture
+from ltvr.data.paths import Paths
+from ltvr.data.shards import Shards
+from ltvr.data.splits import Files, Ranges, Split, square
 from ltvr.data.survey import Facts, survey
 from ltvr.errors import UserError
 
@@ -38,15 +40,22 @@ class Readable:
     """Paths of the others, and why."""
     notes: list[str]
     """What was passed over, cannot be read, or is used in part, a line each."""
+    folder: str
+    """That of their shards, where they are in shards; or empty."""
+    rows: Int64Array
+    """[n] positions among all that were found, and in the shards."""
 
     def load(self, chosen: Int64Array, decoder: Decoder, options: DataOptions) -> Split:
         """The samples at ``chosen``, in memory if they are small."""
         hashes = [facts.sha256 for facts in self.facts]
-        files = Files(self.paths, hashes, decoder).take(chosen)
-        images: Tensor | Files = files
+        if self.folder:
+            files: Files = Shards(Paths(self.paths), hashes, decoder, self.folder, self.rows)
+        else:
+            files = Files(Paths(self.paths), hashes, decoder)
+        images: Tensor | Files = (files := files.take(chosen))
         if options.image_size <= IN_MEMORY_PIXELS:
-            with ThreadPoolExecutor() as pool:
-                read = pool.map(lambda path: load_picture(path, decoder, options), files.paths)
+            with ThreadPoolExecutor(files.threads) as pool:
+                read = pool.map(lambda i: square(files.read(i), options), range(len(files)))
                 images = torch.stack(list(read))
         return Split(images, self.labels[chosen], chosen, files.paths, self.notes)
 
@@ -67,7 +76,7 @@ def readable(
     Raises:
         UserError: one that cannot be read, unless such are to be skipped.
     """
-    facts = survey(found.images)
+    facts = survey(found.images) if found.stored is None else found.stored.facts
     problems: dict[int, str] = {}
     for i, (path, each) in enumerate(zip(found.images, facts, strict=True)):
         problem = each.problem
@@ -95,6 +104,8 @@ def readable(
         [facts[i] for i in kept],
         {str(found.images[i]): problem for i, problem in problems.items()},
         [f"{name}: {note}" for note in notes],
+        "" if found.stored is None else found.stored.folder,
+        np.asarray(kept, np.int64),
     )
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ltvr.data.geometry import squared
-from ltvr.data.images import Decoder
+from ltvr.data.images import Decoder, content_of
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.data.paths import Paths
 
-__all__ = ["Data", "Files", "Ranges", "Split", "load_picture", "random_images"]
+__all__ = ["Data", "Files", "Ranges", "Split", "load_picture", "random_images", "square"]
 
 Ranges = Mapping[str, tuple[float, float]]
 """By kind of deep picture, the values that are black and white."""
@@ -25,15 +28,36 @@ Ranges = Mapping[str, tuple[float, float]]
 class Files:
     """Images of one split on disk."""
 
-    paths: list[Path]
+    paths: Paths
     hashes: list[str]
     """sha256 of the content of each."""
     decoder: Decoder
+    threads: ClassVar[int | None] = None
+    """That may read at once; None for as many as one likes."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> Image.Image:
+        """The picture of one.
+
+        Raises:
+            UserError: a file that is no picture, or one that the decoder refuses.
+        """
+        return self.decoder.decode(self.content(index), self.paths.text(index))
+
+    def content(self, index: int) -> bytes:
+        """The content of one.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return content_of(self.paths.text(index))
 
     def take(self, chosen: Int64Array) -> Files:
         """Return the files at ``chosen``, in that order."""
-        paths, hashes = ([each[i] for i in chosen] for each in (self.paths, self.hashes))
-        return Files(paths, hashes, self.decoder)
+        hashes = [self.hashes[i] for i in chosen]
+        return replace(self, paths=self.paths.take(chosen), hashes=hashes)
 
 
 @dataclass(frozen=True)
@@ -51,7 +75,7 @@ class Split:
     images: Tensor | Files
     labels: Int64Array
     indices: Int64Array
-    paths: list[Path] = field(default_factory=list)
+    paths: Paths = field(default_factory=Paths)
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -62,9 +86,10 @@ class Split:
         images: Tensor | Files
         if isinstance(self.images, Tensor):
             images = self.images[torch.from_numpy(chosen)]
+            paths = self.paths.take(chosen) if len(self.paths) else self.paths
         else:
             images = self.images.take(chosen)
-        paths = [self.paths[i] for i in chosen] if self.paths else []
+            paths = images.paths
         return Split(images, self.labels[chosen], self.indices[chosen], paths, self.notes)
 
 
@@ -114,5 +139,10 @@ def load_picture(path: str | Path, decoder: Decoder, options: DataOptions) -> Te
     Raises:
         UserError: a file that is no picture, or one that the decoder refuses.
     """
-    image = squared(decoder.read(Path(path)), options.image_size, options.resize, options.colour)
+    return square(decoder.read(path), options)
+
+
+def square(image: Image.Image, options: DataOptions) -> Tensor:
+    """A picture as evaluation sees it: uint8 [3, S, S]."""
+    image = squared(image, options.image_size, options.resize, options.colour)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -31,7 +31,7 @@ from ltvr.data.images import (
 )
 from ltvr.errors import UserError
 
-__all__ = ["Facts", "ranges_of", "survey"]
+__all__ = ["Facts", "facts_of", "ranges_of", "survey"]
 
 VERSION = 1
 """Of what is kept: to be raised when the rules of ``ltvr.data.images`` change what is found."""
@@ -101,9 +101,16 @@ def ranges_of(facts: Sequence[Facts]) -> dict[str, tuple[float, float]]:
 
 
 def _facts(path: Path) -> Facts:
+    try:
+        return facts_of(content_of(path), path)
+    except UserError as error:
+        return Facts(problem=str(error))
+
+
+def facts_of(content: bytes, path: Path) -> Facts:
+    """Facts on a file of this content; ``path`` is for what is said of it."""
     facts = Facts()
     try:
-        content = content_of(path)
         facts = Facts(sha256=hashlib.sha256(content).hexdigest())
         with open_image(content, path) as image:
             described = replace(

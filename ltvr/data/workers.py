@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import resource_tracker, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from ltvr.errors import UserError
 from ltvr.signals import STOPS
 
-__all__ = ["read_in_workers", "require_shared_memory"]
+__all__ = ["Readers", "require_shared_memory"]
 
 AHEAD = 2
 """Batches that each worker reads ahead."""
@@ -34,58 +35,108 @@ IGNORED = (*STOPS, signal.SIGUSR1)
 """What a terminal or a scheduler sends to all processes, and only this one answers."""
 
 
-def read_in_workers(
-    images: Dataset[Tensor],
-    batches: Sequence[Sequence[Any]],
-    workers: int,
-    *,
-    pinned: bool,
-    look: Callable[[], None] = lambda: None,
-) -> Generator[Tensor, None, None]:
-    """Read batches of images, in order, whatever the number of workers.
+class Readers:
+    """Processes that read batches of images, and go on to the next pass when one is done.
 
     Args:
-        images: gives one image for each index.
-        batches: the indices of each batch.
+        batches: gives the batch of each request; it may raise a ``UserError``.
         workers: processes that read, at most one a core; 0 reads in this one.
         pinned: into page-locked memory, for a copy to a GPU.
         look: called every second while a batch is waited for; it may raise.
-
-    Raises:
-        UserError: an image that cannot be read, too little shared memory, a worker that died, or
-            a batch that does not come.
     """
-    workers = min(workers, cores())
-    if workers and batches:
-        bytes_of_image = images[batches[0][0]].nbytes
-        require_shared_memory(workers, max(map(len, batches)) * bytes_of_image, len(batches))
-    loader: DataLoader[Any] = DataLoader(
-        _Caught(images),
-        batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of batches will do
-        num_workers=workers,
-        collate_fn=_stack,
-        # Of its own: a loader that took its seed from the global generator would shift what a run
-        # draws from it when it is resumed.
-        generator=torch.Generator(),
-        pin_memory=pinned,
-        prefetch_factor=AHEAD if workers else None,
-        timeout=LOOK if workers else 0,
-        worker_init_fn=_begin,
-    )
-    iterator, started = _start(loader)
-    # They hear no SIGTERM, which multiprocessing would wait for at the end of this process.
-    end = util.Finalize(None, _kill, (started,), exitpriority=1)
-    try:
-        while True:
-            batch = _next(iterator, started, look)
-            if batch is None:
-                return
-            # Workers hand a failed image back as text: torch would wrap it in a traceback.
-            if isinstance(batch, str):
-                raise UserError(batch)
-            yield batch
-    finally:
-        end()
+
+    def __init__(
+        self,
+        batches: Dataset[Tensor],
+        workers: int,
+        *,
+        pinned: bool,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._batches, self._workers = batches, min(workers, cores())
+        self._pinned, self._look = pinned, look
+        self._idle: _Pool | None = None
+
+    def read(self, requests: Iterable[Any]) -> Generator[Tensor, None, None]:
+        """Read the batches of requests, in order, whatever the number of workers.
+
+        Workers are started by the first pass, and kept by one that comes to its end; they end with
+        one that does not, with this object, or with this process.
+
+        Raises:
+            UserError: an image that cannot be read, too little shared memory, a worker that died,
+                or a batch that does not come.
+        """
+        if not self._workers:
+            for request in requests:
+                batch = self._batches[request]
+                yield batch.pin_memory() if self._pinned else batch
+            return
+        # Taken while it is in use: a pass that begins within another has workers of its own.
+        pool, self._idle = self._idle, None
+        iterator = None if pool is None else pool.begin(requests)
+        if pool is None or iterator is None:
+            pool = _Pool(self._batches, self._workers, self._pinned)
+            iterator = pool.begin(requests)
+            assert iterator is not None
+        try:
+            while (found := _next(iterator, pool.processes, self._look)) is not None:
+                # Workers hand a failed image back as text: torch would wrap it in a traceback.
+                if isinstance(found, str):
+                    raise UserError(found)
+                yield found
+        except BaseException:
+            pool.end()
+            raise
+        self._idle, idle = pool, self._idle
+        if idle is not None:
+            idle.end()
+
+
+class _Pool:
+    """Workers, started with their first pass."""
+
+    def __init__(self, batches: Dataset[Tensor], workers: int, pinned: bool) -> None:
+        self._requests = _Requests()
+        self._loader: DataLoader[Any] = DataLoader(
+            _Caught(batches),
+            batch_size=None,  # what is read for a request is a batch
+            sampler=self._requests,
+            num_workers=workers,
+            collate_fn=_unchanged,
+            # Of its own: a loader that took its seed from the global generator would shift what a
+            # run draws from it when it is resumed.
+            generator=torch.Generator(),
+            pin_memory=pinned,
+            prefetch_factor=AHEAD,
+            timeout=LOOK,
+            worker_init_fn=_begin,
+            persistent_workers=True,
+        )
+        self.processes: list[BaseProcess] = []
+
+    def begin(self, requests: Iterable[Any]) -> Iterator[Any] | None:
+        """Begin a pass; None where the workers of the last do not take it on, and are ended."""
+        self._requests.of_this_pass = requests
+        if not self.processes:
+            iterator, self.processes = _start(self._loader)
+            # They hear no SIGTERM, which multiprocessing would wait for at the end of this process.
+            self.end = util.Finalize(self, _kill, (self.processes,), exitpriority=1)
+            return iterator
+        try:
+            return iter(self._loader)
+        except (RuntimeError, OSError, EOFError):  # one has died, or is held up
+            self.end()
+            return None
+
+
+class _Requests(Iterable[Any]):
+    """What a loader is asked for: another thing in each pass."""
+
+    of_this_pass: Iterable[Any] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.of_this_pass)
 
 
 def cores() -> int:
@@ -105,7 +156,7 @@ def require_shared_memory(workers: int, batch: int, number: int) -> None:
         UserError: says how much there is, and how much is needed.
     """
     workers = min(workers, cores())
-    if not workers or not SHARED.is_dir():
+    if not workers or not number or not SHARED.is_dir():
         return
     needed, disk = min(AHEAD * workers + 1, number) * batch, os.statvfs(SHARED)
     free = disk.f_bavail * disk.f_frsize
@@ -120,8 +171,6 @@ def require_shared_memory(workers: int, batch: int, number: int) -> None:
 
 def _start(loader: DataLoader[Any]) -> tuple[Iterator[Any], list[BaseProcess]]:
     """Start the workers, deaf to what is sent to all processes; they end with this one."""
-    if not loader.num_workers:
-        return iter(loader), []
     before, handler = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
     if multiprocessing.get_start_method() != "fork":
         resource_tracker.ensure_running()  # to start it later would let the signals through again
@@ -183,33 +232,22 @@ def _begin(number: int) -> None:
         os._exit(1)
     # Again, since its server may have started before this process blocked them.
     signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    # The collector writes to every object that it looks at, and so would copy the parent's.
+    gc.freeze()
 
 
 class _Caught(Dataset[Any]):
-    """Batches of a data set, in which the text of a ``UserError`` stands for a failed image."""
+    """Batches, in which the text of a ``UserError`` stands for one with a failed image."""
 
-    def __init__(self, images: Dataset[Tensor]) -> None:
-        self.images = images
+    def __init__(self, batches: Dataset[Tensor]) -> None:
+        self.batches = batches
 
-    def __getitems__(self, indices: Sequence[Any]) -> list[Tensor | str]:
+    def __getitem__(self, request: Any) -> Tensor | str:
         try:
-            return [self.images[index] for index in indices]
+            return self.batches[request]
         except UserError as error:
-            return [str(error)]
+            return str(error)
 
 
-def _stack(images: list[Tensor | str]) -> Tensor | str:
-    failed = [image for image in images if isinstance(image, str)]
-    if failed:
-        return failed[0]
-    batch = torch.stack([i for i in images if isinstance(i, Tensor)])
-    if get_worker_info() is None:
-        return batch
-    try:  # as torch would later, in a thread whose errors nobody sees
-        shared: Tensor = batch.share_memory_()
-        return shared
-    except (RuntimeError, OSError) as error:
-        return (
-            f"shared memory is used up ({str(error).splitlines()[0]}); say --workers 0, or give "
-            "the container more (docker run --shm-size 2g)"
-        )
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -26,6 +26,9 @@ RATES = ((0.2, 512), (0.1, 128))
 IMBALANCES = (10, 20, 50, 100, 200)
 """Largest class : smallest class, of the CIFAR-LT subsets that numbers are published for."""
 
+OWN = ("folder", "shards")
+"""Data sets that may be any images."""
+
 
 class Recipe(NamedTuple):
     """How training images are augmented, and their size in pixels."""
@@ -139,14 +142,15 @@ def _subset(config: Config, described: dict[str, Any], subset: str | None) -> Fi
         if options.dataset in ("places-lt", "inaturalist18") and not drawn:
             found, comparable = f"{images} images of the lists of {options.dataset}", None
             field = "the same lists, whose class counts are not at hand here"
-        elif options.dataset in ("digits", "folder"):
+        elif options.dataset in ("digits", *OWN):
             comparable = None
     else:
         found = f"{images} images in the class counts of {subset}"
         if drawn and options.data_seed != 0:
             found, comparable = f"{found}, but drawn with data seed {options.data_seed}", False
-        elif options.dataset == "folder":
-            found += ", from a folder: that they are the field's images is taken on trust"
+        elif options.dataset in OWN:
+            where = "a folder" if options.dataset == "folder" else "shards"
+            found += f", from {where}: that they are the field's images is taken on trust"
     return Finding("training subset", found, field, comparable)
 
 
@@ -176,7 +180,7 @@ def _augmentation(config: Config, subset: str | None) -> Finding:
     recipe: Recipe | None = None
     if options.dataset in CIFAR or (subset is not None and subset.startswith("CIFAR")):
         recipe = CIFAR_RECIPE
-    elif options.dataset not in ("digits", "folder") or subset is not None:
+    elif options.dataset not in ("digits", *OWN) or subset is not None:
         recipe = PHOTOGRAPHS_RECIPE
     values = config.flat()
     slots = [each for kind in config.in_use for each in options_of(kind) if each.slot is MIXINGS]

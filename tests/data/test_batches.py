@@ -11,6 +11,7 @@ from ltvr.clock import mix
 from ltvr.data.batches import Batches
 from ltvr.data.images import Decoder
 from ltvr.data.options import DataOptions
+from ltvr.data.paths import Paths
 from ltvr.data.splits import Files, Split
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ def memory_split(number=12, size=6):
 
 
 def files_of(folder, names):
-    return Files([folder / name for name in names], [""] * len(names), Decoder())
+    return Files(Paths(folder / name for name in names), [""] * len(names), Decoder())
 
 
 @pytest.mark.parametrize("augmentation", ["crop-flip", "crop", "none"])

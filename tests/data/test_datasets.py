@@ -65,7 +65,7 @@ def test_folder_of_any_image_type(tmp_path, write_images):
     resized = load_data(config.replaced(image_size=16))
     assert resized.train.images.shape == (7, 3, 16, 16)
     on_disk = load_data(config.replaced(image_size=65))
-    assert on_disk.train.images.paths == [tmp_path / "train" / f for f in files]
+    assert list(on_disk.train.images.paths) == [tmp_path / "train" / f for f in files]
 
 
 def test_list_files(tmp_path, write_images):

@@ -1,5 +1,6 @@
 """Workers: as one process reads, and when they fail, a line in seconds."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,23 +13,28 @@ import torch
 from torch.utils.data import Dataset
 
 from ltvr.data import workers
-from ltvr.data.workers import read_in_workers, require_shared_memory
+from ltvr.data.workers import Readers, require_shared_memory
 from ltvr.errors import UserError
 
 
 class Images(Dataset):
-    """Images that are their own index; some do to their reader what ``fate`` says."""
+    """Batches of images that are their own index; some do to their reader what ``fate`` says."""
 
     def __init__(self, fate=None):
         self.fate, self.reader = fate or {}, os.getpid()
 
-    def __getitem__(self, index):
+    def __getitem__(self, indices):
         if os.getpid() != self.reader:
-            self.fate.get(index, lambda: None)()
-        return torch.full((3, 2, 2), index, dtype=torch.uint8)
+            for index in indices:
+                self.fate.get(index, lambda: None)()
+        return torch.tensor(indices, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
 
 
 BATCHES = [[0, 1], [2, 3], [4, 5], [6]]
+
+
+def numbers(read):
+    return [batch[:, 0, 0, 0].tolist() for batch in read]
 
 
 @pytest.fixture(autouse=True)
@@ -38,21 +44,55 @@ def many_cores(monkeypatch):
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_the_number_of_workers_changes_nothing(number):
-    read = list(read_in_workers(Images(), BATCHES, number, pinned=False))
-    assert [batch[:, 0, 0, 0].tolist() for batch in read] == BATCHES
+    readers = Readers(Images(), number, pinned=False)
+    assert numbers(readers.read(BATCHES)) == BATCHES
+    assert numbers(readers.read(BATCHES[::-1])) == BATCHES[::-1] and numbers(readers.read([])) == []
+
+
+def of_this_process(before=frozenset()):
+    return {p.pid for p in multiprocessing.active_children()} - before
+
+
+def test_workers_go_on_from_pass_to_pass_and_end_with_their_readers():
+    others = of_this_process()
+    readers = Readers(Images(), 2, pinned=False)
+    list(readers.read(BATCHES))
+    first = of_this_process(others)
+    outer = readers.read(BATCHES)
+    assert next(outer).tolist() == next(readers.read(BATCHES)).tolist()  # within the other pass
+    assert numbers(outer) == BATCHES[1:] and len(first) == 2
+    assert numbers(readers.read(BATCHES)) == BATCHES and of_this_process(others) == first
+    next(readers.read(BATCHES))  # and not the rest
+    assert numbers(readers.read(BATCHES)) == BATCHES and not of_this_process(others) & first
+    del readers, outer
+    deadline = time.monotonic() + 8
+    while of_this_process(others):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_workers_that_died_or_are_held_up_between_two_passes_are_replaced(monkeypatch):
+    monkeypatch.setattr(workers, "LOOK", 0.2)
+    others = of_this_process()
+    readers = Readers(Images(), 1, pinned=False)
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        assert numbers(readers.read(BATCHES)) == BATCHES
+        (worker,) = of_this_process(others)
+        os.kill(worker, number)
+        assert numbers(readers.read(BATCHES)) == BATCHES and worker not in of_this_process(others)
 
 
 def test_a_worker_that_dies_is_a_line():
     images = Images({4: lambda: os.kill(os.getpid(), signal.SIGKILL)})
     began = time.monotonic()
     with pytest.raises(UserError, match="ended by SIGKILL; memory may be short: say fewer --work"):
-        list(read_in_workers(images, BATCHES, 2, pinned=False))
+        list(Readers(images, 2, pinned=False).read(BATCHES))
     assert time.monotonic() - began < 8
 
 
 def test_what_is_sent_to_all_processes_does_not_reach_a_worker():
     sent = Images({2: lambda: [os.kill(os.getpid(), s) for s in workers.IGNORED]})
-    assert len(list(read_in_workers(sent, BATCHES, 1, pinned=False))) == 4
+    assert len(list(Readers(sent, 1, pinned=False).read(BATCHES))) == 4
 
 
 def test_a_batch_that_does_not_come_can_be_stopped_and_is_given_up(monkeypatch):
@@ -63,10 +103,10 @@ def test_a_batch_that_does_not_come_can_be_stopped_and_is_given_up(monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        next(read_in_workers(images, BATCHES, 1, pinned=False, look=stop))
+        next(Readers(images, 1, pinned=False, look=stop).read(BATCHES))
     monkeypatch.setattr(workers, "LONGEST", 0.3)
     with pytest.raises(UserError, match="no batch of images has come"):
-        next(read_in_workers(images, BATCHES, 1, pinned=False))
+        next(Readers(images, 1, pinned=False).read(BATCHES))
 
 
 def test_shared_memory_that_is_too_small_is_said_before(monkeypatch):
