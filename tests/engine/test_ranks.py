@@ -58,8 +58,8 @@ def frozen(stage, network):
 
 def train_exactly(folder, changes):
     """In float64, and by BatchNorm's statistics of the start."""
-    normalise = Batches._normalise
-    Batches._normalise = lambda self, images: normalise(self, images).double()
+    finished = Batches._finished
+    Batches._finished = lambda self, images: finished(self, images).double()
     torch.Tensor.float = torch.Tensor.double
     torch.set_default_dtype(torch.float64)
     Features.train_mode = frozen
