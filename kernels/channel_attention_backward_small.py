@@ -271,7 +271,8 @@ def _splits(batch: int, blocks: int, x: Tensor) -> int:
 
     def time(splits: int) -> float:
         programs = max(2, divide_up(batch * splits, multiprocessors))
-        return programs * (divide_up(blocks, splits) + 1 / 3)
+        taken: float = programs * (divide_up(blocks, splits) + 1 / 3)
+        return taken
 
     return min((1 << power for power in range(blocks.bit_length())), key=time)
 
