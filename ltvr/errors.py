@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -161,6 +163,15 @@ def _line(error: Exception) -> str | None:
     return None
 
 
+def _tell_torchrun(line: str) -> None:
+    """Leave the last line where ``torchrun`` looks for it, for its own summary."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        told = {"message": line, "extraInfo": {"py_callstack": line, "timestamp": int(time.time())}}
+        with contextlib.suppress(OSError), open(path, "w", encoding="utf-8") as file:
+            json.dump({"message": told}, file)
+
+
 def _rank() -> int | None:
     """Which of several processes of ``torchrun`` this is; None where it is the only one."""
     if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
@@ -170,6 +181,8 @@ def _rank() -> int | None:
 
 def _end(status: int, line: str = "") -> NoReturn:
     """Exit with a last line on stderr, whether or not anybody reads stdout and stderr."""
+    if line and _rank() is not None:
+        _tell_torchrun(line)
     if line and _rank():
         line = f"[rank {_rank()}] {line}"
     for stream, text in ((sys.stdout, ""), (sys.stderr, f"{line}\n" if line else "")):
