@@ -17,6 +17,10 @@ class Follower(Run):
     def hold(self, command: str) -> None:
         """Nothing: the first rank holds the lock."""
 
+    def load(self) -> tuple[dict[str, Any], str | None]:
+        """Read the state to go on from; the first rank renames what is damaged."""
+        return self._newest_whole()
+
     def save(self, state: dict[str, Any]) -> None:
         """Nothing."""
 
