@@ -3,6 +3,7 @@
     python bench/loading.py make FOLDER [--images 20000]
     python bench/loading.py time FOLDER [--workers 1 2] [--json FILE]
     python bench/loading.py memory FOLDER [--workers 2] [--json FILE]
+    python bench/loading.py shards FOLDER --shards SHARDS [--json FILE]
 
 ``make`` writes JPEGs of 500 x 400 pixels and about 50 kB in 100 classes. ``time`` reads the same
 images of them with both in turn and compares each pair; the reference is what torchvision's
@@ -10,7 +11,8 @@ images of them with both in turn and compares each pair; the reference is what t
 flips, float32 and normalisation by the workers of a ``DataLoader``, which are kept between passes
 here, as ours are. Both end with normalised float32 on the device. Before any time is reported, both
 must give the same pixels where nothing is random. ``memory`` sums the proportional set size (PSS)
-of this process and its workers after each of several passes over all images.
+of this process and its workers after each of several passes over all images. ``shards`` compares
+the reading alone of images at random from their files and from what ``ltvr.shard`` made of these.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -257,14 +260,37 @@ def memory(folder: Path, workers: int, options: argparse.Namespace) -> Any:
     return {"workers": workers, "images": number, "epochs": seen}
 
 
+def reading(folder: Path, shards: Path, options: argparse.Namespace) -> Any:
+    """Microseconds to read an image at random, without decoding it."""
+    places = {
+        "files": config_of(folder, 0),
+        "shards": config_of(shards, 0, dataset="shards"),
+        "fetched": config_of(Path(f"local:{shards}"), 0, dataset="shards"),
+    }
+    found = {name: load_data(config).train.images for name, config in places.items()}
+    number = len(found["files"])
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for turn in range(options.rounds):
+        order = np.random.default_rng([SEED, turn]).permutation(number)[: options.images].tolist()
+        for name, images in found.items():
+            assert not isinstance(images, Tensor)
+            began = time.perf_counter()
+            contents = [images.content(i) for i in order]
+            times[name].append(round(1e6 * (time.perf_counter() - began) / len(order), 1))
+            if contents != [found["files"].content(i) for i in order]:  # type: ignore[union-attr]
+                raise SystemExit(f"{name} has other images: no times")
+    return {"images": number, "microseconds_an_image": times}
+
+
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("make", "time", "memory"))
+    parser.add_argument("what", choices=("make", "time", "memory", "shards"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, help="to make, or of a pass that is timed")
+    parser.add_argument("--shards", type=Path, help="what ltvr.shard made of the folder")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--jitter", type=float, nargs="+", default=[0.0])
     parser.add_argument("--batch", type=int, default=128)
@@ -284,10 +310,14 @@ def main() -> None:
             for jitter in options.jitter:
                 results.append(compare(options.folder, workers, jitter, options))
                 print(json.dumps(results[-1]), flush=True)
+    elif options.what == "shards":
+        results = [reading(options.folder, options.shards, options)]
+        print(json.dumps(results[0]))
     else:
         results = [memory(options.folder, options.workers[-1], options)]
     if options.json:
-        command = [word if word != str(options.folder) else "FOLDER" for word in sys.argv[1:]]
+        names = {str(options.folder): "FOLDER", str(options.shards): "SHARDS"}
+        command = [names.get(word, word) for word in sys.argv[1:]]
         options.json.write_text(json.dumps(record(command, results), indent=1) + "\n")
 
 
@@ -304,6 +334,7 @@ def record(command: list[str], results: list[Any]) -> dict[str, Any]:
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "pillow": PIL.__version__,
+            **({"litdata": metadata.version("litdata")} if "shards" in command else {}),
         },
         "seed": SEED,
         "results": results,

@@ -37,6 +37,8 @@ VERSION = 1
 """Of what is kept: to be raised when the rules of ``ltvr.data.images`` change what is found."""
 PATIENCE = 0.5
 """Seconds to wait for another process that keeps facts, before nothing more is kept."""
+EVERY = 1.0
+"""Seconds between two writes: one waits for the disk, which takes longer than many images."""
 SETTLED = 2.0
 """Seconds that a file must have rested for its times to tell a later change."""
 
@@ -165,6 +167,8 @@ class _Kept:
     def __enter__(self) -> _Kept:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltvr"
         self._base: sqlite3.Connection | None = None
+        self._waiting: list[tuple[bytes, str]] = []
+        self._written = time.monotonic()
         with suppress(OSError, sqlite3.Error, RuntimeError):  # RuntimeError: there is no home
             folder.mkdir(parents=True, exist_ok=True)
             base = sqlite3.connect(folder / f"images-{VERSION}.sqlite", timeout=PATIENCE)
@@ -186,18 +190,24 @@ class _Kept:
         return None
 
     def put(self, path: Path, stamp: Stamp | None, facts: Facts) -> None:
-        """Keep what was found of a file."""
-        if self._base is None:
+        """Keep what was found of a file; those of a second are written together."""
+        self._waiting.append((_key(path), json.dumps([stamp, asdict(facts)])))
+        if time.monotonic() > self._written + EVERY:
+            self._write()
+
+    def _write(self) -> None:
+        rows, self._waiting, self._written = self._waiting, [], time.monotonic()
+        if self._base is None or not rows:
             return
-        row = (_key(path), json.dumps([stamp, asdict(facts)]))
         try:
             with self._base:  # committed at once: no other process waits for this one
-                self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", row)
+                self._base.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
         except sqlite3.Error:
             self._base.close()
             self._base = None
 
     def __exit__(self, *_: object) -> None:
+        self._write()
         if self._base is not None:
             self._base.close()
 
