@@ -27,13 +27,14 @@ from ltvr.samplers.square_root import SquareRoot
 __all__ = [
     "ClassAwareSampler",
     "EffectiveNumberSampler",
+    "EpochSampler",
     "InstanceSampler",
     "ProgressiveSampler",
     "SquareRootSampler",
 ]
 
 
-class _EpochSampler(Sampler[int]):
+class EpochSampler(Sampler[int]):
     """The order of an epoch, of which every rank takes each W-th sample.
 
     The order is a pure function of ``seed`` and of the epoch (``set_epoch``), the same on every
@@ -103,13 +104,13 @@ class _EpochSampler(Sampler[int]):
         return iter(order[self.rank : whole : self.world_size].tolist())
 
 
-class InstanceSampler(_EpochSampler):
+class InstanceSampler(EpochSampler):
     """Each sample once, shuffled: p_k = n_k / N."""
 
     order = Instance(NoOptions())
 
 
-class ClassAwareSampler(_EpochSampler):
+class ClassAwareSampler(EpochSampler):
     """p_k = 1 / C: the classes in shuffled cycles, four samples of each in a row.
 
     ``ltvr.samplers.class_aware.ClassAware``. Striding spreads the four over the ranks.
@@ -126,13 +127,13 @@ class ClassAwareSampler(_EpochSampler):
         self.order = ClassAware(ClassAwareOptions(class_aware_draw=draw))
 
 
-class SquareRootSampler(_EpochSampler):
+class SquareRootSampler(EpochSampler):
     """p_k ~ sqrt(n_k), with replacement."""
 
     order = SquareRoot(NoOptions())
 
 
-class ProgressiveSampler(_EpochSampler):
+class ProgressiveSampler(EpochSampler):
     """From p_k = n_k / N in the first of ``epochs`` to 1 / C in the last, with replacement.
 
     Args:
@@ -146,7 +147,7 @@ class ProgressiveSampler(_EpochSampler):
         super().__init__(labels, epochs=epochs, **others)
 
 
-class EffectiveNumberSampler(_EpochSampler):
+class EffectiveNumberSampler(EpochSampler):
     """p_k ~ n_k (1 - beta) / (1 - beta^n_k), with replacement.
 
     Args:
