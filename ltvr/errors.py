@@ -127,7 +127,9 @@ def run(main: Callable[[], int | None], *, ranks: bool = False) -> NoReturn:
     except BrokenPipeError:
         _end(141)
     except Stopped as stopped:
-        _end(stopped.status, shown(stopped))
+        # torchrun would take another status for a failure, and start the ranks again.
+        launched = "TORCHELASTIC_RUN_ID" in os.environ
+        _end(0 if launched else stopped.status, "" if _rank() else shown(stopped))
     except KeyboardInterrupt:
         _end(130, "stopped")
     except Exception as error:

@@ -96,8 +96,11 @@ class Requests:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         # It came after the last look; or the first rank, which was asked as well, has stopped.
-        if self._stopped_by is not None and (error is None or distributed.lost(error)):
-            raise Stopped("stopped", 128 + self._stopped_by) from None
+        status = self._asked()[0]
+        if self._stopped_by is not None and error is None:
+            raise Stopped("stopped", status)
+        if error is not None and status and distributed.lost(error):
+            raise Stopped("stopped", status) from None
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self._save_asked = True
