@@ -39,7 +39,7 @@ STEPS = 20
 DIGITS = {
     "device": "cpu", "image_size": 8, "batch_size": 128, "synthesis_group": 32, "epochs": 8,
     "crt_epochs": 2, "lay_back_start": 0.0, "warmup_epochs": 0.0, "batchnorm_images": 0,
-    "evaluate_every": 8,
+    "evaluate_every": 8, "lr": 0.05,
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "BatchNorm frozen": {"crt_batchnorm": "eval"},
@@ -51,14 +51,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
 # ---- ranks ----
 
 
-def on_ranks(number: int, folder: Path, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+def on_ranks(
+    number: int, folder: Path, function: Callable[..., Any], *arguments: Any, join: bool = True
+) -> list[Any]:
     """What ``function(*arguments)`` returns on every rank, of ``number`` in forks of this process.
 
     Args:
         folder: an empty one, for what they say to each other.
+        join: whether they do; otherwise they are processes that run at the same time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    given = (number, folder, function, arguments)
+    given = (number if join else 1, folder, function, arguments)
     start_processes(_join, given, number, start_method="fork")
     return [torch.load(folder / f"{rank}.pt") for rank in range(number)]
 
@@ -140,7 +143,8 @@ def train(config: Config, folder: Path, freeze: bool) -> dict[str, Any]:
         mock.patch.object(Features, "train_mode", frozen if freeze else Features.train_mode),
     ):
         ltvr.train.train(config, folder)
-    losses = distributed.sum_over_ranks(torch.tensor(seen.losses, dtype=torch.float64))
+    parts = torch.tensor(seen.losses, dtype=torch.float64).view(seen.steps, -1)
+    losses = distributed.sum_over_ranks(parts.sum(1))
     return {
         "order": seen.order.hexdigest(),
         "plans": seen.plans.hexdigest(),
@@ -152,40 +156,57 @@ def train(config: Config, folder: Path, freeze: bool) -> dict[str, Any]:
 
 
 def agreement(out: Path, seed: int) -> dict[str, Any]:
-    """Train digits on 1, 2 and 4 ranks, in every variant."""
+    """Train digits on 1, 2 and 4 ranks, in every variant.
+
+    One process that takes the parts of the ranks one after the other (``accumulate``) is the
+    control: it rounds the same sums as they do, so what is left between the two is theirs.
+    """
     rows = {}
     for name, changes in VARIANTS.items():
-        config = load_config("digits", "ltvr", {**DIGITS, **changes, "seed": seed})
-        freeze, found = name == "BatchNorm frozen", {}
-        for number in (1, 2, 4):
-            folder = out / f"{name}-{number}"
-            found[number] = on_ranks(number, folder, train, config, folder / "run", freeze)
+        found = {}
+        for number, parts in ((1, 1), (2, 1), (1, 2), (4, 1), (1, 4)):
+            options = {**DIGITS, **changes, "accumulate": parts, "seed": seed}
+            config = load_config("digits", "ltvr", options)
+            key = f"{number} x {parts}"
+            folder, freeze = out / f"{name}, {key}", name == "BatchNorm frozen"
+            found[key] = on_ranks(number, folder, train, config, folder / "run", freeze)
         rows[name] = _compared(found)
         print(f"{name}: {rows[name]}", flush=True)
     return {"options": DIGITS, "variants": rows}
 
 
-def _compared(found: dict[int, list[dict[str, Any]]]) -> dict[str, Any]:
-    """The runs of one variant, by number of ranks, against that of one process."""
-    one = found[1][0]
+def _compared(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The runs of one variant, by ranks x micro-batches."""
+    one = found["1 x 1"][0]
     alike = {
         what: all(rank[what] == one[what] for ranks in found.values() for rank in ranks)
         for what in ("order", "plans")
     }
     rows = {}
-    for number, (first, *_) in found.items():
-        difference = np.abs(np.subtract(first["losses"], one["losses"]))
-        mine, theirs = numbers(first["metrics"]), numbers(one["metrics"])
-        rows[number] = {
+    for key, (first, *_) in found.items():
+        rows[key] = {
             "losses": first["losses"],
-            "largest difference of a loss": float(difference.max()),
-            "at step": int(difference.argmax()) + 1,
-            "difference at the first step": float(difference[0]),
             "top-1": {name: stage["all"] for name, stage in first["metrics"].items()},
-            "largest difference of a metric": max(abs(mine[k] - theirs[k]) for k in theirs),
+            "from 1 x 1": _difference(first, one),
         }
+        ranks, _, parts = key.partition(" x ")
+        if parts == "1" and ranks != "1":
+            rows[key][f"from 1 x {ranks}"] = _difference(first, found[f"1 x {ranks}"][0])
     seen = {name: one[name] for name in ("order", "plans", "steps", "generated")}
-    return {**seen, **{f"same {k} on every rank": v for k, v in alike.items()}, "ranks": rows}
+    return {**seen, **{f"same {k} on every rank": v for k, v in alike.items()}, "runs": rows}
+
+
+def _difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """How far two runs are apart."""
+    losses = np.abs(np.subtract(one["losses"], other["losses"]))
+    mine, theirs = numbers(one["metrics"]), numbers(other["metrics"])
+    return {
+        "largest of a loss": float(losses.max()),
+        "at step": int(losses.argmax()) + 1,
+        "at the first step": float(losses[0]),
+        "largest of a metric": max(abs(mine[k] - theirs[k]) for k in theirs),
+        "of top-1": {k: one["metrics"][k]["all"] - v["all"] for k, v in other["metrics"].items()},
+    }
 
 
 def numbers(metrics: Any, name: str = "") -> dict[str, float]:

@@ -292,6 +292,8 @@ def finish(folder: Path, whole: Whole, share: float, started: list[Job]) -> dict
     began = time.monotonic()
     status = [job.wait() for job in started]
     finished = not any(status)
+    if not finished:
+        print("\n".join(job.printed.read_text() for job in started), flush=True)
     return {
         "share": round(share, 3),
         "status": status,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -63,8 +64,13 @@ def few(config: Config) -> Data:
     return Data(train, None, test, data.classes)
 
 
-def trained(config: Config, folder: Path) -> list[float]:
-    """Images a second of the second epoch of each kind: real images, and generation."""
+def trained(config: Config, out: Path, apart: bool = False) -> list[float]:
+    """Images a second of the second epoch of each kind: real images, and generation.
+
+    Args:
+        apart: whether each process has a run of its own.
+    """
+    folder = out / (f"run-{os.getpid()}" if apart else "run")
     with (
         mock.patch.object(ltvr.train, "load_data", few),
         mock.patch.object(ltvr.train, "write_report"),
@@ -103,24 +109,30 @@ def agreeing(config: Config) -> dict[str, Any]:
 
 
 def speed(out: Path, seed: int) -> dict[str, Any]:
-    """Train on one rank and on two in turn, one thread each."""
+    """Train on one rank, on two, and in two processes of a run each, in turn; one thread each.
+
+    The last says what the two cores are worth: nobody waits for the other there.
+    """
     config = config_of(seed)
-    rates: dict[int, list[list[float]]] = {1: [], 2: []}
-    for number in range(2 * ROUNDS):
-        ranks = 1 + number % 2
-        folder = out / f"{number}"
-        rates[ranks].append(on_ranks(ranks, folder, trained, config, folder / "run")[0])
-        print(f"{ranks} ranks: {rates[ranks][-1]} images/s", flush=True)
-    kinds = dict(enumerate(("real images", "with generation")))
+    rates: dict[str, list[list[float]]] = {"1 rank": [], "2 ranks": [], "2 runs": []}
+    for number in range(ROUNDS):
+        for what, found in rates.items():
+            folder, ranks = out / f"{what}-{number}", 1 if what == "1 rank" else 2
+            apart = what == "2 runs"
+            each = on_ranks(ranks, folder, trained, config, folder, apart, join=not apart)
+            found.append([sum(run) for run in zip(*each, strict=True)] if apart else each[0])
+            print(f"{what}: {found[-1]} images/s", flush=True)
     middle = {
-        kind: {w: statistics.median(each[k] for each in rates[w]) for w in rates}
-        for k, kind in kinds.items()
+        kind: {what: statistics.median(each[k] for each in rates[what]) for what in rates}
+        for k, kind in enumerate(("real images", "with generation"))
     }
     return {
         "options": CIFAR,
         "rounds": rates,
-        "images a second": {
-            kind: {**found, "ratio": found[2] / found[1]} for kind, found in middle.items()
+        "images a second": middle,
+        "over 1 rank": {
+            kind: {what: rate / found["1 rank"] for what, rate in found.items()}
+            for kind, found in middle.items()
         },
         "of a step of two ranks": on_ranks(2, out / "agreeing", agreeing, config)[0],
     }

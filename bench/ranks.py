@@ -7,7 +7,8 @@
 ``evaluation``  confusion matrices on 1 to 4 ranks
 ``kills``       a rank of two is killed at random moments; ``torchrun`` starts them again
 ``nodes``       the same with two agents, of which one is lost, too
-``stops``       SIGTERM to the agent; a rank that fails
+``stops``       SIGTERM to the agent, and ``--resume``
+``failures``    a configuration that ranks refuse; an image that one of them cannot read
 ``speed``       images a second of two ranks against one; what agreeing costs
 ``model``       8 GPUs on paper: a model, nothing of it is measured
 
@@ -49,12 +50,14 @@ def nodes(out: Path, seed: int) -> dict[str, Any]:
 
 
 def stops(out: Path, seed: int) -> dict[str, Any]:
-    """A stop from outside, and one from inside."""
+    """A stop from outside."""
     whole = rank_failures.left_alone(out / "whole")
-    return {
-        "SIGTERM to the agent": rank_failures.stopped(out, whole, random.Random(seed)),
-        "a rank that fails": rank_failures.message_first(out),
-    }
+    return rank_failures.stopped(out, whole, random.Random(seed))
+
+
+def failures(out: Path, seed: int) -> dict[str, Any]:
+    """A rank that fails by itself."""
+    return rank_failures.message_first(out)
 
 
 PARTS: dict[str, Part] = {
@@ -64,6 +67,7 @@ PARTS: dict[str, Part] = {
     "kills": kills,
     "nodes": nodes,
     "stops": stops,
+    "failures": failures,
     "speed": rank_speed.speed,
     "model": rank_speed.model,
 }
