@@ -7,8 +7,11 @@ rank, and every function here is what it would be among one. Nothing else in ltv
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import socket
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from ltvr.errors import UserError
 
@@ -29,6 +34,7 @@ __all__ = [
     "launched",
     "local_rank",
     "lost",
+    "meeting",
     "rank",
     "ranks",
     "ranks_joined",
@@ -41,6 +47,9 @@ T = TypeVar("T")
 
 LONGEST = datetime.timedelta(minutes=30)
 """For which a rank waits for another, which may be reading all images once."""
+
+LOOK = 0.05
+"""Seconds between two looks for the others, while they start."""
 
 
 def launched() -> int:
@@ -63,11 +72,47 @@ def ranks_joined() -> Iterator[None]:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=LONGEST)
+    store, own, number = next(rendezvous("env://", timeout=LONGEST))
+    store = PrefixStore(meeting(store, own, number), store)
+    dist.init_process_group(backend, timeout=LONGEST, store=store, rank=own, world_size=number)
     # After an error it is left as it is: ranks that wait for this one are told by its end, and
     # to leave in order would be to wait for them.
     yield
     dist.destroy_process_group()
+
+
+def meeting(store: Store, own: int, number: int) -> str:
+    """A name for the ranks that are there now, and were not before ``torchrun`` started them again.
+
+    The store outlives them: under the names of before it still has the addresses of ranks that have
+    ended (pytorch/pytorch issue 135712), and how often a rank was started is not known to all. So
+    each draws a key, the first rank proposes all keys that it finds, and again until every rank has
+    found its own among them.
+
+    Args:
+        store: that all of them reach.
+        own: which rank this is.
+        number: W.
+
+    Raises:
+        DistStoreError: the others do not come.
+    """
+    key = uuid.uuid4().hex
+    store.set(f"ltvr/{own}", key)
+    began = time.monotonic()
+    while time.monotonic() - began < LONGEST.total_seconds():
+        if own == 0:
+            keys = [store.get(f"ltvr/{each}").decode() for each in range(number)]
+            store.set("ltvr/meeting", " ".join(keys))
+        else:
+            keys = store.get("ltvr/meeting").decode().split()
+        if key in keys:
+            name = "ltvr/" + hashlib.sha256(" ".join(keys).encode()).hexdigest()
+            store.set(f"{name}/{own}", "")
+            if store.check([f"{name}/{each}" for each in range(number)]):
+                return name
+        time.sleep(LOOK)
+    raise dist.DistStoreError("not all ranks have come")
 
 
 def ranks() -> int:

@@ -7,6 +7,7 @@ import torch
 from afa_providers import Provider, providers
 from afa_throughput import Problem, check
 from measure import Step, Times, interleaved, peak_memory
+from rank_failures import steps_lost
 
 CPU = torch.device("cpu")
 
@@ -43,3 +44,11 @@ def test_a_slow_step_stops_early_and_the_others_go_on():
     times = interleaved(steps, CPU, rounds=6, seconds=0.3)
     assert len(times["slow"].both) == 2 and len(times["fast"].both) == 6
     assert Times([1.0], [2.0]).both == [3.0]
+
+
+def test_steps_that_are_made_twice_are_counted(tmp_path):
+    lines = [f"step features {n} 0.0" for n in (1, 2, 3, 4)]
+    lines += ["from features 2 0.0", *(f"step features {n} 0.0" for n in (3, 4))]
+    lines += [*(f"step crt {n} 0.0" for n in (1, 2)), "from features 4 0.0", "step crt 1 0.0"]
+    (tmp_path / "positions").write_text("\n".join(lines) + "\nstep c")
+    assert steps_lost(tmp_path / "positions") == [2, 2]
