@@ -24,7 +24,7 @@ from ltvr.runs.folder import Run
 from ltvr.runs.follower import Follower
 from ltvr.stages.features import Features
 
-pytestmark = pytest.mark.forks  # they start at once so, and this process trains nothing itself
+pytestmark = pytest.mark.forks  # they start at once so; this process must train nothing itself
 
 
 def join(rank, number, folder, function, arguments):
@@ -130,9 +130,10 @@ def measure(folder, path):
             (folder / f"{ranks}-{size}.json").write_text(json.dumps([found, statistics]))
 
 
-def test_no_image_is_counted_twice_or_missed(finished, tmp_path):
+def test_no_image_is_counted_twice_or_missed(tmp_path):
+    on_ranks(1, tmp_path, train_plain, "run")
     for number in (1, 3):
-        on_ranks(number, tmp_path, measure, finished)
+        on_ranks(number, tmp_path, measure, tmp_path / "run")
     for size in (70, 300):
         (expected, statistics), (found, theirs) = (
             json.loads((tmp_path / f"{number}-{size}.json").read_text()) for number in (1, 3)
