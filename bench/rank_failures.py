@@ -405,8 +405,9 @@ def message_first(out: Path) -> dict[str, Any]:
         images(out / "images")
         folder = out / "unreadable"
         changes = {
-            "dataset": "folder", "root": out / "images", "image-size": 32, "imbalance": 1,
+            "dataset": "folder", "root": out / "images", "image-size": 72, "imbalance": 1,
             "batch-size": 16, "synthesis-group": 8, "epochs": 50, "augmentation": "imagenet",
+            "stem": "imagenet",
         }  # fmt: skip
         job = Job(folder, single(0), command(folder, changes), "agent")
         started.append(job)
@@ -439,7 +440,7 @@ def images(root: Path) -> None:
         for name in "ab":
             (root / split / name).mkdir(parents=True)
             for i in range(number):
-                picture = pixels.integers(0, 256, (40, 40, 3), np.uint8)
+                picture = pixels.integers(0, 256, (80, 100, 3), np.uint8)
                 Image.fromarray(picture).save(root / split / name / f"{i}.png")
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -87,9 +86,10 @@ def main() -> None:
         print(f"== {name}, seed {given.seed}", flush=True)
         began = time.monotonic()
         with tempfile.TemporaryDirectory(dir=given.scratch) as folder:
-            found = PARTS[name](Path(folder), given.seed)
+            text = json.dumps(PARTS[name](Path(folder), given.seed))
+            found = json.loads(text.replace(folder, "FOLDER"))
         about = {
-            "command": " ".join(["python", "bench/ranks.py", *_said()]),
+            "command": f"python bench/ranks.py --only {name} --seed {given.seed}",
             "date": time.strftime("%Y-%m-%d"),
             "seed": given.seed,
             "seconds": round(time.monotonic() - began, 1),
@@ -100,15 +100,6 @@ def main() -> None:
             kept = {**before, "environment": environment(torch.device("cpu")), name: result[name]}
             given.json.write_text(json.dumps(kept, indent=1) + "\n")
     print(json.dumps(result, indent=1))
-
-
-def _said() -> list[str]:
-    """The command line without where the runs were."""
-    words = sys.argv[1:]
-    if "--scratch" in words:
-        at = words.index("--scratch")
-        words = words[:at] + words[at + 2 :]
-    return words
 
 
 if __name__ == "__main__":
