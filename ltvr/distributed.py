@@ -28,6 +28,7 @@ from ltvr.errors import UserError
 __all__ = [
     "any_of_ranks",
     "barrier",
+    "first_ahead",
     "from_first",
     "is_first",
     "job",
@@ -160,6 +161,16 @@ def from_first(value: T) -> T:
 def barrier() -> None:
     """Wait for all ranks to get here: what the first has written before, the others may read."""
     any_of_ranks([0])
+
+
+@contextmanager
+def first_ahead() -> Iterator[None]:
+    """Let the first rank through a block, and then the others, for which it has filled caches."""
+    if not is_first():
+        barrier()
+    yield
+    if is_first():
+        barrier()
 
 
 def share_of(number: int, unit: int) -> range:

@@ -70,7 +70,8 @@ class Measured(NamedTuple):
 def measure(path: Path, source: Source, arguments: Any) -> Measured:
     """Evaluate one run."""
     trained = load_trained(path, arguments.device, arguments.fused, inference_of(arguments))
-    split = load_source(source, trained.run, trained.config)
+    with distributed.first_ahead():
+        split = load_source(source, trained.run, trained.config)
     for note in split.notes if distributed.is_first() else ():
         print(shown(note), file=sys.stderr)
     train = np.asarray(trained.run.manifest()["train_counts"], np.int64)

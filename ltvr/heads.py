@@ -149,7 +149,8 @@ def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     heads = heads_of(trained, path, config, chosen, tuple(arguments.lr_factors))
     check_hold_out(arguments, run, heads)
     places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
-    data = load_own(run, trained.config.replaced(**places))
+    with distributed.first_ahead():
+        data = load_own(run, trained.config.replaced(**places))
     for note in data.notes if distributed.is_first() else ():
         print(shown(note), file=sys.stderr)
 

@@ -167,7 +167,8 @@ def _train(
         record = {"source": {"file": str(source), "sha256": digest(source)}}
     if not numbered and distributed.is_first():
         Run(folder).refuse_taken()  # before all images are read
-    data = load_data(config)
+    with distributed.first_ahead():
+        data = load_data(config)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
     _say(
@@ -223,7 +224,8 @@ def resume(
         say_when_stopped(lambda: _stopped("stopped", run))
         config = without_initial_weights(run.config()).replaced(**(changes or {}))
         run.command()  # what is wrong with it is better known now than after the training
-        data = load_own(run, config)
+        with distributed.first_ahead():
+            data = load_own(run, config)
         with _saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
             trainer.resume()
