@@ -443,6 +443,7 @@ def main() -> None:
         distributed.refuse_ranks("--dry-run")
     requests = Requests(arguments.save_every, arguments.time_limit, began)
     with distributed.ranks_joined():
+        requests.agree_on_the_end()
         run = _run(arguments, requests)
         if run is not None:
             stages = named_stages(run.read_summary()["metrics"])

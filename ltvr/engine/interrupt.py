@@ -19,6 +19,10 @@ TIME_IS_UP = 75
 """Exit status of a run that its time limit stopped: EX_TEMPFAIL of sysexits.h, try again."""
 
 
+NEAR = 5.0
+"""Seconds by which ranks may find the deadline reached after one another."""
+
+
 class Requests:
     """Requests to save and to stop, which the trainer attends to where its state is whole.
 
@@ -53,14 +57,24 @@ class Requests:
         """
         self._answer(*self._asked(), save)
 
+    def agree_on_the_end(self) -> None:
+        """Take the deadline of the first rank, whenever the others were started."""
+        now = time.monotonic()
+        left = distributed.from_first(None if self.deadline is None else self.deadline - now)
+        self.deadline = None if left is None else now + left
+
     def attend_together(self, save: Callable[[], None]) -> None:
         """``attend`` on all ranks at once: what any of them is asked for, or finds due, all do."""
         status, due = distributed.any_of_ranks([int(asked) for asked in self._asked()])
         self._answer(status, bool(due), save)
 
-    def _asked(self) -> tuple[int, bool]:
-        """The exit status with which to stop, 0 to go on; and whether to save."""
-        now, status = time.monotonic(), 0
+    def _asked(self, early: float = 0.0) -> tuple[int, bool]:
+        """The exit status with which to stop, 0 to go on; and whether to save.
+
+        Args:
+            early: seconds before the deadline in which it counts as reached.
+        """
+        now, status = time.monotonic() + early, 0
         if self._stopped_by is not None:
             status = 128 + self._stopped_by
         elif self.deadline is not None and now >= self.deadline:
@@ -96,7 +110,7 @@ class Requests:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         # It came after the last look; or the first rank, which was asked as well, has stopped.
-        status = self._asked()[0]
+        status = self._asked(early=NEAR)[0]
         if self._stopped_by is not None and error is None:
             raise Stopped("stopped", status)
         if error is not None and status and distributed.lost(error):

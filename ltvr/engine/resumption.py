@@ -16,7 +16,15 @@ from ltvr.stages.options import TrainingOptions
 
 __all__ = ["differences", "state_to_resume"]
 
-DECIDE_THE_BITS = ("device", "threads", "cpu_capability", "bf16_units", "torch", "fp32_precision")
+DECIDE_THE_BITS = (
+    "device",
+    "threads",
+    "ranks",
+    "cpu_capability",
+    "bf16_units",
+    "torch",
+    "fp32_precision",
+)
 """What of the environment decides how sums are rounded."""
 ON_A_GPU = ("triton", "triton_autotune")
 """What else does so on a GPU."""

@@ -49,7 +49,7 @@ class Whole(NamedTuple):
         size: int,
         device: torch.device,
     ) -> Whole:
-        """Draw mixture and plan, and sum the weights.
+        """Draw mixture and plan, tell the loss of the targets, and sum the weights.
 
         Args:
             mixing: of this epoch; None for nothing.
@@ -67,6 +67,7 @@ class Whole(NamedTuple):
             mixture = mixing.draw(Targets(labels), counts, size, random, cut.groups)
         plan = stage.plan(mixture.targets.labels, clock, cut.groups)
         targets = mixture.targets if plan is None else mixture.targets.augmented(plan)
+        loss.begin_step(mixture.targets.to(device))
         weights = loss.row_weights(targets.to(device))
         divisors = Divisors.of(weights, cut.batch_size)
         return cls(mixture, plan, divisors, 0 if plan is None else plan.generated)

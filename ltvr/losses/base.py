@@ -75,6 +75,12 @@ class Loss(Component, nn.Module):
         A run that is resumed within an epoch calls it again: set what follows from ``clock``.
         """
 
+    def begin_step(self, targets: Targets) -> None:
+        """Take note of the targets of a step: of its real rows on all ranks, on the device.
+
+        For a loss that counts them; it sees the rows of one micro-batch at a time.
+        """
+
     def forward(self, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
         """Loss and weight of every row, [R] each; a mean is the weighted sum over the weights' sum.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ltvr.clock import Clock
 from ltvr.config.options import NoOptions
+from ltvr.data.targets import Targets
 from ltvr.losses.base import Loss, Outputs
 from ltvr.oltr.classifier import MetaEmbedding
 
@@ -23,7 +24,7 @@ class CentroidLoss(Loss):
     row has it. Liu et al., CVPR 2019, section 3.
 
     The gradient of c_k from the first term is ``sum_{i: y_i = k} (c_k - v_i) / (1 + n_k) / B`` with
-    n_k the rows of class k, whatever ``weight`` is: the centroids follow their classes as in the
+    n_k the rows of class k in the step, whatever ``weight`` is: they follow their classes as in the
     centre loss (Wen et al., ECCV 2016, eq. 4), as in the authors' code.
 
     Args:
@@ -48,12 +49,18 @@ class CentroidLoss(Loss):
         self.loss = loss
         self.weight, self.repel_weight, self.margin = weight, repel_weight, margin
         self._owner = (classifier,)  # in a tuple, which torch does not look into
+        self.rows_of: Tensor
+        self.register_buffer("rows_of", torch.zeros(len(counts)), persistent=False)
+
+    def begin_step(self, targets: Targets) -> None:
+        """Count the rows of each class."""
+        self.loss.begin_step(targets)
+        self.rows_of.copy_(F.one_hot(targets.labels, len(self.rows_of)).sum(0))
 
     def rows(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Those of the loss, and of the centroids: [R]."""
         v, centroids = outputs.embeddings, self._owner[0].centroids
-        rows_of = F.one_hot(labels, len(centroids)).sum(0).to(centroids)
-        share = 1 / (self.weight * (1 + rows_of))
+        share = 1 / (self.weight * (1 + self.rows_of.to(centroids)))
         fixed = centroids.detach()
         followed = fixed + share[:, None] * (centroids - fixed)  # c, with a gradient of its own
         attract = (v - F.embedding(labels, followed)).square().sum(1) / 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ltvr import distributed
 from ltvr.afa import ops
 from ltvr.device import AUTOTUNE, fp32_precision
 
@@ -25,6 +26,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
     return {
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
+        "ranks": distributed.ranks(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "bf16_units": ops.bf16_units_pay(),
         "fp32_precision": fp32_precision(device),

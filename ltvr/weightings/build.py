@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ltvr.clock import Clock
 from ltvr.config.options import NoOptions
+from ltvr.data.targets import Targets
 from ltvr.losses.base import Loss, Outputs
 
 __all__ = ["Weighted"]
@@ -49,6 +50,10 @@ class Weighted(Loss):
     def offsets(self, classes: Tensor) -> Tensor:
         """Those of the loss."""
         return self.loss.offsets(classes)
+
+    def begin_step(self, targets: Targets) -> None:
+        """Tell the loss."""
+        self.loss.begin_step(targets)
 
     def begin_epoch(self, clock: Clock) -> None:
         """Take note of whether the weights count."""

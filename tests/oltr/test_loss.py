@@ -33,7 +33,9 @@ def made(margin, weight=0.01, repel=0.02):
 
 
 def mean(loss, outputs):
-    return weighted_mean(*loss(outputs, Targets(torch.tensor(Y))))
+    targets = Targets(torch.tensor(Y))
+    loss.begin_step(targets)
+    return weighted_mean(*loss(outputs, targets))
 
 
 @pytest.mark.parametrize(("margin", "repels"), [(10.0, True), (0.5, False)])
@@ -63,6 +65,19 @@ def test_values_and_gradients_are_those_of_the_equations(margin, repels):
     found.backward()
     np.testing.assert_allclose(outputs.embeddings.grad, to_v, rtol=1e-10, atol=1e-15)
     np.testing.assert_allclose(classifier.centroids.grad, to_c, rtol=1e-10, atol=1e-15)
+
+
+def test_micro_batches_move_the_centroids_as_the_whole_does():
+    """But for the repelling term, which is of a micro-batch."""
+    loss, classifier, outputs = made(10.0, repel=0.0)
+    mean(loss, outputs).backward()
+    expected, classifier.centroids.grad = classifier.centroids.grad, None
+    targets = Targets(torch.tensor(Y))
+    loss.begin_step(targets)
+    for part in (slice(0, None, 2), slice(1, None, 2)):
+        values, weights = loss(Outputs(*(x[part] for x in outputs)), Targets(targets.labels[part]))
+        ((values * weights).sum() / B).backward()
+    torch.testing.assert_close(classifier.centroids.grad, expected)
 
 
 def test_a_factor_on_the_loss_is_one_on_every_gradient():
