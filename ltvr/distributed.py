@@ -46,8 +46,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-LONGEST = datetime.timedelta(minutes=30)
-"""For which a rank waits for another, which may be reading all images once."""
+LONGEST = datetime.timedelta(hours=6)
+"""For which a rank waits for another: the first may be reading all images once, over a network.
+That a rank has ended, the others are told at once."""
 
 LOOK = 0.05
 """Seconds between two looks for the others, while they start."""

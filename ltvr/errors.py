@@ -185,7 +185,6 @@ def _end(status: int, line: str = "") -> NoReturn:
     """Exit with a last line on stderr, whether or not anybody reads stdout and stderr."""
     if line and _rank() is not None:
         _tell_torchrun(line)
-    if line and _rank():
         line = f"[rank {_rank()}] {line}"
     for stream, text in ((sys.stdout, ""), (sys.stderr, f"{line}\n" if line else "")):
         try:

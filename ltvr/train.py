@@ -167,8 +167,11 @@ def _train(
         record = {"source": {"file": str(source), "sha256": digest(source)}}
     if not numbered and distributed.is_first():
         Run(folder).refuse_taken()  # before all images are read
+    cuts = [Cut.of(config.of(TrainingOptions), stage) for stage in stages_of(config).values()]
     with distributed.first_ahead():
         data = load_data(config)
+        described = manifest(data, config)
+    _require_the_same(described)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
     _say(
@@ -178,13 +181,11 @@ def _train(
     for note in data.notes:
         _say(shown(note))
     steps_an_epoch(config, data)  # refuses too few images, before a folder is made
-    cuts = [Cut.of(config.of(TrainingOptions), stage) for stage in stages_of(config).values()]
     if cuts[0].parts > 1:
         _say(f"a batch of {cuts[0].described} (ranks x images x micro-batches)")
     first = None
     if distributed.is_first():
-        described = manifest(data, config) | record
-        first = Run.create(folder, config, described, _command(), numbered=numbered)
+        first = Run.create(folder, config, described | record, _command(), numbered=numbered)
     folder = distributed.from_first(first.folder if first is not None else folder)
     with first or Follower(folder) as run:
         _say(f"run folder {run.folder}")
@@ -223,6 +224,8 @@ def resume(
             )
         say_when_stopped(lambda: _stopped("stopped", run))
         config = without_initial_weights(run.config()).replaced(**(changes or {}))
+        for stage in stages_of(config).values():
+            Cut.of(config.of(TrainingOptions), stage)
         run.command()  # what is wrong with it is better known now than after the training
         with distributed.first_ahead():
             data = load_own(run, config)
@@ -236,6 +239,24 @@ def resume(
 
 def _command() -> str:
     return " ".join(shlex.join(["python", "-m", "ltvr.train", *sys.argv[1:]]).split())
+
+
+def _require_the_same(described: dict[str, Any]) -> None:
+    """Refuse images of a rank that are not those of the first, as of a disk of its own.
+
+    Args:
+        described: the manifest of the images of this rank.
+
+    Raises:
+        UserError: the split that differs.
+    """
+    own = {name: split["sha256"] for name, split in described["splits"].items()}
+    for name, digest_of_first in distributed.from_first(own).items():
+        if own.get(name) != digest_of_first:
+            raise UserError(
+                f"the {name} images of this rank are not those of the first (sha256); give every "
+                "machine the same ones"
+            )
 
 
 def _say(line: str) -> None:
@@ -394,7 +415,10 @@ def _configured(arguments: Any) -> Config:
 def _begun_by_this_job(arguments: Any) -> Run | None:
     """The run that this command began before ``torchrun`` started its ranks again, or None."""
     job = distributed.job()
-    return None if job is None else Run.of_job(Path(arguments.out), job, _command())
+    found = None if job is None else Run.of_job(Path(arguments.out), job, _command())
+    if found is None or found.config().effective() != _configured(arguments).effective():
+        return None  # under the same name another job, whose preset has changed
+    return found
 
 
 def _of_ranks(find: Callable[[Any], Run | None], arguments: Any) -> Run | None:
@@ -412,6 +436,7 @@ def _run(arguments: Any, requests: Requests) -> Run | None:
     else:
         begun = _of_ranks(_begun_by_this_job, arguments)
         if begun is not None and begun.finished:
+            _say(f"{begun.folder} has finished already, by this job")
             return begun
     if begun is not None:
         _say(f"resuming {begun.folder}")

@@ -49,7 +49,8 @@ class EpochSampler(Sampler[int]):
         epochs: that are to come, for an order that changes over them.
 
     Raises:
-        TypeError, ValueError: labels that are no list of integers, or numbers out of range.
+        TypeError, ValueError: labels that are no list of integers >= 0, or numbers out of range.
+        RuntimeError: several ranks that do not know of each other yet.
     """
 
     order: Order
@@ -68,9 +69,20 @@ class EpochSampler(Sampler[int]):
                 f"rank = {rank}, world_size = {world_size}: give both, or leave both to "
                 "torch.distributed"
             )
+        if world_size is None and distributed.launched() > 1 and distributed.ranks() == 1:
+            raise RuntimeError(
+                "torchrun has started several ranks, and torch.distributed is not initialised yet; "
+                "make the sampler after init_process_group, or give rank and world_size"
+            )
+        if isinstance(labels, torch.Tensor):
+            labels = labels.detach().cpu().numpy()
         self.labels: npt.NDArray[Any] = np.asarray(labels)
         if self.labels.ndim != 1 or self.labels.dtype.kind not in "iu" or not len(self.labels):
             raise TypeError(f"labels = {brief(labels)}: expected one class, an integer, a sample")
+        if self.labels.min() < 0:
+            raise ValueError(
+                f"labels: found {self.labels.min()}; leave out samples without a class"
+            )
         self.world_size = check_integer(
             "world_size",
             distributed.ranks() if world_size is None else world_size,

@@ -54,10 +54,17 @@ class Cut(NamedTuple):
             )
         if stage.in_groups and cut.groups % cut.parts:
             most = size // cut.parts
+            fits = [
+                str(number)
+                for number in range(1, cut.groups + 1)
+                if cut.groups % (number * options.accumulate) == 0
+            ]
+            start = f"start {' or '.join(fits)} ranks, or " if ranks > 1 and fits else ""
             raise UserError(
                 f"synthesis_group = {options.synthesis_group}: a batch of {size} is cut into "
                 f"{cut.groups} group{'s' * (cut.groups > 1)}, which {together} cannot share; "
-                f"set --synthesis-group to {most} or to a divisor of it, or change --batch-size"
+                f"{start}set --synthesis-group to {most} or to a divisor of it, or change "
+                "--batch-size, from the first run on"
             )
         return cut
 

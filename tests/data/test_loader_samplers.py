@@ -64,8 +64,15 @@ def test_what_cannot_be_sampled_is_refused():
     ):
         with pytest.raises(ValueError, match=words):
             data.ClassAwareSampler(LABELS, **options)
+    with pytest.raises(ValueError, match="labels: found -1; leave out"):
+        data.ClassAwareSampler([-1, 0, 0, 2])
     for labels in ([0.5, 1.0], [], [[1, 2]], "ab"):
         with pytest.raises(TypeError, match="labels = .*expected one class"):
             data.InstanceSampler(labels)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in (("WORLD_SIZE", "2"), ("TORCHELASTIC_RUN_ID", "x")):
+            patched.setenv(name, value)
+        with pytest.raises(RuntimeError, match="after init_process_group"):
+            data.ClassAwareSampler(LABELS)
     with pytest.raises(ImportError, match="BalancedSampler"):
         from ltvr.data import BalancedSampler  # noqa: F401
