@@ -40,6 +40,9 @@ OPTIONS: dict[str, Any] = {
     "batch-size": 64, "epochs": 4, "lay-back-start": 0.25, "warmup-epochs": 0, "crt-epochs": 2,
     "batchnorm-images": 0, "save-every": 0.05,
 }  # fmt: skip
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+"""For agents of several nodes: without it torch 2.14 does not tell an agent that comes later where
+the others meet, and all end a minute later."""
 PATIENCE = 900
 """Seconds after which a job is said to hang."""
 SLICE = 0.01
@@ -96,9 +99,17 @@ class Job:
         agent: arguments of ``torchrun``.
         command: those of ``ltvr.train``.
         name: of the file.
+        environment: more of it.
     """
 
-    def __init__(self, folder: Path, agent: list[str], command: list[str], name: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        agent: list[str],
+        command: list[str],
+        name: str,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.printed = folder / f"{name}.txt"
         self.positions = folder / "positions.txt"
@@ -109,7 +120,7 @@ class Job:
                 + [str(ROOT / "bench" / HERE), *command],
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=os.environ | where,
+                env=os.environ | where | (environment or {}),
             )
 
     @property
@@ -316,37 +327,41 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def nodes(out: Path, whole: Whole, number: int, draw: random.Random) -> dict[str, Any]:
-    """Two agents of a rank each: kill ranks, an agent with its rank, and the one they meet at."""
+    """Two agents of a rank each: kill ranks, an agent with its rank, and the one they meet at.
+
+    Always before the last step: an agent whose rank has ended waits for the other agent alone, and
+    one that is started again then waits for a meeting that does not come (torchrun's way).
+    """
     rows: list[dict[str, Any]] = []
-    what = [*("rank" for _ in range(number)), "agent", "agent that they meet at"]
-    for lost in what:
-        folder, share = out / f"node-{len(rows)}", 0.1 + 0.7 * draw.random()
-        each, port = command(folder), free_port()
-        agent = node(folder.name, port)
+    for lost in [*["rank"] * number, "agent", "agent that they meet at"]:
+        folder, share = out / f"node-{len(rows)}", 0.1 + 0.4 * draw.random()
+        port = free_port()
+
+        def start(name: str, folder: Path = folder, port: int = port) -> Job:
+            return Job(folder, node(folder.name, port), command(folder), name, OWN_STORE)
+
         with jobs() as started:
-            started.append(Job(folder, agent, each, "first"))
+            started.append(start("first"))
             wait_until(lambda port=port: listened(port), started[0])  # type: ignore[misc]
-            started.append(Job(folder, agent, each, "second"))
+            started.append(start("second"))
             assert reach(whole, share, started[0])
             at = {"lost": lost, "at": position(started[0])}
             if lost == "rank":
-                chosen = started[draw.randrange(2)]
-                (process,) = chosen.workers.values()
+                (process,) = started[draw.randrange(2)].workers.values()
                 os.kill(process, signal.SIGKILL)
             elif lost == "agent":
                 started.pop().end()
-                started.append(Job(folder, agent, each, "second-again"))
+                started.append(start("second-again"))
             else:
                 started.pop(0).end()
-                survivor = started.pop()
                 began = time.monotonic()
-                at["status of the other"] = str(survivor.wait())
+                at["status of the other"] = str(started[0].wait())
                 at["seconds until it ended"] = str(round(time.monotonic() - began, 1))
-                started += [Job(folder, agent, each, f"again-{k}") for k in range(2)]
+                started[:] = [start(f"again-{k}") for k in range(2)]
             rows.append(finish(folder, whole, share, started) | at)
         print(f"nodes: {rows[-1]}", flush=True)
         shutil.rmtree(folder)
-    return counted(rows)
+    return {"environment": OWN_STORE, **counted(rows)}
 
 
 def listened(port: int) -> bool:
