@@ -23,8 +23,6 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from ltvr.errors import UserError
-
 __all__ = [
     "any_of_ranks",
     "barrier",
@@ -39,7 +37,6 @@ __all__ = [
     "rank",
     "ranks",
     "ranks_joined",
-    "refuse_ranks",
     "share_of",
     "sum_over_ranks",
 ]
@@ -206,13 +203,3 @@ def job() -> str | None:
     stat = Path(f"/proc/{agent}/stat")
     began = stat.read_text().rpartition(")")[2].split()[19] if stat.is_file() else ""
     return f"agent {agent} of {socket.gethostname()} {began}".strip()
-
-
-def refuse_ranks(what: str) -> None:
-    """Refuse to run a command in several processes at once.
-
-    Raises:
-        UserError: ``torchrun`` has started several.
-    """
-    if launched() > 1:
-        raise UserError(f"{what} is for one process; start it without torchrun")

@@ -464,8 +464,8 @@ def main() -> None:
     """Run the command line."""
     began = time.monotonic()
     arguments = parser().parse_args()
-    if arguments.dry_run:
-        distributed.refuse_ranks("--dry-run")
+    if arguments.dry_run and distributed.launched() > 1:
+        raise UserError("--dry-run is for one process; start it without torchrun")
     requests = Requests(arguments.save_every, arguments.time_limit, began)
     with distributed.ranks_joined():
         requests.agree_on_the_end()

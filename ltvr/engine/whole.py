@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltvr.afa.planning import IGNORED, SynthesisPlan
+from ltvr.afa.planning import SynthesisPlan
 from ltvr.clock import Clock
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
@@ -67,17 +67,16 @@ class Whole(NamedTuple):
             mixture = mixing.draw(Targets(labels), counts, size, random, cut.groups)
         plan = stage.plan(mixture.targets.labels, clock, cut.groups)
         targets = mixture.targets if plan is None else mixture.targets.augmented(plan)
-        loss.begin_step(mixture.targets.to(device))
-        weights = loss.row_weights(targets.to(device))
-        divisors = Divisors.of(weights, cut.batch_size)
+        targets = targets.to(device)
+        loss.begin_step(targets, cut.batch_size)
+        divisors = Divisors.of(loss.row_weights(targets), cut.batch_size)
         return cls(mixture, plan, divisors, 0 if plan is None else plan.generated)
 
     def synthetic_counts(self, classes: int) -> Int64Array:
         """[C] rows that are generated of each class."""
         if self.plan is None:
             return np.zeros(classes, np.int64)
-        labels = self.plan.labels[self.plan.labels != IGNORED]
-        counts: Int64Array = torch.bincount(labels, minlength=classes).numpy()
+        counts: Int64Array = torch.bincount(self.plan.labels, minlength=classes).numpy()
         return counts
 
     def part(self, number: int, stage: Stage, cut: Cut, classes: int) -> Part:

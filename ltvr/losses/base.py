@@ -75,10 +75,13 @@ class Loss(Component, nn.Module):
         A run that is resumed within an epoch calls it again: set what follows from ``clock``.
         """
 
-    def begin_step(self, targets: Targets) -> None:
-        """Take note of the targets of a step: of its real rows on all ranks, on the device.
+    def begin_step(self, targets: Targets, real: int) -> None:
+        """Take note of the targets of a step, of the rows of all ranks; on the device.
 
         For a loss that counts them; it sees the rows of one micro-batch at a time.
+
+        Args:
+            targets: the first ``real`` are of real rows.
         """
 
     def forward(self, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:

@@ -52,10 +52,10 @@ class CentroidLoss(Loss):
         self.rows_of: Tensor
         self.register_buffer("rows_of", torch.zeros(len(counts)), persistent=False)
 
-    def begin_step(self, targets: Targets) -> None:
-        """Count the rows of each class."""
-        self.loss.begin_step(targets)
-        self.rows_of.copy_(F.one_hot(targets.labels, len(self.rows_of)).sum(0))
+    def begin_step(self, targets: Targets, real: int) -> None:
+        """Count the real rows of each class."""
+        self.loss.begin_step(targets, real)
+        self.rows_of.copy_(F.one_hot(targets.labels[:real], len(self.rows_of)).sum(0))
 
     def rows(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Those of the loss, and of the centroids: [R]."""

@@ -51,9 +51,9 @@ class Weighted(Loss):
         """Those of the loss."""
         return self.loss.offsets(classes)
 
-    def begin_step(self, targets: Targets) -> None:
+    def begin_step(self, targets: Targets, real: int) -> None:
         """Tell the loss."""
-        self.loss.begin_step(targets)
+        self.loss.begin_step(targets, real)
 
     def begin_epoch(self, clock: Clock) -> None:
         """Take note of whether the weights count."""

@@ -34,7 +34,7 @@ def made(margin, weight=0.01, repel=0.02):
 
 def mean(loss, outputs):
     targets = Targets(torch.tensor(Y))
-    loss.begin_step(targets)
+    loss.begin_step(targets, B)
     return weighted_mean(*loss(outputs, targets))
 
 
@@ -73,7 +73,7 @@ def test_micro_batches_move_the_centroids_as_the_whole_does():
     mean(loss, outputs).backward()
     expected, classifier.centroids.grad = classifier.centroids.grad, None
     targets = Targets(torch.tensor(Y))
-    loss.begin_step(targets)
+    loss.begin_step(targets, B)
     for part in (slice(0, None, 2), slice(1, None, 2)):
         values, weights = loss(Outputs(*(x[part] for x in outputs)), Targets(targets.labels[part]))
         ((values * weights).sum() / B).backward()
