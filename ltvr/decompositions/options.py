@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from ltvr.config.options import Options, option
 
-__all__ = ["DecompositionOptions"]
+__all__ = ["DecompositionOptions", "GenerationOptions"]
 
 
 @dataclass(frozen=True)
 class DecompositionOptions(Options):
-    """Decomposition and generation."""
+    """Decomposition."""
 
     insert_after: str = option(
         "layer3", "stage of the backbone that the decomposition follows", architecture=True
@@ -19,6 +19,15 @@ class DecompositionOptions(Options):
     attention_addition: bool = option(
         True, "add X_class to the features (eq. 6); without it, Table VII", architecture=True
     )
+
+
+@dataclass(frozen=True)
+class GenerationOptions(DecompositionOptions):
+    """Generation.
+
+    None of them changes anything before the first epoch that generates.
+    """
+
     gamma: float = option(
         1.0, "generated samples per real one (eq. 10); 0: none, Table VI", at_least=0, at_most=100
     )

@@ -11,7 +11,7 @@ from ltvr.afa.planning import SynthesisPlan, most_generated, plan_synthesis
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option
-from ltvr.decompositions.options import DecompositionOptions
+from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Divisors, Loss
@@ -113,7 +113,7 @@ class FeaturesOptions(Options):
             )
         start = first_generating_epoch(config)
         if start is not None and 0 < self.epochs <= start:
-            share = config.of(DecompositionOptions).lay_back_start
+            share = config.of(GenerationOptions).lay_back_start
             raise UserError(
                 f"lay_back_start = {share:g}: generation would begin at epoch {start} of "
                 f"{self.epochs}, so nothing is ever generated; lower --lay-back-start (the paper's "
@@ -123,7 +123,7 @@ class FeaturesOptions(Options):
 
 def first_generating_epoch(config: Config) -> int | None:
     """t, the epoch (from 0) from which on samples are generated; None for never."""
-    options = config.of(DecompositionOptions)
+    options = config.of(GenerationOptions)
     if config.of(NetworkOptions).decomposition == "none" or options.gamma == 0:
         return None
     return round(options.lay_back_start * config.of(FeaturesOptions).epochs)
@@ -173,7 +173,7 @@ class Features(Stage):
             self.sampler = Deferred(self.sampler, then, options.deferred_sampler_start)
         if options.mixing != "none":
             self.mixing = MIXINGS.build(config, options.mixing)
-        self.generation = config.of(DecompositionOptions)
+        self.generation = config.of(GenerationOptions)
         self.start = first_generating_epoch(config)
         self.generates = self.start is not None and self.start < self.epochs
 
