@@ -214,9 +214,7 @@ def plan_synthesis(
     labels, gamma, alpha, seed, step, groups = _check(labels, gamma, alpha, seed, step, groups)
     _check_weights(labels, class_weights, donor_weights)
     return SynthesisPlan(
-        *ops.plan_synthesis(
-            labels, gamma, alpha, seed, step, groups, class_weights, donor_weights
-        )
+        *ops.plan_synthesis(labels, gamma, alpha, seed, step, groups, class_weights, donor_weights)
     )
 
 
@@ -407,8 +405,8 @@ def _check_weights(
         if weights is None:
             continue
         if not isinstance(weights, Tensor) or weights.is_nested or weights.dim() != dimensions:
-            shape = "[C]" if dimensions == 1 else "[C, C]"
-            raise TypeError(f"{name} = {brief(weights)}: expected a tensor {shape}")
+            form = "[C]" if dimensions == 1 else "[C, C]"
+            raise TypeError(f"{name} = {brief(weights)}: expected a tensor {form}")
         shape = (weights.shape[0],) * dimensions
         check_tensor(name, weights, shape, torch.float64, torch.device("cpu"))
         if largest >= weights.shape[0]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ltvr.config.config import Config
-from ltvr.config.options import lineage, options_of
-from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import not_compared
@@ -20,35 +19,59 @@ __all__ = ["common_epochs", "forked"]
 def common_epochs(a: Config, b: Config) -> int:
     """Epochs of the first stage that runs of two configurations have in common, to the bit.
 
-    Options of generation change nothing before generation begins, and those of later stages nothing
-    in the first; any other difference leaves nothing in common.
+    Options of generation, and of what is deferred, change nothing before that begins, and those of
+    later stages nothing in the first; any other difference leaves nothing in common.
 
     Returns:
         0 if there are none.
     """
     if any(STAGES.get(config.of(TrainingOptions).stages[0]) is not Features for config in (a, b)):
         return 0
-    own, other = a.effective(), b.effective()
-    differ = {name for name in {**own, **other} if own.get(name) != other.get(name)}
-    differ -= not_compared(a) | not_compared(b) | _of_later_stages()
-    epochs, generation = a.of(FeaturesOptions).epochs, _of_generation()
-    if differ - generation:
+    one, other = (config.replaced(stages=("features",)) for config in (a, b))
+    passed_over = not_compared(a) | not_compared(b)
+    nothing = {name: value for without, _ in _DEFERRED for name, value in without.items()}
+    if _parts(one, {}, nothing, passed_over) != _parts(other, {}, nothing, passed_over):
         return 0
-    if not differ:
-        return epochs
-    starts = (first_generating_epoch(config) for config in (a, b))
-    return min(epochs if start is None else start for start in starts)
+    common = one.of(FeaturesOptions).epochs
+    for without, begins in _DEFERRED:
+        if _parts(one, without, {}, passed_over) != _parts(other, without, {}, passed_over):
+            starts = (begins(config) for config in (one, other))
+            common = min([common, *(start for start in starts if start is not None)])
+    return common
 
 
-def _of_generation() -> set[str]:
-    return {option.name for option in options_of(GenerationOptions)}
+def _parts(
+    config: Config, less: dict[str, Any], changed: dict[str, Any], passed_over: set[str]
+) -> dict[str, Any]:
+    """Options in use by name, once ``changed``; of ``less`` those that it would take away."""
+    whole = config.replaced(**changed).effective()
+    rest = config.replaced(**less).effective() if less else {}
+    return {
+        name: value
+        for name, value in whole.items()
+        if name not in passed_over and (name not in rest or rest[name] != value)
+    }
 
 
-def _of_later_stages() -> set[str]:
-    """Options of every stage but the first, and which they are."""
-    kinds = {each for name in STAGES.names() for each in lineage(STAGES.get(name).options_type)}
-    names = {option.name for kind in kinds for option in options_of(kind)}
-    return names - {option.name for option in options_of(FeaturesOptions)} | {"stages"}
+def _begins(name: str) -> Callable[[Config], int | None]:
+    """When what an option of the first stage defers begins; None for never."""
+
+    def begins(config: Config) -> int | None:
+        options = config.of(FeaturesOptions)
+        if getattr(options, name) == "none":
+            return None
+        share: float = getattr(options, f"{name}_start")
+        return round(share * options.epochs)
+
+    return begins
+
+
+_DEFERRED: list[tuple[dict[str, Any], Callable[[Config], int | None]]] = [
+    ({"gamma": 0.0}, first_generating_epoch),
+    *(({name: "none"}, _begins(name)) for name in ("deferred_loss", "deferred_sampler")),
+    ({"weighting": "none"}, _begins("weighting")),
+]
+"""What begins within the first stage: how to do without it, and in which epoch it begins."""
 
 
 def forked(trunk: Run, config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +102,8 @@ def forked(trunk: Run, config: Config, manifest: dict[str, Any]) -> dict[str, An
         raise UserError(
             f"--fork {trunk.folder}: it has trained {done} epochs, of which a run of these options "
             f"has {common} in common with it; stop it with --stop-after-epoch {common or 'E'}, or "
-            "give this run its options but for those of generation and of later stages"
+            "give this run its options but for those of generation, of what is deferred, and of "
+            "later stages"
         )
     other = trunk.manifest()
     if any(manifest[part] != other[part] for part in ("classes", "train_counts")) or (
