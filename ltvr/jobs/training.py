@@ -9,7 +9,7 @@ from typing import Any
 
 from ltvr.config.command_line import flag
 from ltvr.config.config import Config
-from ltvr.data.datasets import BUILT_IN
+from ltvr.data.built_in import BUILT_IN
 from ltvr.data.options import DataOptions
 from ltvr.engine.trained import trained_features
 from ltvr.errors import UserError, brief
