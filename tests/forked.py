@@ -23,7 +23,7 @@ def in_a_process(module, arguments):
         signal.signal(number, signal.SIG_DFL)
     torch.set_num_threads(1)  # what other threads did is not there after a fork
     sys.argv = [module.__name__, *arguments]
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
     with pytest.raises(SystemExit) as ended:
         errors.run(module.main)
     os._exit(ended.value.code)

@@ -23,7 +23,7 @@ from ltvr.device import choose_device
 from ltvr.engine.trainer import Trainer
 from ltvr.errors import UserError, shown
 from ltvr.jobs.children import THREADS, Job
-from ltvr.jobs.training import Training, decisive
+from ltvr.jobs.training import REPEATED, Training, decisive
 from ltvr.networks.weights import without_initial_weights
 from ltvr.runs import files
 from ltvr.runs.checkpoint import load_checkpoint
@@ -58,11 +58,6 @@ def cost(wanted: Training) -> Cost:
     Raises:
         UserError: it would have to be probed, and cannot be.
     """
-    epochs = [
-        (name, epoch)
-        for name, stage in stages_of(wanted.config).items()
-        for epoch in range(1, stage.epochs + 1)
-    ]
     found = wanted.look()
     if found.state == "done":
         return Cost(0.0, "done")
@@ -70,7 +65,7 @@ def cost(wanted: Training) -> Cost:
     if found.state == "begun":
         run = Run(wanted.folder)
         done = _seconds(run)
-    left = [epoch for epoch in epochs if epoch not in done]
+    left = [epoch for epoch in wanted.epochs() if epoch not in done]
     known: defaultdict[Epoch, list[float]] = defaultdict(list)
     seeds = [run for run in _seeds(wanted) if _of_this_machine(run, wanted)]
     for run in seeds:
@@ -104,16 +99,21 @@ def _seconds(run: Run) -> dict[Epoch, float]:
 
 
 def _seeds(wanted: Training) -> Iterable[Run]:
-    """The runs beside a wanted one that differ from it in their seed at most."""
-    own = {k: v for k, v in decisive(wanted.config).items() if k != "seed"}
+    """The runs beside a wanted one that differ from it in ``REPEATED`` at most."""
+    own = _repeated(wanted.config)
     for folder in sorted(wanted.out.glob(f"{wanted.label}-seed*")):
         try:
             run = Run.open(folder)
-            other = {k: v for k, v in decisive(run.config()).items() if k != "seed"}
+            other = _repeated(run.config())
         except UserError:
             continue
         if other == own:
             yield run
+
+
+def _repeated(config: Config) -> dict[str, Any]:
+    """What decides the runs of one label."""
+    return {name: value for name, value in decisive(config).items() if name not in REPEATED}
 
 
 def _of_this_machine(run: Run, wanted: Training) -> bool:
@@ -161,8 +161,8 @@ def _probed(wanted: Training) -> dict[Epoch, float]:
     """Seconds by epoch, from the times of a few steps; they are kept beside the runs."""
     file = wanted.out / "costs.json"
     kept = json.loads(file.read_text()) if file.is_file() else {}
-    key = {"machine": _machine(wanted), "options": json.loads(json.dumps(decisive(wanted.config)))}
-    key["options"].pop("seed")
+    options = json.loads(json.dumps(_repeated(wanted.config)))
+    key = {"machine": _machine(wanted), "options": options}
     entry = kept.get(wanted.label, {})
     if {k: entry.get(k) for k in key} != key:
         print(f"timing a few steps of {wanted.label}", flush=True)

@@ -12,16 +12,22 @@ from ltvr.config.config import Config
 from ltvr.data.built_in import BUILT_IN
 from ltvr.data.options import DataOptions
 from ltvr.engine.trained import trained_features
-from ltvr.errors import UserError, brief
+from ltvr.errors import DIVERGED, UserError, brief
 from ltvr.jobs.children import Found
 from ltvr.networks.weights import digest
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import not_compared
+from ltvr.stages.build import stages_of
+from ltvr.stages.options import TrainingOptions
 
-__all__ = ["Training", "decisive"]
+__all__ = ["REPEATED", "Training", "decisive", "words"]
 
 STARTS_FROM = ("weights", "pretrained")
 """Not compared in a run that goes on, which has left them behind; here they decide."""
+
+
+REPEATED = ("seed", "holdout_fold")
+"""Options in which runs of one label may differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +35,7 @@ class Training:
     """One run. There is one object of each."""
 
     label: str
-    """Of the runs that differ from it in their seed alone."""
+    """Of the runs that differ from it in options of ``REPEATED`` alone."""
     name: str
     """Of the run folder; it begins with the label."""
     out: Path
@@ -44,6 +50,10 @@ class Training:
     """What these give."""
     source: Training | None = None
     """The run whose trained features it starts from."""
+    fork: Training | None = None
+    """The run that stopped at the end of an epoch of the first stage, from which it goes on."""
+    stop_after: int | None = None
+    """The epoch of the first stage at whose end it is done, for others to fork from it."""
 
     @property
     def folder(self) -> Path:
@@ -58,7 +68,7 @@ class Training:
     @property
     def needs(self) -> Training | None:
         """The run that it starts from."""
-        return self.source
+        return self.source or self.fork
 
     def look(self) -> Found:
         """Look at the run folder: is the run there, as it is to be, and finished?"""
@@ -72,7 +82,17 @@ class Training:
                 return Found("in the way", why)
         except UserError as error:
             return Found("in the way", str(error))
-        return Found("done" if run.finished else "begun")
+        done = run.finished if self.stop_after is None else self._stands(run)
+        return Found("done" if done else "begun")
+
+    def _stands(self, run: Run) -> bool:
+        """Whether it has come to where it is to stop."""
+        try:
+            state, _ = run.peek()
+        except UserError:
+            return False
+        first = self.config.of(TrainingOptions).stages[0]
+        return (state["stage"], state["epoch"], state["step"]) == (first, self.stop_after, 0)
 
     def _difference(self, run: Run) -> str:
         """The first thing in which a run is not the wanted one; empty if there is none."""
@@ -92,15 +112,41 @@ class Training:
     def command(self, found: Found) -> list[str]:
         """The arguments of Python that train it, or go on with what has begun."""
         if found.state == "begun":
-            return ["-m", "ltvr.train", "--resume", str(self.folder), *self.places()]
-        words = ["--preset", self.preset, "--method", self.method, *_words(self.options)]
-        words += ["--out", str(self.out), "--name", self.name]
-        words += [] if self.source is None else ["--from", str(self.source.folder)]
-        return ["-m", "ltvr.train", *words]
+            go_on = ["--resume", str(self.folder), *self.places(), *self._end()]
+            return ["-m", "ltvr.train", *go_on]
+        said = ["--preset", self.preset, "--method", self.method, *words(self.options)]
+        said += ["--out", str(self.out), "--name", self.name]
+        said += [] if self.source is None else ["--from", str(self.source.folder)]
+        said += [] if self.fork is None else ["--fork", str(self.fork.folder)]
+        return ["-m", "ltvr.train", *said, *self._end()]
+
+    def _end(self) -> list[str]:
+        return [] if self.stop_after is None else ["--stop-after-epoch", str(self.stop_after)]
+
+    def epochs(self) -> list[tuple[str, int]]:
+        """The stage and the number, from 1, of each epoch that it trains itself."""
+        found = [
+            (name, epoch)
+            for name, stage in stages_of(self.config).items()
+            for epoch in range(1, stage.epochs + 1)
+        ]
+        before = 0 if self.fork is None else self.fork.stop_after
+        return found[before : self.stop_after]
 
     def places(self) -> list[str]:
         """Where the images are, where that was said, as options of a command."""
-        return _words({n: self.options[n] for n in ("root", "lists") if n in self.options})
+        return words({n: self.options[n] for n in ("root", "lists") if n in self.options})
+
+    def diverged(self) -> str:
+        """What the process said that trained it last, if its loss was no longer a number.
+
+        A run that has diverged would do so again. It is tried again once its log is gone.
+        """
+        if not self.log.is_file():
+            return ""
+        lines = self.log.read_bytes().decode(errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        return last.removeprefix("error: ") if last.startswith(f"error: {DIVERGED}") else ""
 
     def environment(self) -> dict[str, Any]:
         """What the finished run was trained on."""
@@ -133,14 +179,14 @@ def decisive(config: Config) -> dict[str, Any]:
     return found
 
 
-def _words(options: Mapping[str, Any]) -> list[str]:
+def words(options: Mapping[str, Any]) -> list[str]:
     """Options as they are written on the command line."""
-    words: list[str] = []
+    said: list[str] = []
     for name, value in options.items():
         if isinstance(value, bool):
-            words.append(flag(name) if value else f"--no-{flag(name)[2:]}")
+            said.append(flag(name) if value else f"--no-{flag(name)[2:]}")
         elif isinstance(value, list | tuple):
-            words += [flag(name), *map(str, value)]
+            said += [flag(name), *(map(str, value) if value else ["none"])]
         else:
-            words += [flag(name), "none" if value is None else str(value)]
-    return words
+            said += [flag(name), "none" if value is None else str(value)]
+    return said
