@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ltvr.config.config import Config
-from ltvr.engine.fork import common_epochs
+from ltvr.engine.fork import Course
 from ltvr.errors import UserError
 from ltvr.jobs.training import Training
 from ltvr.runs.folder import Run
@@ -25,12 +25,15 @@ def jobs_of(rung: Rung) -> list[Training]:
     runs are trained by themselves, each to find that out.
     """
     found: list[Training] = []
-    for repeat in rung.lines[0].runs:
-        runs = [line.runs[repeat] for line in rung.lines if repeat not in line.diverged]
-        trunks = plan_trunks([run.config for run in runs], _common)
-        made = _Trunks(runs, repeat)
-        for run, trunk in zip(runs, trunks, strict=True):
-            source = None
+    repeats = list(rung.lines[0].runs)
+    courses = [_course(line.runs[repeats[0]].config) for line in rung.lines]
+    trunks = plan_trunks(courses, _common)  # in what they have in common seeds do not differ
+    for repeat in repeats:
+        made = _Trunks([line.runs[repeat] for line in rung.lines], repeat)
+        for line, trunk in zip(rung.lines, trunks, strict=True):
+            run, source = line.runs[repeat], None
+            if repeat in line.diverged:
+                continue
             if trunk is not None and run.look().state == "missing":
                 source = made.training(trunk)
             found += [each for each in _chain(source) if each not in found]
@@ -43,10 +46,13 @@ def of_diverged(job: Training) -> bool:
     return bool(job.diverged()) or any(each.diverged() for each in _chain(job.fork))
 
 
-def _common(a: Config, b: Config) -> int:
-    """As of ``common_epochs``; nothing where the best epoch is reported, which may be a trunk's."""
-    best = "best" in (each.of(TrainingOptions).select for each in (a, b))
-    return 0 if best else common_epochs(a, b)
+def _course(config: Config) -> Course | None:
+    """None of one that shares nothing: its best epoch is reported, which may be one of a trunk."""
+    return None if config.of(TrainingOptions).select == "best" else Course.of(config)
+
+
+def _common(a: Course | None, b: Course | None) -> int:
+    return 0 if a is None or b is None else a.common(b)
 
 
 def _chain(trunk: Training | None) -> list[Training]:
@@ -81,7 +87,7 @@ class _Trunks:
                 config = Run.open(folder).config()
             except UserError:
                 continue
-            if _common(config, like.config) >= trunk.epoch:
+            if _common(_course(config), _course(like.config)) >= trunk.epoch:
                 return self._job(trunk, folder.name, config)
         return None
 

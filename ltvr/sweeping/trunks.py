@@ -41,21 +41,17 @@ def plan_trunks(configs: Sequence[T], common_epochs: Callable[[T, T], int]) -> l
         if len(group) == 1:
             found[group[0]] = trunk
             return
-        pairs = [(a, b) for a in group for b in group if a < b]
-        shared = min(common_epochs(configs[a], configs[b]) for a, b in pairs)
+        first, *others = (configs[each] for each in group)
+        shared = min(common_epochs(first, each) for each in others)
         if shared > above:
             above, trunk = shared, Trunk(shared, group[0], trunk)
         parts: list[list[int]] = []
         for each in group:
-            part = next(
-                (p for p in parts if common_epochs(configs[p[0]], configs[each]) > above), None
-            )
-            if part is None:
-                parts.append([each])
-            else:
+            alike = (p for p in parts if common_epochs(configs[p[0]], configs[each]) > above)
+            if part := next(alike, None):
                 part.append(each)
-        if len(parts) == 1:
-            raise ValueError("a has epochs in common with b, b with c, and a none with c")
+            else:
+                parts.append([each])
         for part in parts:
             plan(part, trunk)
 

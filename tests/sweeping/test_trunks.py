@@ -1,5 +1,6 @@
 """Which configurations fork from which trunk."""
 
+import numpy as np
 import pytest
 
 from ltvr.sweeping.trunks import Trunk, plan_trunks
@@ -55,11 +56,18 @@ def test_those_that_differ_in_later_stages_alone_share_all_of_the_first():
     assert plan_trunks([(0.3, 26, 1), (0.3, 26, 1)], by_start) == [Trunk(40, 0, None)] * 2
 
 
-def test_a_relation_that_is_none_ends_all_the_same():
-    """a with b and b with c, but not a with c."""
-    pairs = {("a", "b"): 5, ("b", "c"): 5}
-    common = lambda a, b: pairs.get((min(a, b), max(a, b)), 0)  # noqa: E731
-    trunks = plan_trunks(["a", "b", "c"], common)
-    assert trunks == [Trunk(5, 0, None), Trunk(5, 0, None), None]
-    with pytest.raises(ValueError, match="a none with c"):
-        plan_trunks(["b", "a", "c"], common)
+@pytest.mark.parametrize("seed", range(5))
+def test_no_epoch_that_two_have_in_common_is_trained_twice(seed):
+    """Held to the number of different states (what is in common until the end of an epoch)."""
+    random = np.random.default_rng(seed)
+    configs = [
+        (float(lr), int(start), int(weight))
+        for lr, start, weight in random.integers(0, [2, 40, 3], (12, 3))
+    ]
+    states = {
+        (lr, epoch, (start, weight) if epoch > start else ())
+        for lr, start, weight in configs
+        for epoch in range(1, 41)
+    }
+    # Those that are the same all along are each their own run, of no epoch more.
+    assert trained(plan_trunks(configs, by_start), configs) == len(states)
