@@ -16,6 +16,7 @@ from ltvr.jobs.training import Training
 from ltvr.signals import say_when_stopped
 from ltvr.sweeping.configurations import Design
 from ltvr.sweeping.file import read
+from ltvr.sweeping.plan import METRICS
 from ltvr.sweeping.plots import draw
 from ltvr.sweeping.results import Results, Rung
 from ltvr.sweeping.sharing import jobs_of, of_diverged
@@ -109,6 +110,11 @@ def main() -> None:
     if not arguments.tables_only:
         say_when_stopped(lambda: "stopped; the same command goes on")
         while not (rungs[-1].complete and len(rungs) == len(design.sweep.rungs)):
+            if rungs[-1].stuck:
+                raise UserError(
+                    f"no configuration has a {METRICS[design.sweep.metric]} to go on by: every one "
+                    "has diverged, or there is no such class; see the table, and change the file"
+                )
             do_all(jobs_of(rungs[-1]), arguments.jobs, ended)
             rungs = results.rungs()
     files = [*write(design, rungs, folder / "sweep"), *draw(design, rungs, folder)]

@@ -87,7 +87,7 @@ def _map(design: Design, lines: Sequence[Line]) -> Plot:
     down, across = design.sweep.swept
     arms = list(dict.fromkeys(line.configuration.arm.name for line in lines))
     marks = [_places([line.configuration.point[name] for line in lines]) for name in (down, across)]
-    figure, panels = axes(len(arms), squeeze=False)
+    figure, panels = axes(len(arms))
     scores = [_score(line) for line in lines]
     rows: list[dict[str, Any]] = []
     for axis, arm in zip(panels[0], arms, strict=True):

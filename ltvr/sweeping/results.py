@@ -13,7 +13,6 @@ from ltvr.comparison.paired import over_seeds
 from ltvr.comparison.spread import Spread
 from ltvr.data.holdout import described
 from ltvr.data.options import DataOptions
-from ltvr.errors import UserError
 from ltvr.jobs.training import Training
 from ltvr.runs.folder import Run
 from ltvr.stages.build import stages_of
@@ -33,6 +32,8 @@ class Result:
     """Of training and evaluation, by one thread."""
     judged_on: str
     """The images, for a reader."""
+    trained_on: str
+    """The machine, for a reader."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,11 @@ class Rung:
         """Whether every run of it has ended."""
         return all(line.complete for line in self.lines)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether every run of it has ended, and no configuration has a score."""
+        return self.complete and all(line.score is None for line in self.lines)
+
     def best(self, arm: str | None = None) -> Line | None:
         """The line of the highest score, of equal ones the first; if that is said, of an arm."""
         lines = [line for line in self.lines if arm in (None, line.configuration.arm.name)]
@@ -146,8 +152,7 @@ class Results:
     def rungs(self) -> list[Rung]:
         """The rungs as far as it is known who is on them: on the first one all.
 
-        Raises:
-            UserError: every configuration of a rung has diverged, and none can go on.
+        A rung of which nothing can go on is the last.
         """
         sweep, every = self.design.sweep, self.design.configurations
         found = [self._rung(0, every)]
@@ -159,10 +164,7 @@ class Results:
             scores = [line.score for line in lines]
             chosen = sweep.halving.going_on(scores, len(every), len(found), always)
             if not chosen:
-                raise UserError(
-                    f"every configuration has diverged at {sweep.halving.epochs[len(found) - 1]} "
-                    "epochs; lower their learning rates"
-                )
+                break
             found.append(self._rung(len(found), [lines[at].configuration for at in chosen]))
         return found
 
@@ -193,6 +195,6 @@ def _result(training: Training, stage: str | None) -> Result:
     run = Run(training.folder)
     metrics = training.metrics(stage or list(stages_of(training.config))[-1])
     counts = run.manifest()["holdout"]["counts"]
-    return Result(
-        metrics, run.read_summary()["seconds"], described(training.config.of(DataOptions), counts)
-    )
+    judged_on = described(training.config.of(DataOptions), counts)
+    trained_on = ", ".join(f"{name} {value}" for name, value in training.environment().items())
+    return Result(metrics, run.read_summary()["seconds"], judged_on, trained_on)

@@ -84,10 +84,11 @@ class _Trunks:
         like = self.runs[trunk.like]
         for folder in sorted(_folder(like).glob(f"epoch{trunk.epoch}-*-{self.repeat.name}")):
             try:
-                config = Run.open(folder).config()
+                run = Run.open(folder)
+                config = run.config()
             except UserError:
                 continue
-            if _common(_course(config), _course(like.config)) >= trunk.epoch:
+            if run.resumable and _common(_course(config), _course(like.config)) >= trunk.epoch:
                 return self._job(trunk, folder.name, config)
         return None
 

@@ -112,8 +112,11 @@ def _epochs(line: Line) -> str:
 def _notes(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:
     sweep = design.sweep
     lines = [line for rung in rungs for line in rung.lines]
-    for judged_on in dict.fromkeys(r.judged_on for line in lines for r in line.found.values()):
+    results = [result for line in lines for result in line.found.values()]
+    for judged_on in dict.fromkeys(result.judged_on for result in results):
         yield f"{judged_on[0].upper()}{judged_on[1:]}."
+    if any("hold-out" in (result.metrics.get("selected_on") or "") for result in results):
+        yield "With select = best the epochs were chosen on the same images, which flatters them."
     stage = f"stage {sweep.stage}" if sweep.stage else "the last stage"
     yield (
         f"By {METRICS[sweep.metric]} of {stage}: mean ± sample standard deviation of the seeds. "
@@ -136,12 +139,10 @@ def _notes(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:
     if sweep.how:
         yield f"Points: {sweep.how} of {', '.join(sweep.swept)}."
     if halving := sweep.halving:
-        numbers = [
-            halving.number(len(design.configurations), at) for at in range(len(halving.epochs))
-        ]
-        steps = ", ".join(f"{n} for {e}" for n, e in zip(numbers, halving.epochs, strict=True))
+        every, at = len(design.configurations), enumerate(halving.epochs)
+        steps = ", ".join(f"{halving.number(every, rung)} for {epochs}" for rung, epochs in at)
         always = f", and the best of {sweep.compare_with} in any case" if sweep.compare_with else ""
-        yield f"Successive halving: the best {', '.join(steps)} epochs{always}."
+        yield f"Successive halving: the best {steps} epochs{always}."
     yield from (f"{note}." for note in design.notes)
     yield from _best(design, rungs)
     for line in lines:
@@ -155,6 +156,8 @@ def _notes(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:
     ]
     if missing:
         yield f"Not finished: {', '.join(missing)}."
+    for trained_on in dict.fromkeys(result.trained_on for result in results):
+        yield f"Trained on {trained_on}."
 
 
 def _best(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from ltvr.sweeping.configurations import Design
 from ltvr.sweeping.file import read
 from ltvr.sweeping.plan import Repeat
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep_digits.yaml"
 HEAD = """
 preset: digits
 options: {holdout: 10, evaluate_every: 40}
@@ -62,6 +63,11 @@ grid:
     assert (values["method"], values["lay_back_start"], values["lr"]) == ("ltvr", 0.8, 1.0)
     assert (values["loss_weight"], values["holdout"], values["root"]) == (1.0, 10, "/elsewhere")
     assert config(design, 0)["decomposition"] == "none"
+
+
+def test_the_example_is_a_sweep():
+    design = Design.of(read(EXAMPLE, {}))
+    assert len(design.configurations) == 8 and not design.notes
 
 
 def test_folds_go_with_seeds(plan):

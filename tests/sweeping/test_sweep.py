@@ -115,7 +115,7 @@ def test_halving_trains_the_best_for_longer_and_a_kill_loses_nothing(sweep, tmp_
 def test_what_is_wrong_stops_the_sweep_by_the_word_of_the_run(sweep, tmp_path, command):
     text = FILE.replace("{holdout: 10, holdout_from: left-out,", "{holdout: 10, dataset: folder,")
     (tmp_path / "file.yaml").write_text(text)
-    options = ["--out", tmp_path, "--root", tmp_path / "none", "--jobs", 2]
+    options = ["--out", tmp_path, "--root", tmp_path / "none"]
     code, out, err = command(ltvr.sweep, tmp_path / "file.yaml", *options)
     assert code == 2 and err.count("\n") == 1 and "error: baseline-" in err, err
     assert f"{tmp_path / 'none'}" in err and "mend it, and the same command goes on" in err
