@@ -12,7 +12,7 @@ from ltvr.data.longtail import Int64Array
 from ltvr.probes.figures import Margins, draw_margins
 from ltvr.probes.lines import Line, Section, Subsets, Values
 from ltvr.probes.neighbours import METRICS
-from ltvr.probes.rows import Generated, Rows
+from ltvr.probes.rows import ALONE, Generated, Rows
 
 __all__ = ["ToMeans", "distances", "to_means"]
 
@@ -72,22 +72,27 @@ def distances(real: Rows, generated: Generated | None, subsets: Subsets) -> Sect
         rows, labels = generated.rows.space(space), generated.rows.labels
         of_rows = to_means(rows, labels, points, real.labels, generated.class_donor)
         margins[space]["generated"] = Margins(of_rows.margin, labels)
-        pairs = {
-            "distance from the mean of its class": (of_rows.own, of_real.own),
-            "norm": (rows.norm(dim=1).numpy(), points.norm(dim=1).numpy()),
-        }
-        for name, (ours, theirs) in pairs.items():
-            ratio = subsets.means_of(ours, labels) / subsets.means_of(theirs, real.labels)
-            lines.append(
-                subsets.line_of(name, "generated / real", ratio.tolist(), space=space, unit="")
-            )
+        of_alone = to_means(
+            generated.alone.space(space), labels, points, real.labels, generated.class_donor
+        )
+        for kind, own, found in (
+            ("generated / real", rows, of_rows),
+            (f"{ALONE} / real", generated.alone.space(space), of_alone),
+        ):
+            pairs = {
+                "distance from the mean of its class": (found.own, of_real.own),
+                "norm": (own.norm(dim=1).numpy(), points.norm(dim=1).numpy()),
+            }
+            for name, (ours, theirs) in pairs.items():
+                ratio = subsets.means_of(ours, labels) / subsets.means_of(theirs, real.labels)
+                lines.append(subsets.line_of(name, kind, ratio.tolist(), space=space, unit=""))
         lines += _margins("generated", of_rows, labels, subsets, space)
         lines += _margins("real", of_real, real.labels, subsets, space)
     formulas = [
         "Euclidean distances from m_c, the mean of the real training rows of class c. Of its own "
         "class's mean a real row is left out (leave one out), and of that of a generated row its "
         "class donor i. Generated / real: the mean over the generated rows of a class over the "
-        "mean over its real rows.",
+        f"mean over its real rows. {ALONE}: the generated rows with j = i, where nothing is mixed.",
         "Margin: (d_other - d_own) / (d_other + d_own), d_other the distance from the nearest mean "
         "of another class; below 0 a row is nearer to another class.",
     ]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ltvr.probes.lines import Section, Subsets
-from ltvr.probes.rows import Generated, Rows
+from ltvr.probes.rows import ALONE, Generated, Rows
 
 __all__ = ["head"]
 
@@ -20,7 +20,7 @@ def head(train: Rows, judged: Rows, generated: Generated | None, subsets: Subset
     """
     kinds = {"real, training": train, "real, judged": judged}
     if generated is not None:
-        kinds = {"generated": generated.rows, **kinds}
+        kinds = {"generated": generated.rows, ALONE: generated.alone, **kinds}
     lines = []
     for kind, rows in kinds.items():
         labels = torch.from_numpy(rows.labels)
@@ -39,6 +39,7 @@ def head(train: Rows, judged: Rows, generated: Generated | None, subsets: Subset
         "Cross-entropy -log softmax(z)_y, and whether the largest logit is the label's, of the "
         "head that the features stage ended with, in eval mode. Training images without "
         "augmentation. Taken for the class of j: of rows whose donors have two labels, the share "
-        "whose largest logit is that of the variation donor's.",
+        "whose largest logit is that of the variation donor's. "
+        f"{ALONE}: the generated rows with j = i, where nothing is mixed.",
     ]
     return Section("head", "What the head says of them", lines, formulas)

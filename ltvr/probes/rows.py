@@ -20,7 +20,18 @@ from ltvr.engine.trained import Trained
 from ltvr.stages.base import Stage
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["Generated", "Rows", "features_of", "generated_rows", "real_rows", "shape_of_features"]
+__all__ = [
+    "ALONE",
+    "Generated",
+    "Rows",
+    "features_of",
+    "generated_rows",
+    "real_rows",
+    "shape_of_features",
+]
+
+ALONE = "V of i"
+"""What tables call ``Generated.alone``."""
 
 
 class Rows(NamedTuple):
@@ -50,6 +61,8 @@ class Generated(NamedTuple):
     """[R] j, that of the sample that gave X_var."""
     batches: int
     """That they were generated from."""
+    alone: Rows
+    """[R] the same with j = i, X_class[i] + X_var[i]: V of the class donor, nothing mixed."""
 
 
 def shape_of_features(trained: Trained) -> tuple[int, int, int]:
@@ -118,7 +131,7 @@ def generated_rows(
     order = stage.sampler.epoch(split.labels, seed=seed, epoch=epoch, epochs=stage.epochs)
     steps = len(split) // size
     order = order[: min(steps, most) * size].reshape(-1, size)
-    found, donors = [], []
+    found, alone, donors = [], [], []
     features = features_of(trained, split.take(order.reshape(-1)), size)
     for step, (own, (x, labels)) in enumerate(zip(order, features, strict=True)):
         clock = Clock(run.seed, name, stage.epochs, steps, options.accumulate, epoch, step)
@@ -127,12 +140,15 @@ def generated_rows(
             continue
         with torch.no_grad(), autocast(run.amp, trained.device):
             rows = decomposition.generate(x, plan.to(trained.device))[len(x) :]
+            whole = torch.add(*decomposition.decompose(x))
+        own_parts = whole[plan.class_index.to(trained.device)]
         found.append(_through_head(trained, rows, plan.labels.numpy()))
+        alone.append(_through_head(trained, own_parts, plan.labels.numpy()))
         donors.append(np.stack([own[plan.class_index], own[plan.variation_index]]))
     if not found:
         return None
     i, j = np.concatenate(donors, axis=1)
-    return Generated(_joined(found), i, j, len(order))
+    return Generated(_joined(found), i, j, len(order), _joined(alone))
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ def test_generated_rows_beside_real_ones():
     generated = Generated(
         Rows(made, made, torch.zeros(3, 3), np.array([0, 1, 0])),
         np.array([0, 3, 2]), np.array([4, 1, 3]), batches=1,
+        alone=Rows(2 * made, 2 * made, torch.zeros(3, 3), np.array([0, 1, 0])),
     )  # fmt: skip
     real = Rows(REAL, REAL, torch.zeros(6, 3), LABELS)
     section = distances(real, generated, Subsets(np.array([3, 2, 1]), 2, 2))
@@ -42,9 +43,9 @@ def test_generated_rows_beside_real_ones():
     own = [(4 + 8) / 2 / (6 / 3), math.hypot(8, 3) / 6]
     assert ratio.per_class == [*map(pytest.approx, own), None]
     norm = found["embedding", "generated / real", "norm"].per_class
-    assert norm == [pytest.approx((5 + 9) / 2 / 2), pytest.approx(
-        math.hypot(2, 3) / ((10 + math.hypot(10, 6)) / 2)
-    ), None]  # fmt: skip
+    assert norm[:2] == pytest.approx([7 / 2, math.hypot(2, 3) / ((10 + math.hypot(10, 6)) / 2)])
+    twice = found["embedding", "V of i / real", "norm"].per_class[:2]
+    assert twice == pytest.approx([2 * each for each in norm[:2]])
     # (9, 0) is nearer to the mean of class 1, (2, 3) to that of class 0; (3, 4) is not.
     nearer = found["head's input", "generated", "nearer to the mean of another class"]
     assert nearer.per_class == [50.0, 100.0, None]

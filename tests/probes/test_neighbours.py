@@ -45,7 +45,7 @@ def test_whose_label_the_neighbours_have():
         [[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0], [0.1, 1.0], [0.3, 1.0]], [0, 0, 0, 1, 1, 1]
     )
     made = rows_of([[1.0, 0.01], [0.02, 1.0], [1.0, 0.2]], [0, 0, 1])
-    generated = Generated(made, np.array([0, 1, 3]), np.array([3, 4, 4]), batches=1)
+    generated = Generated(made, np.array([0, 1, 3]), np.array([3, 4, 4]), batches=1, alone=made)
     section = neighbours(real, generated, Subsets(np.array([3, 3]), 1, 0), k=3)
     found = {(s.space, s.of, s.measure): s.per_class for s in section.lines}
     half = [pytest.approx(50), None]

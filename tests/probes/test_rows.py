@@ -49,6 +49,9 @@ def test_generated_rows_are_those_of_the_last_epoch(finished, monkeypatch):
         embeddings = trained.network.embedder(expected)
     torch.testing.assert_close(found.rows.inputs, expected.flatten(1), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.rows.embeddings, embeddings, rtol=1e-3, atol=1e-4)
+    alone = (x_class + x_var)[found.class_donor].flatten(1)
+    torch.testing.assert_close(found.alone.inputs, alone, rtol=1e-4, atol=1e-4)
+    assert (found.alone.labels == found.rows.labels).all()
 
 
 def test_nothing_is_generated_from_nothing(finished):
