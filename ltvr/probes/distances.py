@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ltvr.data.longtail import Int64Array
 from ltvr.probes.figures import Margins, draw_margins
-from ltvr.probes.lines import Line, Section, Subsets, Values
+from ltvr.probes.lines import Line, Section, Subsets
 from ltvr.probes.neighbours import METRICS
 from ltvr.probes.rows import ALONE, Generated, Rows
 
@@ -20,13 +21,13 @@ __all__ = ["ToMeans", "distances", "to_means"]
 class ToMeans(NamedTuple):
     """Euclidean distances of rows from the means of classes, [R] each."""
 
-    own: Values
+    own: npt.NDArray[np.float64]
     """From the mean of the class's real rows without the one that is left out; nan without any."""
-    other: Values
+    other: npt.NDArray[np.float64]
     """From the nearest mean of another class; nan where there is none."""
 
     @property
-    def margin(self) -> Values:
+    def margin(self) -> npt.NDArray[np.float64]:
         """(other - own) / (other + own): -1 to 1, below 0 where another class's mean is nearer."""
         total = self.other + self.own
         return np.where(total == 0, 0.0, (self.other - self.own) / np.where(total == 0, 1, total))

@@ -14,7 +14,7 @@ from ltvr.data.longtail import Int64Array
 __all__ = ["STRENGTHS", "LinearProbe", "linear_probe"]
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""C, the inverse of the weight of |w|^2 / 2 beside the sum of the losses."""
+"""C, the weight of the sum of the losses beside ``|W|^2 / 2``."""
 FOLDS = 3
 MOST_STEPS = 300
 """Of L-BFGS."""
@@ -42,11 +42,11 @@ class LinearProbe(NamedTuple):
 def linear_probe(rows: Tensor, labels: Int64Array, asked: Tensor, seed: int) -> LinearProbe:
     """Fit a linear probe, and ask it of other rows.
 
-    minimise C sum_r u_r (-log softmax(W x_r + b)_{y_r}) + |W|^2 / 2, the x standardised by mean and
-    standard deviation of ``rows``, u_r = R / (classes n_{y_r}): every class weighs the same. C is
-    the best of ``STRENGTHS`` by balanced accuracy over ``FOLDS`` stratified folds of ``rows``, of
-    equals the lowest; where a class has fewer rows than folds there are as many folds as it has
-    rows, and with one row C is the middle of ``STRENGTHS``.
+    Minimise ``C sum_r u_r (-log softmax(W x_r + b)_{y_r}) + |W|^2 / 2``, the x standardised by mean
+    and standard deviation of ``rows``, ``u_r = R / (classes n_{y_r})``: every class weighs the
+    same. C is the best of ``STRENGTHS`` by balanced accuracy over ``FOLDS`` stratified folds of
+    ``rows``, of equals the lowest; where a class has fewer rows than folds there are as many folds
+    as it has rows, and with one row C is the middle of ``STRENGTHS``.
 
     Args:
         rows: [R, F], that it is fitted to.

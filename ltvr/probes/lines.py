@@ -15,8 +15,6 @@ from ltvr.figures.plot import Plot
 
 __all__ = ["Line", "Section", "Subsets"]
 
-Values = npt.NDArray[Any]
-
 
 class Line(NamedTuple):
     """One line of a table."""
@@ -69,7 +67,7 @@ class Subsets:
         """Of each class ``many``, ``medium`` or ``few``."""
         return [shot_of(int(n), self.many_above, self.few_below) for n in self.counts]
 
-    def means_of(self, values: Values, labels: Int64Array) -> Values:
+    def means_of(self, values: npt.NDArray[Any], labels: Int64Array) -> npt.NDArray[np.float64]:
         """The mean of the values of each class, float64 [C]; nan of a class without any.
 
         Args:
@@ -87,7 +85,7 @@ class Subsets:
         self,
         measure: str,
         of: str,
-        values: Values,
+        values: npt.NDArray[Any],
         labels: Int64Array,
         *,
         space: str = "",

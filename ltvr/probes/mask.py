@@ -29,9 +29,9 @@ def statistics_of(masks: Tensor) -> dict[str, Tensor]:
 
     ``mean``; ``spread over positions``: the standard deviation over the N positions of a channel,
     over the mean of the mask, the mean over channels; ``spread over channels`` the same of the D
-    channels of a position; ``entropy over positions``: -sum p log p / log N with p = M / sum M of a
-    channel, the mean over channels: 1 of a flat mask, 0 of a one-hot one. ``over channels`` the
-    same, / log D. A channel (position) of zeros alone counts as flat.
+    channels of a position; ``entropy over positions``: ``-sum p log p / log N`` with
+    ``p = M / sum M`` of a channel, the mean over channels: 1 of a flat mask, 0 of a one-hot one.
+    ``over channels`` the same, / log D. A channel (position) of zeros alone counts as flat.
     """
     m = masks.double().flatten(2)
     mean = m.mean((1, 2))
@@ -56,9 +56,9 @@ def _entropy(m: Tensor, axis: int) -> Tensor:
 
 
 def parts_of_energy(x_class: Tensor, x_var: Tensor) -> dict[str, Tensor]:
-    """Shares of |V|^2, V = X_class + X_var, and the angle between the parts: [B] each.
+    """Shares of ``|V|^2``, V = X_class + X_var, and the angle between the parts: [B] each.
 
-    |V|^2 = |X_class|^2 + |X_var|^2 + 2 <X_class, X_var>. ``cosine``: 1 where both parts are the
+    ``|V|^2 = |X_class|^2 + |X_var|^2 + 2 <X_class, X_var>``. ``cosine``: 1 where both parts are the
     same up to a factor, so that nothing is split.
     """
     a, b = x_class.double().flatten(1), x_var.double().flatten(1)
