@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ltvr import errors
-from ltvr.config.command_line import Parser
+from ltvr.config.command_line import Parser, refuse_unused
 from ltvr.data.audit import audit
 from ltvr.data.layouts import LISTS
 from ltvr.data.options import DataOptions
@@ -46,6 +46,14 @@ def parser() -> Parser:
         default="error",
         help="what the run is to do with images that cannot be read (error)",
     )
+    p.add_argument(
+        "--holdout",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="as of ltvr.train: the run is judged on a hold-out, and the test set need not be (0)",
+    )
+    p.add_argument("--holdout-from", choices=("train", "val"), help="as of ltvr.train (train)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write all that was found here too")
     p.add_argument("--verbose", action="store_true", help="name all that is counted")
     return p
@@ -54,15 +62,19 @@ def parser() -> Parser:
 def main() -> int:
     """Run the command line."""
     arguments = parser().parse_args()
+    source = {} if arguments.holdout_from is None else {"holdout_from": arguments.holdout_from}
     config = SCHEMA.config(
         {
             "dataset": arguments.dataset,
             "root": arguments.data,
             "lists": arguments.lists,
             "bad_images": arguments.bad_images,
+            "holdout": arguments.holdout,
             "image_size": IN_MEMORY_PIXELS + 1,  # the loader need not keep pixels
+            **source,
         }
     )
+    refuse_unused(config, source)
     options = config.of(DataOptions)
     with ExitStack() as stack:
         file = None

@@ -12,6 +12,8 @@ from ltvr.comparison.entries import check_comparable, grouped, read_entry
 from ltvr.comparison.gains import gains_over
 from ltvr.comparison.images import Images
 from ltvr.config.command_line import Parser
+from ltvr.data.holdout import described
+from ltvr.data.options import DataOptions
 from ltvr.engine.evaluation import Source
 from ltvr.engine.trained import add_device
 from ltvr.errors import UserError, shown
@@ -28,7 +30,7 @@ def parser() -> Parser:
         description="Compare runs with the first: configurations, curves, accuracy by class, and "
         "whether chance would do it. Runs that differ in their seed alone are one configuration: "
         "two or more seeds of two configurations are paired and tested over; else the test is over "
-        "the test images.",
+        "the images that they are judged on.",
     )
     p.add_argument("run", metavar="RUN", type=Path, nargs="+", help="run folder")
     p.add_argument(
@@ -45,7 +47,7 @@ def parser() -> Parser:
         "--images",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="with tests over images, which need the runs' test images (yes)",
+        help="with tests over images, which need the images that the runs are judged on (yes)",
     )
     p.add_argument("--root", metavar="FOLDER", help="where the images of the runs are now")
     p.add_argument("--lists", metavar="FOLDER", help="where the list files of the runs are now")
@@ -74,8 +76,14 @@ def main() -> None:
         name = shown(entry.run.folder)
         if entry.metrics is None:
             notes.append(f"{name} is not finished: its curves end where it is")
-        elif any("test" in (each.get("selected_on") or "") for each in entry.metrics.values()):
-            notes.append(f"{name} chose its epoch on the test set: optimistic")
+        elif any(
+            entry.judged_on in (each.get("selected_on") or "") for each in entry.metrics.values()
+        ):
+            on = "test set" if entry.judged_on == "test" else "hold-out that it is judged on"
+            notes.append(f"{name} chose its epoch on the {on}: optimistic")
+    if first.judged_on == "hold-out":
+        counts = first.manifest["holdout"]["counts"]
+        notes.append(described(first.config.of(DataOptions), counts))
     with ExitStack() as stack:
         file = stack.enter_context(output(arguments.out, "--out"))
         rows = None

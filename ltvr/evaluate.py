@@ -77,9 +77,11 @@ def measure(path: Path, source: Source, arguments: Any) -> Measured:
     train = np.asarray(trained.run.manifest()["train_counts"], np.int64)
     batches = Batches(split, trained.config, trained.device)
     confusion = arguments.confusion is not None
+    options = trained.config.of(DataOptions)
     metrics = evaluate_split(trained.network, batches, train, confusion=confusion)
+    metrics["evaluated_on"] = source.name(options)
     images = np.bincount(split.labels, minlength=len(train)).astype(np.int64)
-    return Measured(metrics, trained.classes, train, images, trained.config.of(DataOptions))
+    return Measured(metrics, trained.classes, train, images, options)
 
 
 def write(files: dict[str, IO[str]], found: dict[str, Measured]) -> None:
@@ -100,6 +102,15 @@ def write(files: dict[str, IO[str]], found: dict[str, Measured]) -> None:
         files["json"].write(json.dumps(value, indent=1) + "\n")
 
 
+def tables(found: dict[str, Measured], *, alone: bool) -> str:
+    """The metrics as text, a table for each split: a row a run, or the split of one ``alone``."""
+    by_split: dict[str, dict[str, dict[str, Any]]] = {}
+    for path, each in found.items():
+        split = each.metrics["evaluated_on"]
+        by_split.setdefault(split, {})[split if alone else shown(path)] = each.metrics
+    return "\n\n".join(table(rows, split) for split, rows in by_split.items())
+
+
 def main() -> None:
     """Run the command line."""
     arguments = parser().parse_args()
@@ -112,8 +123,6 @@ def _run(arguments: argparse.Namespace) -> None:
     source = source_of(arguments, arguments.data)
     for path in paths:
         weights_of(path)
-    name = "data" if source.data is not None else source.split
-    names = {str(path): name if len(paths) == 1 else shown(path) for path in paths}
     with ExitStack() as stack:
         files = {}
         for option in ("json", "per_class", "confusion"):
@@ -129,7 +138,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 found[str(path)] = measure(path, source, arguments)
         finally:  # what was measured is not lost with what comes after
             if found and distributed.is_first():
-                print(table({names[path]: each.metrics for path, each in found.items()}))
+                print(tables(found, alone=len(paths) == 1))
         write(files, found)
 
 

@@ -125,6 +125,11 @@ class Work(NamedTuple):
     folder: Path
     """Where what is done is kept."""
 
+    @property
+    def options(self) -> DataOptions:
+        """Of the images."""
+        return self.trained.config.of(DataOptions)
+
 
 def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     """Read what is asked for, and embed the images, on all ranks.
@@ -266,10 +271,10 @@ def fit(work: Work) -> list[Measured]:
     """Fit and test every head; what is kept is not done again."""
     identity = identity_of(work.trained)
     kept = Kept(work.folder / "results.jsonl", {**identity, "ltvr": __version__})
-    options, found = work.trained.config.of(DataOptions), []
+    found = []
     for head in work.heads:
         say(head.title)
-        found.append(measure(head, work.images, work.data.counts, options, kept))
+        found.append(measure(head, work.images, work.data.counts, work.options, kept))
     return found
 
 
@@ -290,13 +295,11 @@ def report(work: Work, found: list[Measured], options: dict[str, Any]) -> None:
     """
     trained, path, images = work.trained, work.path, work.images
     run, values = trained.run, notes(trained, path, images, found)
-    own = path.name == trained_features(run).name
+    own, judged_on = path.name == trained_features(run).name, work.options.judged_on
     table = run.folder / ("heads" if own else f"heads-{path.stem}")
     name = f"{shown(run.folder.name).replace('|', ' ')}, {path.name}"
-    files.write(
-        table.with_name(f"{table.name}.md"), as_markdown(f"{name}: top-1, %", found, values)
-    )
-    files.write(table.with_name(f"{table.name}.csv"), as_csv(found))
+    files.write(table.with_name(f"{table.name}.md"), as_markdown(name, found, values, judged_on))
+    files.write(table.with_name(f"{table.name}.csv"), as_csv(found, judged_on))
     run.write(
         f"{table.name}.json",
         {
@@ -306,11 +309,12 @@ def report(work: Work, found: list[Measured], options: dict[str, Any]) -> None:
             "stage": work.stage,
             "images": images.described,
             "classes": trained.classes,
-            "heads": as_json(found),
+            "evaluated_on": judged_on,
+            "heads": as_json(found, judged_on),
             "notes": values,
         },
     )
-    print(f"\n{as_text(found)}\n")
+    print(f"\n{as_text(found, judged_on)}\n")
     for note in values:
         print(note)
     print(f"\n{table}.md, .csv, .json")

@@ -7,7 +7,8 @@ from pathlib import Path
 from ltvr import errors
 from ltvr.config.command_line import Parser, flag
 from ltvr.config.options import options_of
-from ltvr.data.datasets import BUILT_IN, load_data
+from ltvr.data.built_in import BUILT_IN
+from ltvr.data.datasets import load_data
 from ltvr.data.options import DataOptions
 from ltvr.data.readable import IN_MEMORY_PIXELS
 from ltvr.data.shards import require_litdata, write_shards

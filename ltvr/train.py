@@ -357,6 +357,8 @@ def _dry_run(arguments: Any, config: Config, source: Path | None) -> None:
         "written",
         flush=True,
     )
+    for note in data.notes:
+        print(shown(note))
     for line in rehearsal_lines(rehearse(config, data, device), device):
         print(line)
 
@@ -472,7 +474,8 @@ def main() -> None:
         run = _run(arguments, requests)
         if run is not None:
             stages = named_stages(run.read_summary()["metrics"])
-            _say(f"\n{table(stages)}\n\nreport: {run.report}")
+            judged_on = run.config().of(DataOptions).judged_on
+            _say(f"\n{table(stages, judged_on)}\n\nreport: {run.report}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
+from ltvr.data.options import DataOptions
 from ltvr.errors import UserError, brief, shown
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import decide_nothing
@@ -23,6 +24,7 @@ LABELS = {"preset", "method"}
 PIXELS = ("image_size", "resize", "background")
 """Options that the digest of images in memory depends on."""
 NOT_IN_USE = "not in use"
+_JUDGED = {"test": "the test set", "hold-out": "a hold-out"}
 MOST_IN_A_LABEL = 3
 
 
@@ -41,6 +43,11 @@ class Entry:
     def seed(self) -> int:
         """The seed of the run."""
         return self.config.of(RunOptions).seed
+
+    @property
+    def judged_on(self) -> str:
+        """The split that its metrics are of."""
+        return self.config.of(DataOptions).judged_on
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def check_comparable(first: Entry, other: Entry) -> list[str]:
         A line if the training images are others, as with another imbalance.
 
     Raises:
-        UserError: other classes, or other test images.
+        UserError: other classes, or other images that it was judged on.
     """
     here, there = first.manifest, other.manifest
     name, base = shown(other.run.folder), shown(first.run.folder)
@@ -95,14 +102,21 @@ def check_comparable(first: Entry, other: Entry) -> list[str]:
             f"{name} has other classes than {base} ({len(there['classes'])} and "
             f"{len(here['classes'])}, {what}); leave it out"
         )
-    if not other.run.same_images(first.run, "test"):
+    if other.judged_on != first.judged_on:
+        raise UserError(
+            f"{name} was judged on {_JUDGED[other.judged_on]}, and {base} on "
+            f"{_JUDGED[first.judged_on]}: their numbers do not compare; leave it out"
+        )
+    if not other.run.same_images(first.run, first.judged_on):
         differ = [n for n in PIXELS if first.config.flat()[n] != other.config.flat()[n]]
         hint = (
             f" ({', '.join(differ)} differ, and the digest of small images is of their pixels)"
             if differ
             else ""
         )
-        raise UserError(f"{name} has other test images than {base} (sha256){hint}; leave it out")
+        raise UserError(
+            f"{name} has other {first.judged_on} images than {base} (sha256){hint}; leave it out"
+        )
     if other.run.same_images(first.run, "train"):
         return []
     return [

@@ -23,7 +23,7 @@ class Row(NamedTuple):
     """One accuracy before and after, in percent, and the test of the gain."""
 
     before: float | None
-    """None where there is no such class, or no test image of it."""
+    """None where there is no such class, or no image of it to judge by."""
     after: float | None
     gain: float | None
     half: float | None = None
@@ -48,7 +48,8 @@ class Gain:
     number: int
     """Of the seeds, or of the images, that the test is over."""
     shots: dict[str, Row]
-    """All, many, medium and few, by the training images of the first run."""
+    """By what accuracies are of: all, many, medium and few, by the training images of the first
+    run; of a hold-out the balanced accuracy, too."""
     classes: list[Row]
     """[C]."""
 
@@ -57,7 +58,8 @@ def gains_over(first: Group, other: Group, images: Images | None) -> list[Gain]:
     """The gains of ``other`` over ``first``: after each stage that both have, and after the last.
 
     Two or more seeds that both have are paired, and tested over. With fewer the test is over the
-    test images, of the two networks of the seed that both have, or of the first seed of each.
+    images that they are judged on, of the two networks of the seed that both have, or of the first
+    seed of each.
 
     Args:
         images: for tests over images; None leaves them out.
@@ -93,9 +95,12 @@ def _gain(
 ) -> Gain:
     first = pairs[0][0]
     options, counts = first.config.of(DataOptions), first.manifest["train_counts"]
-    shots = [shot_of(n, options.many_above, options.few_below) for n in counts]
+    shots = np.asarray([shot_of(n, options.many_above, options.few_below) for n in counts])
+    groups = {shot: shots == shot for shot in SHOTS}
+    if first.judged_on == "hold-out":
+        groups["balanced_accuracy"] = np.ones(len(shots), np.bool_)
     if len(pairs) > 1 or images is None:
-        by_shot, by_class = _over_seeds(stages, pairs, shots)
+        by_shot, by_class = _over_seeds(stages, pairs, groups)
         over: Literal["seeds", "images", "nothing"] = "seeds" if len(pairs) > 1 else "nothing"
         number = len(pairs)
     else:
@@ -104,41 +109,38 @@ def _gain(
             images.correct(e, s) for e, s in zip(pair, stages, strict=True)
         )
         number = len(labels)
-        by_shot, by_class = _over_images(before, after, labels, shots)
+        by_shot, by_class = _over_images(before, after, labels, groups)
     corrected = holm([row.p for row in by_class])
     by_class = [row._replace(p=p) for row, p in zip(by_class, corrected, strict=True)]
     return Gain(group, stages, over, pairs, number, by_shot, by_class)
 
 
 Rows = tuple[dict[str, Row], list[Row]]
+Groups = dict[str, npt.NDArray[np.bool_]]
+"""By name, which classes are in it; its accuracy is the mean of theirs."""
 
 
-def _over_seeds(
-    stages: tuple[str, str], pairs: list[tuple[Entry, Entry]], shots: list[str]
-) -> Rows:
+def _over_seeds(stages: tuple[str, str], pairs: list[tuple[Entry, Entry]], groups: Groups) -> Rows:
     """From the summaries of the runs; of a single pair without a test."""
     found = [
         [_metrics(entry)[stage] for entry, stage in zip(pair, stages, strict=True)]
         for pair in pairs
     ]
     by_shot = {"all": _seed_row([(b["all"], a["all"]) for b, a in found])}
-    for shot in SHOTS:
-        by_shot[shot] = _seed_row(
-            [
-                (_mean(b["per_class"], shots, shot), _mean(a["per_class"], shots, shot))
-                for b, a in found
-            ]
+    for name, of in groups.items():
+        by_shot[name] = _seed_row(
+            [(_mean(b["per_class"], of), _mean(a["per_class"], of)) for b, a in found]
         )
     by_class = [
         _seed_row([(b["per_class"][k], a["per_class"][k]) for b, a in found])
-        for k in range(len(shots))
+        for k in range(len(found[0][0]["per_class"]))
     ]
     return by_shot, by_class
 
 
-def _mean(per_class: Sequence[float | None], shots: list[str], shot: str) -> float | None:
-    of = [p for p, s in zip(per_class, shots, strict=True) if s == shot and p is not None]
-    return float(np.mean(of)) if of else None
+def _mean(per_class: Sequence[float | None], of: npt.NDArray[np.bool_]) -> float | None:
+    known = [p for p, in_it in zip(per_class, of, strict=True) if in_it and p is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _seed_row(values: list[tuple[float | None, float | None]]) -> Row:
@@ -157,21 +159,20 @@ def _over_images(
     before: npt.NDArray[np.bool_],
     after: npt.NDArray[np.bool_],
     labels: npt.NDArray[np.int64],
-    shots: list[str],
+    groups: Groups,
 ) -> Rows:
     """From what two networks make of the same images.
 
-    Accuracies of many, medium and few are means over classes, as everywhere; their test counts
-    images.
+    Accuracies of groups of classes are means over classes, as everywhere; their test counts images.
     """
-    by_class = [_image_row(before, after, labels == k) for k in range(len(shots))]
+    classes = len(next(iter(groups.values())))
+    by_class = [_image_row(before, after, labels == k) for k in range(classes)]
     by_shot = {"all": _image_row(before, after, np.ones(len(labels), np.bool_))}
-    for shot in SHOTS:
-        of = np.asarray([s == shot for s in shots])
+    for name, of in groups.items():
         row = _image_row(before, after, of[labels])
-        means = [_mean([r[side] for r in by_class], shots, shot) for side in (0, 1)]
+        means = [_mean([r[side] for r in by_class], of) for side in (0, 1)]
         gain = None if means[0] is None or means[1] is None else means[1] - means[0]
-        by_shot[shot] = row._replace(before=means[0], after=means[1], gain=gain)
+        by_shot[name] = row._replace(before=means[0], after=means[1], gain=gain)
     return by_shot, by_class
 
 

@@ -1,4 +1,4 @@
-"""Which test images the networks of runs classify correctly."""
+"""Which images of those that runs are judged on their networks classify correctly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Images"]
 
 
 class Images:
-    """The test images of a comparison, and what each network makes of them; every one once.
+    """The images of a comparison, and what each network makes of them; every one once.
 
     Args:
         source: where the images are.
@@ -42,7 +42,7 @@ class Images:
         """
         weights = entry.run.weights(stage)
         if weights not in self._known:
-            print(f"test images by {shown(weights)}", file=sys.stderr, flush=True)
+            print(f"{entry.judged_on} images by {shown(weights)}", file=sys.stderr, flush=True)
             trained = load_trained(weights, self.device)
             split = load_source(self.source, trained.run, trained.config)
             size = trained.config.of(RunOptions).eval_batch_size

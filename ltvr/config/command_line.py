@@ -138,10 +138,9 @@ def refuse_unused(config: Config, names: typing.Container[str]) -> None:
                     f"{flag(option.name)} is an option of «{title(kind)}», which this run does not "
                     "use; drop it, or choose the component that it belongs to"
                 )
-            for other, those in option.idle.items():
-                if values[other] in those:
-                    raise UserError(
-                        f"{flag(option.name)} changes nothing with {other} = "
-                        f"{_shown(values[other])}; "
-                        f"drop it, or set {flag(other)}"
-                    )
+            if others := option.idle_by(values):
+                held = " and ".join(f"{other} = {_shown(values[other])}" for other in others)
+                raise UserError(
+                    f"{flag(option.name)} changes nothing with {held}; "
+                    f"drop it, or set {' or '.join(map(flag, others))}"
+                )

@@ -140,7 +140,7 @@ class Config:
             option.name: values[option.name]
             for kind in self.in_use
             for option in options_of(kind)
-            if not any(values[other] in those for other, those in option.idle.items())
+            if not option.idle_by(values)
         }
 
     def replaced(self, **changes: Any) -> Config:

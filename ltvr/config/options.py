@@ -40,6 +40,7 @@ def option(
     architecture: bool = False,
     inference: bool = False,
     idle: Mapping[str, Any] | None = None,
+    idle_together: Mapping[str, Any] | None = None,
 ) -> Any:
     """Declare one option as a field of an ``Options`` dataclass.
 
@@ -55,6 +56,7 @@ def option(
             it anew.
         idle: values of other options, each of which makes this one change nothing; a list is of
             several such values.
+        idle_together: values of other options that make it change nothing where all of them hold.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {
@@ -65,6 +67,7 @@ def option(
         "architecture": architecture,
         "inference": inference,
         "idle": {k: v if isinstance(v, list) else [v] for k, v in (idle or {}).items()},
+        "idle_together": idle_together or {},
     }
     return field(default=default, metadata=metadata)
 
@@ -111,6 +114,7 @@ class Option:
     architecture: bool
     inference: bool
     idle: Mapping[str, list[Any]]
+    idle_together: Mapping[str, Any]
 
     @property
     def choices(self) -> tuple[str, ...] | None:
@@ -118,6 +122,14 @@ class Option:
         if self.slot is not None:
             return (*self.slot.names(), *(("none",) if self.optional else ()))
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else None
+
+    def idle_by(self, values: Mapping[str, Any]) -> list[str]:
+        """The other options by whose ``values`` this one changes nothing; none where it counts."""
+        for name, those in self.idle.items():
+            if values[name] in those:
+                return [name]
+        together = self.idle_together
+        return [*together] if all(values[name] == v for name, v in together.items()) else []
 
     def read(self, value: Any) -> Any:
         """``value``, from YAML, the command line or Python, as this option's type and in its range.

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from ltvr.config.config import Config
 from ltvr.data.datasets import load_data
 from ltvr.data.files import Found, class_folders, find_images, read_lines, split_line
+from ltvr.data.holdout import described
 from ltvr.data.images import Decoder
-from ltvr.data.layouts import LISTS, SPLITS
+from ltvr.data.layouts import LISTS, SPLITS, splits_of
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Ranges
 from ltvr.data.survey import Facts, ranges_of, survey
@@ -71,6 +74,8 @@ class Audit:
     """Of the training images of more than 8 bits; see ``ltvr.data.images.Decoder``."""
     problems: list[str]
     """What a run would stop at."""
+    judged: str = ""
+    """What a run with a hold-out is judged on, a line; empty without one, or with problems."""
 
     @cached_property
     def copies(self) -> list[list[Image]]:
@@ -116,9 +121,9 @@ def audit(config: Config) -> Audit:
         raise UserError(f"{options.root!r} is no folder; name the folder of the images")
     seen = _Splits()
     if options.dataset == "folder":
-        _folders(root, seen)
+        _folders(root, splits_of(options), seen)
     else:
-        _lists(root, Path(options.lists or root), options.dataset, seen)
+        _lists(root, options, seen)
     facts = {name: survey(found.images) for name, found in seen.found.items()}
     training = next(iter(facts))
     ranges = ranges_of(facts[training])
@@ -133,10 +138,13 @@ def audit(config: Config) -> Audit:
             images.append(Image(name, path, seen.names[label], each, problem))
         parts[name] = Part(images, found)
     _check_images(parts, options.bad_images == "skip", seen.problems)
+    judged = ""
     with seen.noting():
         if not seen.problems:
-            load_data(config)
-    return Audit(seen.classes, parts, ranges, seen.problems)
+            data = load_data(config)
+            if options.holdout:
+                judged = described(options, np.bincount(data.test.labels).tolist())
+    return Audit(seen.classes, parts, ranges, seen.problems, judged)
 
 
 def _check_images(parts: dict[str, Part], skip: bool, problems: list[str]) -> None:
@@ -176,15 +184,15 @@ class _Splits:
             self.problems.append(str(error))
 
 
-def _folders(root: Path, seen: _Splits) -> None:
-    """The splits of a folder; a folder of class folders alone is one split, ``all``."""
-    folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
+def _folders(root: Path, splits: Sequence[str], seen: _Splits) -> None:
+    """Those of the ``splits`` that a folder has; one of class folders alone is one, ``all``."""
+    folders = {name: root / name for name in splits if (root / name).is_dir()}
     above = Path(os.path.abspath(root)).parent
     inside = not folders and all((above / name).is_dir() for name in ("train", "test"))
     if inside:
         seen.problems.append(f"{root} is one split, and {above} has train and test; name {above}")
     for name in ("train", "test"):
-        if name not in folders and not inside:
+        if name in splits and name not in folders and not inside:
             seen.problems.append(f"{root / name} is missing; a run needs {name}/<class>/<image>")
     numbers: dict[str, int] = {}
     for name, folder in (folders or {"all": root}).items():
@@ -211,10 +219,11 @@ def _folders(root: Path, seen: _Splits) -> None:
     seen.names = {number: name for name, number in numbers.items()}
 
 
-def _lists(root: Path, lists: Path, dataset: str, seen: _Splits) -> None:
+def _lists(root: Path, options: DataOptions, seen: _Splits) -> None:
     """The splits of list files."""
-    for split, file in zip(SPLITS, LISTS[dataset], strict=True):
-        if file is None:
+    lists = Path(options.lists or root)
+    for split, file in zip(SPLITS, LISTS[options.dataset], strict=True):
+        if file is None or split not in splits_of(options):
             continue
         found = seen.found[split] = Found()
         with seen.noting():

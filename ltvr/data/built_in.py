@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,27 @@ from torch import Tensor
 
 from ltvr.data.geometry import squared
 from ltvr.data.options import DataOptions
-from ltvr.data.splits import Data, Split
+from ltvr.data.splits import Split
 from ltvr.errors import UserError
 
-__all__ = ["cifar", "digits"]
+__all__ = ["BUILT_IN", "load_built_in"]
+
+BUILT_IN = ("digits", "cifar10", "cifar100")
+"""The data sets that are here; they have a training and a test split."""
 
 
-def digits(options: DataOptions) -> Data:
+def load_built_in(
+    options: DataOptions, names: Collection[str]
+) -> tuple[list[str], dict[str, Split]]:
+    """Names of the classes, and those of the splits ``train`` and ``test`` that are in ``names``.
+
+    Raises:
+        UserError: images that are missing, or options that do not fit them.
+    """
+    return _digits(options, names) if options.dataset == "digits" else _cifar(options, names)
+
+
+def _digits(options: DataOptions, names: Collection[str]) -> tuple[list[str], dict[str, Split]]:
     """Scikit-learn's 1,797 real digits: the last 50 of each class are the test set."""
     from sklearn.datasets import load_digits
 
@@ -32,28 +47,31 @@ def digits(options: DataOptions) -> Data:
     images = images.round().clamp(0, 255).to(torch.uint8).repeat(1, 3, 1, 1)
     test = np.concatenate([np.flatnonzero(labels == k)[-50:] for k in range(10)])
     everything = _split(images, labels)
-    train = np.setdiff1d(np.arange(len(labels)), test)
-    return Data(everything.take(train), None, everything.take(test), [str(k) for k in range(10)])
+    rows = {"train": np.setdiff1d(np.arange(len(labels)), test), "test": test}
+    splits = {name: everything.take(rows[name]) for name in rows if name in names}
+    return [str(k) for k in range(10)], splits
 
 
-def cifar(options: DataOptions) -> Data:
+def _cifar(options: DataOptions, names: Collection[str]) -> tuple[list[str], dict[str, Split]]:
     """CIFAR as torchvision reads it; downloaded where it is missing and there is a network."""
     from torchvision import datasets
 
     kind = datasets.CIFAR10 if options.dataset == "cifar10" else datasets.CIFAR100
     root = Path(options.root or "data")
-    splits = []
-    for train in (True, False):
+    splits: dict[str, Split] = {}
+    for name in ("train", "test"):
+        if name not in names:
+            continue
         try:
-            data = kind(str(root), train=train, download=True)
+            data = kind(str(root), train=name == "train", download=True)
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{options.dataset} is not in {root} and cannot be downloaded "
                 f"({' '.join(str(error).split())}); put it there, or read a folder of images with "
                 "--dataset folder --root FOLDER"
             ) from None
-        splits.append(_split(_resized(data.data, options), np.asarray(data.targets)))
-    return Data(splits[0], None, splits[1], list(data.classes))
+        splits[name] = _split(_resized(data.data, options), np.asarray(data.targets))
+    return list(data.classes), splits
 
 
 def _resized(pixels: np.ndarray, options: DataOptions) -> Tensor:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ltvr.config.config import Config
-from ltvr.data import built_in
+from ltvr.data.built_in import BUILT_IN, load_built_in
 from ltvr.data.files import Found
+from ltvr.data.holdout import (
+    described,
+    hold_out_of_training,
+    hold_out_of_validation,
+    require_source,
+)
 from ltvr.data.images import Decoder
 from ltvr.data.layouts import find_data, find_labelled, find_split
 from ltvr.data.longtail import (
@@ -28,11 +36,11 @@ from ltvr.errors import UserError
 
 __all__ = ["load_data", "load_labelled", "load_split", "stub_data"]
 
-BUILT_IN = ("digits", "cifar10", "cifar100")
-
 
 def load_data(config: Config) -> Data:
-    """Load the data set of a configuration, with its long-tailed subset.
+    """Load the data set of a configuration, with its long-tailed subset and its hold-out.
+
+    Of a run with a hold-out the test set is not read, and need not be there.
 
     Raises:
         UserError: a folder, list or image that is missing or does not fit.
@@ -58,28 +66,27 @@ def stub_data(config: Config, device: torch.device) -> Data:
     _check_augmentation(options)
     if options.dataset == "digits":
         return load_data(config)
-    evaluated: dict[str, int]
     if options.dataset in CIFAR:
         number, each = CIFAR[options.dataset]
-        counts, evaluated = np.full(number, each), {"test": 10_000}
+        labels = {"train": np.repeat(np.arange(number), each), "test": np.arange(10_000) % number}
     elif options.dataset == "imagenet-lt" and not options.root:
-        counts = np.array(imagenet_lt_counts())
-        evaluated = {"val": 20_000, "test": 50_000}
+        counts = imagenet_lt_counts()
+        number, labels = len(counts), {"train": np.repeat(np.arange(len(counts)), counts)}
+        labels |= {"val": np.arange(20_000) % number, "test": np.arange(50_000) % number}
     else:
         classes, found = find_data(options)
-        counts = np.bincount(found["train"].labels, minlength=len(classes))
-        evaluated = {name: len(f.images) for name, f in found.items() if name != "train"}
-    classes = [str(k) for k in range(len(counts))]
-    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    chosen = _long_tailed(labels, classes, options)
+        number = len(classes)
+        labels = {name: np.asarray(each.labels) for name, each in found.items()}
+    classes = [str(k) for k in range(number)]
 
-    def split(of: Int64Array) -> Split:
-        return Split(random_images(len(of), options.image_size, device), of, np.arange(len(of)))
+    def load(name: str, chosen: Int64Array | None) -> Split:
+        own = labels[name] if chosen is None else labels[name][chosen]
+        images = random_images(len(own), options.image_size, device)
+        return Split(images, own, np.arange(len(own)))
 
-    splits = {name: split(np.arange(n) % len(classes)) for name, n in evaluated.items()}
-    left_out = len(labels) - len(chosen)
-    train = split(labels[chosen])
-    return Data(train, splits.get("val"), splits["test"], classes, left_out=left_out)
+    require_source(options, labels)
+    parts = _parts(labels["train"], classes, options)
+    return _assembled(parts, labels, load, classes, options)
 
 
 def _check_augmentation(options: DataOptions) -> None:
@@ -107,7 +114,7 @@ def load_split(config: Config, name: str, classes: list[str], ranges: Ranges) ->
     """
     options = config.of(DataOptions)
     if options.dataset in BUILT_IN:
-        return None if name == "val" else _built_in(options).test
+        return load_built_in(options, [name])[1].get(name)
     found = find_split(options, name, classes)
     return None if found is None else _of_found(name, found, options, ranges)
 
@@ -141,31 +148,93 @@ def _of_found(name: str, found: Found, options: DataOptions, ranges: Ranges) -> 
     return read.load_all(Decoder(options.colour, ranges), options)
 
 
+class _Parts(NamedTuple):
+    """What becomes of the training images of a data set: positions among them."""
+
+    train: Int64Array
+    """Those that a run trains on."""
+    held: Int64Array
+    """Those of its hold-out; none where it has none, or takes it from the validation split."""
+    left_out: int
+    """How many the long-tailed subset does without."""
+
+
+def _parts(labels: Int64Array, classes: list[str], options: DataOptions) -> _Parts:
+    kept, held = _long_tailed(labels, classes, options), np.zeros(0, np.int64)
+    if options.holdout and options.holdout_from != "val":
+        held = hold_out_of_training(labels, kept, classes, options)
+    return _Parts(kept[~np.isin(kept, held)], held, len(labels) - len(kept))
+
+
+def _assembled(
+    parts: _Parts,
+    labels: Mapping[str, Int64Array],
+    load: Callable[[str, Int64Array | None], Split],
+    classes: list[str],
+    options: DataOptions,
+    advice: list[str] | None = None,
+    **more: Any,
+) -> Data:
+    """The data set of a run: what it trains on, and the test set or the hold-out in its place.
+
+    Args:
+        labels: of the images of each split that there is.
+        load: the images of a split at these positions, or all of them.
+        advice, more: of ``Data``.
+    """
+    advice, train = advice or [], load("train", parts.train)
+    val = load("val", None) if "val" in labels else None
+    if not options.holdout:
+        test = load("test", None)
+    elif options.holdout_from == "val":
+        test, val = load("val", hold_out_of_validation(labels["val"], classes, options)), None
+    else:
+        test = replace(load("train", parts.held), notes=[])  # those are the training images'
+    if options.holdout:
+        counts = np.bincount(test.labels, minlength=len(classes))
+        advice = [*advice, described(options, counts.tolist())]
+    return Data(train, val, test, classes, left_out=parts.left_out, advice=advice, **more)
+
+
 def _built_in(options: DataOptions) -> Data:
-    load = built_in.digits if options.dataset == "digits" else built_in.cifar
-    data = load(options)
-    chosen = _long_tailed(data.train.labels, data.classes, options)
-    left_out = len(data.train) - len(chosen)
-    return replace(data, train=data.train.take(chosen), left_out=left_out)
+    require_source(options, ["train", "test"])
+    classes, splits = load_built_in(options, ["train"] if options.holdout else ["train", "test"])
+    labels = {name: split.labels for name, split in splits.items()}
+
+    def load(name: str, chosen: Int64Array | None) -> Split:
+        return splits[name] if chosen is None else splits[name].take(chosen)
+
+    parts = _parts(labels["train"], classes, options)
+    return _assembled(parts, labels, load, classes, options)
 
 
 def _of_files(options: DataOptions) -> Data:
     """What is there, what of it can be read, which training images are kept; then the pixels."""
     classes, found = find_data(options)
+    require_source(options, found)
     train = readable("train", found["train"], options)
-    chosen = _long_tailed(train.labels, classes, options)
-    decoder = Decoder(options.colour, ranges_of([train.facts[i] for i in chosen]))
+    parts = _parts(train.labels, classes, options)
+    decoder = Decoder(options.colour, ranges_of([train.facts[i] for i in parts.train]))
+    for i in parts.held:
+        if (kind := train.facts[i].kind) and (why := decoder.refusal(train.paths[i], kind)):
+            raise UserError(why)
     others = {n: readable(n, f, options, decoder.ranges) for n, f in found.items() if n != "train"}
     splits = {"train": train, **others}
-    return Data(
-        train.load(chosen, decoder, options),
-        others["val"].load_all(decoder, options) if "val" in others else None,
-        others["test"].load_all(decoder, options),
+
+    def load(name: str, chosen: Int64Array | None) -> Split:
+        if chosen is None:
+            return splits[name].load_all(decoder, options)
+        return splits[name].load(chosen, decoder, options)
+
+    return _assembled(
+        parts,
+        {name: each.labels for name, each in splits.items()},
+        load,
         classes,
-        left_out=len(train.paths) - len(chosen),
+        options,
+        resizing(train.facts, options),
         ranges=decoder.ranges,
         unreadable={name: each.unreadable for name, each in splits.items() if each.unreadable},
-        advice=resizing(train.facts, options),
     )
 
 

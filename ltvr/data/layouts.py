@@ -11,7 +11,7 @@ from ltvr.data.options import DataOptions
 from ltvr.data.shards import find_shards
 from ltvr.errors import Missing, UserError, brief
 
-__all__ = ["LISTS", "SPLITS", "find_data", "find_labelled", "find_split"]
+__all__ = ["LISTS", "SPLITS", "find_data", "find_labelled", "find_split", "splits_of"]
 
 LISTS = {
     "imagenet-lt": ("ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt"),
@@ -22,14 +22,19 @@ LISTS = {
 SPLITS = ("train", "val", "test")
 
 
+def splits_of(options: DataOptions) -> tuple[str, ...]:
+    """The splits that a run reads: not the test set, if it has a hold-out in its place."""
+    return SPLITS[:2] if options.holdout else SPLITS
+
+
 def find_data(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
-    """Names of the classes, and the images of every split that there is.
+    """Names of the classes, and the images of every split that there is and that is read.
 
     Raises:
         UserError: a folder or list that is missing or does not fit.
     """
     if options.dataset == "shards":
-        return _shards(options)
+        return _shards(options, splits_of(options))
     return _folder(options) if options.dataset == "folder" else _lists(options)
 
 
@@ -43,7 +48,7 @@ def find_split(options: DataOptions, name: str, classes: list[str]) -> Found | N
         folder = _root(options) / name
         return None if name == "val" and not folder.is_dir() else _classes(folder, classes)
     if options.dataset == "shards":
-        known, found = _shards(options)
+        known, found = _shards(options, (name,))
         if known != classes:
             raise UserError(f"{options.root} has other classes than the training images")
         return found.get(name)
@@ -70,22 +75,26 @@ def _root(options: DataOptions) -> Path:
     return Path(options.root)
 
 
-def _shards(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
-    """What ``ltvr.data.shards`` has written, here or at an address."""
+def _shards(options: DataOptions, names: tuple[str, ...]) -> tuple[list[str], dict[str, Found]]:
+    """What ``ltvr.data.shards`` has written, here or at an address: these splits of it."""
     _root(options)
-    return find_shards(options.root)
+    return find_shards(options.root, names)
 
 
 def _folder(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
     """``train/<class>/*`` and ``test/<class>/*`` (and ``val/``)."""
     root = _root(options)
+    names = splits_of(options)
     for name in ("train", "test"):
-        if not (root / name).is_dir():
-            raise Missing(f"{root / name} is missing; expected {name}/<class>/<image> in {root}")
+        if name in names and not (root / name).is_dir():
+            without = " (or, without a test set, --holdout)" if name == "test" else ""
+            raise Missing(
+                f"{root / name} is missing; expected {name}/<class>/<image> in {root}{without}"
+            )
     classes = class_folders(root / "train", Found())
     if len(classes) < 2:
         raise UserError(f"{root / 'train'} has {len(classes)} class folders; expected at least 2")
-    found = {name: _classes(root / name, classes) for name in SPLITS if (root / name).is_dir()}
+    found = {name: _classes(root / name, classes) for name in names if (root / name).is_dir()}
     for k, count in enumerate(np.bincount(found["train"].labels, minlength=len(classes))):
         if count == 0:
             folder = root / "train" / classes[k]
@@ -142,7 +151,7 @@ def _lists(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
     if number < 2:
         raise UserError(f"{paths['train'].name} has 1 class; expected at least 2")
     classes = [str(k) for k in range(number)]
-    others = {n: _listed(root, p, classes) for n, p in paths.items() if n != "train" and p}
+    others = {n: _listed(root, p, classes) for n in splits_of(options)[1:] if (p := paths[n])}
     return classes, {"train": train, **others}
 
 

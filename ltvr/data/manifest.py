@@ -6,6 +6,7 @@ import hashlib
 import os
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ltvr.config.config import Config
@@ -19,10 +20,18 @@ def manifest(data: Data, config: Config) -> dict[str, Any]:
     """Counts, indices and sha256 of every split, to be written as ``manifest.json``.
 
     The digest covers labels and pixels of images in memory, labels and contents of files on disk.
-    Two runs with the same digest saw the same data in the same order, wherever it lay.
+    Two runs with the same digest saw the same data in the same order, wherever it lay. A run with a
+    hold-out has a split ``hold-out`` and none of the name ``test``.
     """
     options = config.of(DataOptions)
-    splits = {"train": data.train, "val": data.val, "test": data.test}
+    judged_on = options.judged_on
+    splits = {"train": data.train, "val": data.val, judged_on: data.test}
+    held_out = {
+        "holdout": options.holdout,
+        "holdout_from": options.holdout_from,
+        "holdout_fold": options.holdout_fold,
+        "counts": np.bincount(data.test.labels, minlength=len(data.classes)).tolist(),
+    }
     return {
         "dataset": options.dataset,
         "imbalance": options.imbalance,
@@ -35,12 +44,12 @@ def manifest(data: Data, config: Config) -> dict[str, Any]:
         "splits": {
             name: {
                 **split_record(split, options),
-                "indices": split.indices.tolist() if name == "train" else None,
+                "indices": split.indices.tolist() if name in ("train", "hold-out") else None,
             }
             for name, split in splits.items()
             if split is not None
         },
-    }
+    } | ({"holdout": held_out} if judged_on == "hold-out" else {})
 
 
 def split_record(split: Split, options: DataOptions) -> dict[str, Any]:

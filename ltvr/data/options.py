@@ -14,6 +14,7 @@ Dataset = Literal[
     "digits", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inaturalist18", "folder", "shards"
 ]
 Resize = Literal["squash", "short-side-crop", "pad"]
+JudgedOn = Literal["test", "hold-out"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,25 @@ class DataOptions(Options):
     )
     data_seed: int = option(
         0,
-        "of the long-tailed subset; apart from --seed",
+        "of the long-tailed subset and of the hold-out; apart from --seed",
         at_least=0,
         below=2**32,
-        idle={"imbalance": 1.0},
+        idle_together={"imbalance": 1.0, "holdout": 0.0},
+    )
+    holdout: float = option(
+        0.0,
+        "judge the run on a hold-out and never read the test set: so many images of each class, "
+        "or below 1 a share of the images it is taken from, the same number of each class; 0: none",
+        at_least=0,
+    )
+    holdout_from: Literal["train", "left-out", "val"] = option(
+        "train",
+        "where the hold-out is from: training images, which train no more, at most half of a "
+        "class; images that the long-tailed subset leaves out; or the validation split",
+        idle={"holdout": 0.0},
+    )
+    holdout_fold: int = option(
+        0, "which part the hold-out is, counted from 0", at_least=0, idle={"holdout": 0.0}
     )
     augmentation: Literal["crop-flip", "crop", "imagenet", "none"] = option(
         "crop-flip", "of the training images"
@@ -82,6 +98,16 @@ class DataOptions(Options):
             values = getattr(self, name)
             if len(values) != 3:
                 raise UserError(f"{name} = {values}: expected three numbers, red, green and blue")
+        if self.holdout > 1 and self.holdout != int(self.holdout):
+            raise UserError(
+                f"holdout = {self.holdout:g}: expected a whole number of images of each class, or "
+                "a share below 1"
+            )
+
+    @property
+    def judged_on(self) -> JudgedOn:
+        """The split that a run is judged on: the test set, or in its place a hold-out."""
+        return "hold-out" if self.holdout else "test"
 
     @property
     def colour(self) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,8 +104,8 @@ def _reason(error: Exception) -> str:
 # ---- reading ----
 
 
-def find_shards(root: str) -> tuple[list[str], dict[str, Found]]:
-    """Names of the classes, and the images of every split in the shards in ``root``.
+def find_shards(root: str, names: Collection[str]) -> tuple[list[str], dict[str, Found]]:
+    """Names of the classes, and the images of the splits of these ``names`` that are in ``root``.
 
     Raises:
         UserError: LitData is not installed, or there are no shards of this format.
@@ -121,6 +121,7 @@ def find_shards(root: str) -> tuple[list[str], dict[str, Found]]:
         found = {
             name: _found(json.loads(bytes(facts[k])), f"{root}/{name}")
             for k, name in enumerate(contents["splits"], 1)
+            if name in names
         }
         return list(contents["classes"]), found
     except Exception as error:

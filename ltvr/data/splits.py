@@ -100,6 +100,7 @@ class Data:
     train: Split
     val: Split | None
     test: Split
+    """What a run is judged on: the test set, or the hold-out of a run that has one."""
     classes: list[str]
     left_out: int = 0
     """Training images that the long-tailed subset does without."""
@@ -118,7 +119,7 @@ class Data:
 
     @property
     def counts(self) -> Int64Array:
-        """[C] training images of each class."""
+        """[C] images of each class that a run trains on, which a hold-out from them is not."""
         return np.bincount(self.train.labels, minlength=len(self.classes)).astype(np.int64)
 
 

@@ -65,16 +65,25 @@ def evaluate_split(
 class Source(NamedTuple):
     """Images of known classes: a split of a run's data set, or others."""
 
-    split: str = "test"
+    split: str | None = None
+    """None for what the run is judged on: the test set, or its hold-out."""
     data: Path | None = None
     """A folder of ``<class>/<image>`` or a list, in place of the split."""
     changes: dict[str, Any] = {}
     """Of the options of the run: where its images are, what is done with bad ones."""
 
+    def name(self, options: DataOptions) -> str:
+        """The split of a run with these options, or ``data`` for other images."""
+        return "data" if self.data is not None else self.split or options.judged_on
+
 
 def add_source(p: Parser) -> None:
     """Add the arguments that ``source_of`` reads, but for the images of its own."""
-    p.add_argument("--split", choices=("test", "val", "train"), help="of the run's data set (test)")
+    p.add_argument(
+        "--split",
+        choices=("test", "hold-out", "val", "train"),
+        help="of the run's data set (hold-out of a run that has one, otherwise test)",
+    )
     p.add_argument(
         "--root", metavar="FOLDER", help="where the run's images are now, or those of a list"
     )
@@ -106,7 +115,7 @@ def source_of(arguments: argparse.Namespace, data: Path | None) -> Source:
             raise UserError(f"--data {data} {what}; expected a folder of classes, or a list")
         if data.is_dir() and arguments.root is not None:
             raise UserError("--root is for lists, and --data is a folder; leave it out")
-    return Source(arguments.split or "test", data, changes)
+    return Source(arguments.split, data, changes)
 
 
 def load_own(run: Run, config: Config) -> Data:
@@ -155,14 +164,21 @@ def load_source(source: Source, run: Run, config: Config) -> Split:
             split.notes.append(f"no images of: {named}{more} ({number})")
         return split
     others = "or evaluate other images with --data" if "root" in source.changes else ""
+    name = source.name(options)
+    if name == "hold-out" and not options.holdout:
+        raise UserError(f"{run.folder} has no hold-out; use --split test")
     with _hint(others, OtherImages):
-        if source.split == "train":
-            return load_own(run, config).train
+        if name in ("train", "hold-out"):
+            own = load_own(run, config)
+            return own.train if name == "train" else own.test
         with _hint(f"if the images have moved: {_places(config)}", Missing):
-            found = load_split(config, source.split, classes, ranges)
+            found = load_split(config, name, classes, ranges)
         if found is None:
-            raise UserError(f"{options.dataset} has no {source.split} split; use --split test")
-        run.check_split(source.split, split_record(found, options))
+            raise UserError(f"{options.dataset} has no {name} split; use --split test")
+        if options.holdout and name not in described["splits"]:
+            found.notes.append(f"{name} images, and {run.folder} was judged on a hold-out")
+        else:
+            run.check_split(name, split_record(found, options))
     return found
 
 

@@ -22,6 +22,7 @@ from torchmetrics.classification import (
 from ltvr import distributed
 from ltvr.data.longtail import Int64Array, shot_of
 from ltvr.engine.accuracy_table import SHOTS
+from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error
 
 __all__ = ["CalibrationError", "evaluate"]
 
@@ -82,8 +83,10 @@ def evaluate(
 
     Returns:
         ``all`` (top-1 over the samples), ``many``, ``medium``, ``few`` (mean per-class top-1; None
-        where no class is in the subset), ``per_class``, ``macro_f1``, ``worst_class``, and
-        ``calibration_error`` (``CalibrationError``). A class without test samples is None.
+        where no class is in the subset), ``per_class``, ``macro_f1``, ``worst_class``,
+        ``calibration_error`` (``CalibrationError``), ``balanced_accuracy`` and its standard error
+        ``balanced_accuracy_error`` (``ltvr.engine.balanced``). A class without test samples is
+        None.
     """
     number = len(counts)
     parts: dict[str, Any] = {
@@ -119,6 +122,8 @@ def evaluate(
     result["macro_f1"] = float(values["macro_f1"].double() * 100)
     result["worst_class"] = min(p for p in per_class if p is not None)
     result["calibration_error"] = float(values["calibration_error"].double() * 100)
+    result["balanced_accuracy"] = balanced_accuracy(per_class)
+    result["balanced_accuracy_error"] = balanced_accuracy_error(per_class, seen)
     result["per_class"] = per_class
     if confusion:
         result["confusion"] = values["confusion"].tolist()

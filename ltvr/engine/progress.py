@@ -61,6 +61,9 @@ def epoch_line(record: dict[str, Any], epochs: int, every: int) -> str:
             f"{name} {measured[name]:.1f}" if measured[name] is not None else f"{name} n/a"
             for name in ("all", "many", "medium", "few")
         )
+        if record["evaluated_on"] == "hold-out":
+            balanced, error = (measured[f"balanced_accuracy{of}"] for of in ("", "_error"))
+            shots = f"balanced {balanced:.1f} ± {error:.1f} {shots}"
         accuracy = f"  {record['evaluated_on']}: {shots}"
     to_come = epochs - record["epoch"]
     left = record["seconds"] * to_come + record["eval_seconds"] * math.ceil(to_come / every)

@@ -39,7 +39,7 @@ def accuracy_by_statistics(
 
     The last two are measured on at most ``batchnorm_images`` training images, augmented as in
     training. Weights stay as they are. Each kind costs a pass over
-    the test images, unless it is the one that is reported.
+    the images that the run is judged on, unless it is the one that is reported.
 
     Args:
         network: as it is reported.

@@ -115,6 +115,7 @@ class Trainer:
         self.say = partial(_said, say)
         self._requests = requests or Requests()
         self._run_options, self._training = config.of(RunOptions), config.of(TrainingOptions)
+        self._judged_on = config.of(DataOptions).judged_on
         self.device = choose_device(self._run_options.device)
         self.stages = stages_of(config)
         self.network = network_to_train(config, len(data.classes), self.device, self.say)
@@ -216,7 +217,7 @@ class Trainer:
             self._in_steps = True
             record = train_epoch(stage, state, step, self.train_batches, self._stepped)
             self._in_steps = False
-            record["evaluated_on"] = "val" if self.val_batches else "test"
+            record["evaluated_on"] = "val" if self.val_batches else self._judged_on
             began = time.perf_counter()
             is_last, every = record["epoch"] == stage.epochs, self._run_options.evaluate_every
             evaluated = is_last or record["epoch"] % every == 0
@@ -225,8 +226,10 @@ class Trainer:
             self.run.append(record)
             if curves is not None:
                 curves.add(record, epochs_before)
-            if evaluated and record["eval"]["all"] > state.best:
-                state.best = record["eval"]["all"]
+            # Classes of a hold-out have not the same number of images, and are to count alike.
+            score = "balanced_accuracy" if record["evaluated_on"] == "hold-out" else "all"
+            if evaluated and record["eval"][score] > state.best:
+                state.best = record["eval"][score]
                 best = {**state.state_dict(), "model": state.evaluated.state_dict()}
                 self.run.save_weights(f"best-{name}.pt", best | self._origin)
             state.next_epoch()
@@ -291,6 +294,7 @@ class Trainer:
                 self.test_batches,
                 self.data.counts,
             )
+        result["evaluated_on"] = self._judged_on
         result["selected"] = select
         records = [r for r in self.run.records() if r["stage"] == name and r["eval"] is not None]
         on = {r["evaluated_on"] for r in records}

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ltvr.clock import stream
 from ltvr.config.run import RunOptions
+from ltvr.data.holdout import part_of_each_class
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
 from ltvr.engine.trained import Trained
 from ltvr.posthoc.embeddings import EmbeddingCache, Embeddings
-from ltvr.posthoc.hold_out import hold_out
 
 __all__ = ["Images", "load_images", "views_of_epochs"]
 
@@ -27,6 +28,7 @@ class Images(NamedTuple):
     train: Embeddings
     """All training images; a head is fitted to these at last."""
     test: Embeddings
+    """The images that the run is judged on."""
     fitted: Embeddings
     """What heads are fitted to while a value is chosen: without ``choice``."""
     choice: Embeddings
@@ -64,7 +66,8 @@ def load_images(
         CannotWrite: a disk that is full, read-only or broken.
         UserError: an image that cannot be read.
     """
-    splits = {"test": data.test, "train": data.train}
+    judged_on = trained.config.of(DataOptions).judged_on
+    splits = {judged_on: data.test, "train": data.train}
     if data.val is not None:
         splits["val"] = data.val
     plain = {name: cache.embed(trained, split, name) for name, split in splits.items()}
@@ -79,12 +82,13 @@ def load_images(
         own = torch.stack(seen).to(trained.device) if seen and name == "train" else place[None]
         return Embeddings(place, labels, own)
 
-    train, test = embedded("train"), embedded("test")
+    train, test = embedded("train"), embedded(judged_on)
     if data.val is not None:
         described = {"views": views, "chosen_on": "val", "images": len(data.val)}
         return Images(train, test, train, embedded("val"), described)
     labels = data.train.labels
-    held = hold_out(labels, per_class, trained.config.of(RunOptions).seed)
+    seed = stream(trained.config.of(RunOptions).seed, "hold-out")
+    held = part_of_each_class(labels, per_class, seed)
     rest = np.setdiff1d(np.arange(len(labels)), held)
     described = {"views": views, "chosen_on": "hold-out", "images": len(held)}
     described["per_class"] = per_class

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error
 from ltvr.posthoc.catalogue import Head, Logits
 from ltvr.posthoc.embeddings import Embeddings, digest
 from ltvr.posthoc.images import Images
 from ltvr.runs import files
 
-__all__ = ["Kept", "Measured", "Tried", "balanced", "measure", "metrics_of", "standard_error"]
+__all__ = ["Kept", "Measured", "Tried", "measure", "metrics_of"]
 
 ROWS = 10_000
 """Embeddings a batch: logits of more are a lot of memory where there are thousands of classes."""
@@ -34,7 +35,7 @@ class Tried(NamedTuple):
     error: float | None
     """Standard error of ``choice``."""
     metrics: dict[str, Any]
-    """On the test images, of the head that is fitted to all training images."""
+    """On the images that it is judged on, of the head that is fitted to all training images."""
 
 
 class Measured(NamedTuple):
@@ -45,7 +46,8 @@ class Measured(NamedTuple):
     """Empty where the classifier cannot have the head."""
     chosen: Tried | None
     optimum: Tried | None
-    """The best on the test images themselves, which nobody knows beforehand: optimistic."""
+    """The best on the images that it is judged on themselves, which nobody knows beforehand:
+    optimistic."""
 
 
 class Kept:
@@ -112,23 +114,6 @@ def metrics_of(
     return evaluate(_Model(logits), batches, counts, many_above=many, few_below=few)
 
 
-def balanced(metrics: dict[str, Any]) -> float:
-    """The mean of the accuracies of the classes that have images, in percent."""
-    return float(np.mean([each for each in metrics["per_class"] if each is not None]))
-
-
-def standard_error(metrics: dict[str, Any], labels: Int64Array) -> float:
-    """Of ``balanced``: sqrt(sum_c a_c (1 - a_c) / k_c) / C over the classes of the images.
-
-    Args:
-        labels: [n], of the k_c images of each class.
-    """
-    images = np.bincount(labels, minlength=len(metrics["per_class"]))
-    shares = [(a / 100, k) for a, k in zip(metrics["per_class"], images, strict=True) if k]
-    variance = sum(a * (1 - a) / k for a, k in shares)
-    return float(100 * np.sqrt(variance) / len(shares))
-
-
 def measure(
     head: Head, images: Images, counts: Int64Array, options: DataOptions, kept: Kept
 ) -> Measured:
@@ -150,7 +135,7 @@ def measure(
     if len(tried) == 1:
         return Measured(head, tried, tried[0], None)
     chosen = _best(tried, head.usual, lambda each: each.choice or 0.0)
-    optimum = _best(tried, head.usual, lambda each: balanced(each.metrics))
+    optimum = _best(tried, head.usual, lambda each: balanced_accuracy(each.metrics["per_class"]))
     return Measured(head, tried, chosen, optimum)
 
 
@@ -178,9 +163,11 @@ def _try(
     if len(head.values) > 1 and len(images.choice.labels):
         whole = images.fitted is images.train
         on_choice = kept.get({**of, "on": "choice"}, lambda: found(images.choice, whole))
-        choice = balanced(on_choice)
-        error = standard_error(on_choice, images.choice.labels.numpy())
-    metrics = kept.get({**of, "on": "test"}, lambda: found(images.test, True))
+        per_class = on_choice["per_class"]
+        choice = balanced_accuracy(per_class)
+        own = np.bincount(images.choice.labels.numpy(), minlength=len(per_class))
+        error = balanced_accuracy_error(per_class, own)
+    metrics = kept.get({**of, "on": options.judged_on}, lambda: found(images.test, True))
     return Tried(value, choice, error, metrics)
 
 

@@ -68,6 +68,7 @@ def lines(found: Audit, options: DataOptions, *, verbose: bool = False) -> list[
     for name, part in found.parts.items():
         bad = [image.problem for image in part.images if image.problem]
         text += named(f"{name} images that cannot be read", bad)
+    text += [f"a run is {found.judged}"] if found.judged else []
     text += [f"problem: {problem}" for problem in found.problems]
     return text
 
@@ -102,6 +103,7 @@ def as_json(found: Audit, options: DataOptions) -> dict[str, Any]:
         "copies": [paths(group) for group in found.copies],
         "leaks": {f"{one} {other}": paths(images) for (one, other), images in found.leaks.items()},
         "contradictions": [paths(group) for group in found.contradictions],
+        "judged": found.judged or None,
         "problems": found.problems,
     }
 

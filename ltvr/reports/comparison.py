@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from ltvr.comparison.entries import Group, differences
 from ltvr.comparison.gains import Gain, Row
-from ltvr.engine.accuracy_table import COLUMNS
+from ltvr.engine.accuracy_table import columns
+from ltvr.engine.accuracy_table import heading as accuracy_heading
 from ltvr.errors import shown
 from ltvr.figures.style import QUIET, axes, bars, class_axis, colour, styled, whole_numbers
 from ltvr.reports.html import drawing, render, short
@@ -20,7 +21,8 @@ from ltvr.stages import STAGES
 
 __all__ = ["by_class", "heading", "page", "table", "write_by_class"]
 
-SHOTS = ("all", "many", "medium", "few")
+SHOTS = ("balanced_accuracy", "all", "many", "medium", "few")
+"""What is shown of the accuracies, where there is such a one."""
 LEVEL = 0.05
 """Below it a corrected p-value is one to name a class for."""
 CLASSES_TO_LIST = 100
@@ -30,7 +32,7 @@ LIMITS = {
     "takes the differences to be about normal. With two to five seeds only gains that are large "
     "beside their spread can show, and p above 0.05 does not say that there is no gain. n/a where "
     "all differences are the same.",
-    "images": "Over {number} test images: McNemar's exact test, two-sided, of the images that one "
+    "images": "Over {number} {on} images: McNemar's exact test, two-sided, of the images that one "
     "of the two networks alone has right. It says whether these two networks differ on images like "
     "these, not whether the methods do: another seed may turn it around.",
     "nothing": "One run each, and no test: that over images was left out.",
@@ -41,7 +43,7 @@ PAGE = """
 {% for run in runs %}{{ run }}{{ "" if loop.last else "; " }}{% endfor %}</li>{% endfor %}</ul>
 {% for note in notes %}<p>{{ note }}</p>{% endfor %}
 {% for heading, rows in tables %}<h2>{{ heading }}</h2><div class="wide">
-<table><tr><th>top-1, %</th>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
+<table><tr><th>{{ top_1 }}</th>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
 {% for name, cells in rows %}<tr><td style="white-space: pre">{{ name }}</td>
 {% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table></div>{% endfor %}
 {% for limit in limits %}<p>{{ limit }}</p>{% endfor %}
@@ -75,9 +77,15 @@ def heading(stages: tuple[str, str]) -> str:
     return after if before == after else f"{after}, over {before}"
 
 
+def shots_of(first: Group) -> dict[str, str]:
+    """What accuracies are of, and the headings: of a hold-out the balanced accuracy, too."""
+    shown_here = columns(first.entries[0].judged_on)
+    return {name: shown_here[name] for name in shown_here if name in SHOTS}
+
+
 def lines(gain: Gain, first: Group) -> list[tuple[str, list[str]]]:
-    """Rows of a table of one gain: before, after, gain and test, a cell for each of ``SHOTS``."""
-    rows = [gain.shots[shot] for shot in SHOTS]
+    """Rows of a table of one gain: before, after, gain, test; a cell for each of ``shots_of``."""
+    rows = [gain.shots[shot] for shot in shots_of(first)]
     seeds = [[str(pair[side].seed) for pair in gain.pairs] for side in (0, 1)]
     names = [
         f"{group.label}, seed{'s' if len(of) > 1 else ''} {' '.join(of)}"
@@ -148,7 +156,7 @@ def table(first: Group, gains: Sequence[Gain], classes: Sequence[str]) -> str:
     parts = []
     for stage, rows in blocks(first, gains).items():
         width = max(24, *(len(name) + 2 for name, _ in rows))
-        shown_rows = [(stage, [COLUMNS[shot] for shot in SHOTS]), *rows]
+        shown_rows = [(stage, list(shots_of(first).values())), *rows]
         text = [
             f"{name:<{width}}" + "".join(f"{c:>12}" for c in cells) for name, cells in shown_rows
         ]
@@ -199,9 +207,13 @@ def page(groups: Sequence[Group], gains: Sequence[Gain], notes: Sequence[str]) -
             (g.label, [shown(e.run.folder) for e in g.entries], colours[id(g)]) for g in groups
         ],
         notes=notes,
-        heads=[COLUMNS[shot] for shot in SHOTS],
+        top_1=accuracy_heading(first.entries[0].judged_on),
+        heads=list(shots_of(first).values()),
         tables=list(blocks(first, gains).items()),
-        limits=[LIMITS[over].format(number=number) for over, number in tests],
+        limits=[
+            LIMITS[over].format(number=number, on=first.entries[0].judged_on)
+            for over, number in tests
+        ],
         options=_options(groups),
         curves=drawing(_curves(groups)),
         level=LEVEL,
@@ -246,7 +258,11 @@ def _curves(groups: Sequence[Group]) -> Figure:
     """Training loss and accuracies by epoch of every run, a row of panels a stage."""
     entries = [(number, entry) for number, group in enumerate(groups) for entry in group.entries]
     stages = list(dict.fromkeys(r["stage"] for _, entry in entries for r in entry.records))
-    shots = [s for s in SHOTS if any(_measured(e.records, s)[0] for _, e in entries)]
+    shots = {
+        shot: name
+        for shot, name in shots_of(groups[0]).items()
+        if any(_measured(e.records, shot)[0] for _, e in entries)
+    }
     figure, panels = axes(1 + len(shots), max(len(stages), 1), width=2.3, height=2.0)
     for row, stage in zip(panels, stages, strict=False):
         for number, entry in entries:
@@ -263,7 +279,7 @@ def _curves(groups: Sequence[Group]) -> Figure:
         row[0].set_ylabel(STAGES.get(stage).title)
     evaluated = sorted({r["evaluated_on"] for _, entry in entries for r in entry.records})
     on = " and ".join(evaluated)
-    names = ["training loss", *(f"{COLUMNS[shot]}, {on}, %" for shot in shots)]
+    names = ["training loss", *(f"{name}, {on}, %" for name in shots.values())]
     for axis, name in zip(panels[0], names, strict=True):
         axis.set_title(name)
     return figure
@@ -271,7 +287,7 @@ def _curves(groups: Sequence[Group]) -> Figure:
 
 def _measured(records: list[dict[str, Any]], shot: str) -> tuple[list[int], list[float]]:
     """Epochs and accuracies of the records that have one."""
-    found = [(r["epoch"], r["eval"][shot]) for r in records if r["eval"] is not None]
+    found = [(r["epoch"], r["eval"].get(shot)) for r in records if r["eval"] is not None]
     known = [(epoch, value) for epoch, value in found if value is not None]
     return [epoch for epoch, _ in known], [value for _, value in known]
 

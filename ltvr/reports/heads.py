@@ -10,43 +10,50 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltvr.data.holdout import described
 from ltvr.data.options import DataOptions
-from ltvr.engine.accuracy_table import COLUMNS, cells, table
+from ltvr.engine.accuracy_table import cells, columns, heading, table
+from ltvr.engine.balanced import balanced_accuracy
 from ltvr.engine.trained import Trained
 from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.images import Images
-from ltvr.posthoc.measure import Measured, Tried, balanced, metrics_of
+from ltvr.posthoc.measure import Measured, Tried, metrics_of
 
 __all__ = ["as_csv", "as_json", "as_markdown", "as_text", "notes"]
 
-OPTIMUM = "test optimum, optimistic"
-NOTHING: dict[str, Any] = dict.fromkeys(COLUMNS)
+NOTHING: dict[str, Any] = dict.fromkeys(columns("hold-out"))
 """The metrics of a head that the classifier cannot have."""
 
 
+def optimum_of(judged_on: str) -> str:
+    """The name of the row of a head at its best on the images that it is judged on."""
+    return f"{judged_on} optimum, optimistic"
+
+
 class Row(NamedTuple):
-    """A row of the table: a head as it was chosen, or at its best on the test images."""
+    """A row of the table: a head as it was chosen, or at its best on the images themselves."""
 
     title: str
     head: str
     parameter: str
     value: float | None
     kind: str
-    """``chosen``, ``OPTIMUM``, or ``n/a``."""
+    """``chosen``, ``optimum_of``, or ``n/a``."""
     choice: float | None
     metrics: dict[str, Any]
 
 
-def _rows(heads: list[Measured]) -> Iterator[Row]:
+def _rows(heads: list[Measured], judged_on: str) -> Iterator[Row]:
+    best = optimum_of(judged_on)
     for head, _, chosen, optimum in heads:
         parameter = head.parameter
         if chosen is None:
             yield Row(head.title, head.name, parameter, None, "n/a", None, NOTHING)
             continue
-        for kind, each in (("chosen", chosen), (OPTIMUM, optimum)):
+        for kind, each in (("chosen", chosen), (best, optimum)):
             if each is not None:
                 at = f", {parameter} = {each.value:g}" if parameter else ""
-                end = "" if kind == "chosen" else f" ({OPTIMUM})"
+                end = "" if kind == "chosen" else f" ({best})"
                 yield Row(
                     f"{head.title}{at}{end}", head.name, parameter, each.value, kind,
                     each.choice, each.metrics,
@@ -58,37 +65,40 @@ def _reasons(heads: list[Measured]) -> list[str]:
     return [f"{each.head.title}: n/a, {each.head.reason}." for each in heads if not each.tried]
 
 
-def as_text(heads: list[Measured]) -> str:
+def as_text(heads: list[Measured], judged_on: str) -> str:
     """The table for a terminal."""
-    return table({row.title: row.metrics for row in _rows(heads)})
+    return table({row.title: row.metrics for row in _rows(heads, judged_on)}, judged_on)
 
 
-def as_markdown(title: str, heads: list[Measured], notes: list[str]) -> str:
-    """The table, and under it what a reader should know of it."""
+def as_markdown(name: str, heads: list[Measured], notes: list[str], judged_on: str) -> str:
+    """The table of the weights of this name, and under it what a reader should know of it."""
+    shown = columns(judged_on)
+    rows = [(row.title, cells(row.metrics, judged_on)) for row in _rows(heads, judged_on)]
     lines = [
-        f"| {title} | {' | '.join(COLUMNS.values())} |",
-        f"|---|{'--:|' * len(COLUMNS)}",
-        *(f"| {row.title} | {' | '.join(cells(row.metrics))} |" for row in _rows(heads)),
+        f"| {name}: {heading(judged_on)} | {' | '.join(shown.values())} |",
+        f"|---|{'--:|' * len(shown)}",
+        *(f"| {title} | {' | '.join(each)} |" for title, each in rows),
         "",
         *(f"- {note}" for note in notes),
     ]
     return "\n".join(lines) + "\n"
 
 
-def as_csv(heads: list[Measured]) -> str:
+def as_csv(heads: list[Measured], judged_on: str) -> str:
     """A line a row (RFC 4180): in percent, with four digits; empty where there is no number."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["head", "parameter", "value", "kind", "choice_balanced", *COLUMNS])
-    for row in _rows(heads):
-        numbers = [row.choice, *(row.metrics[name] for name in COLUMNS)]
+    names = list(columns(judged_on))
+    writer.writerow(["head", "parameter", "value", "kind", "choice_balanced", *names])
+    for row in _rows(heads, judged_on):
+        numbers = [row.choice, *(row.metrics[name] for name in names)]
         shown = ["" if number is None else f"{number:.4f}" for number in numbers]
         value = "" if row.value is None else f"{row.value:g}"
         writer.writerow([row.head, row.parameter, value, row.kind, *shown])
     return text.getvalue()
 
 
-def as_json(heads: list[Measured]) -> list[dict[str, Any]]:
+def as_json(heads: list[Measured], judged_on: str) -> list[dict[str, Any]]:
     """Every head with all values that it was tried at."""
     return [
         {
@@ -97,7 +107,7 @@ def as_json(heads: list[Measured]) -> list[dict[str, Any]]:
             "parameter": each.head.parameter or None,
             "reason": each.head.reason or None,
             "chosen": _as_json(each.chosen),
-            OPTIMUM: _as_json(each.optimum),
+            optimum_of(judged_on): _as_json(each.optimum),
             "tried": [_as_json(one) for one in each.tried] if each.optimum else [],
         }
         for each in heads
@@ -118,6 +128,10 @@ def _as_json(tried: Tried | None) -> dict[str, Any] | None:
 def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -> list[str]:
     """What a reader of the table should know, a line each."""
     lines, plain = _reasons(found), ""
+    options = trained.config.of(DataOptions)
+    if options.holdout:
+        said = described(options, trained.run.manifest()["holdout"]["counts"])
+        lines.append(f"{said[0].upper()}{said[1:]}.")
     own = trained.run.config().effective()
     if own.get("tde"):
         plain = " --no-tde"
@@ -150,12 +164,12 @@ def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -
 
 def _choosing(trained: Trained, images: Images) -> list[str]:
     """On which images values were chosen, and what that is worth."""
-    described = images.described
+    chosen, judged_on = images.described, trained.config.of(DataOptions).judged_on
     optimum = (
-        "Test optimum: the value that is best on the test images themselves. Nobody knows it "
-        "beforehand; it is no result."
+        f"{judged_on.capitalize()} optimum: the value that is best on the {judged_on} images "
+        "themselves. Nobody knows it beforehand; it is no result."
     )
-    by, number = "the best by balanced accuracy", described["images"]
+    by, number = "the best by balanced accuracy", chosen["images"]
     if not images.seen:
         which = "the one validation image" if number == 1 else f"the {number} validation images"
         return [f"Values: chosen on {which}, {by}.", optimum]
@@ -166,17 +180,17 @@ def _choosing(trained: Trained, images: Images) -> list[str]:
             optimum,
         ]
     held = np.bincount(images.choice.labels.numpy(), minlength=len(trained.classes))
-    short, none = int((held < described["per_class"]).sum()), int((held == 0).sum())
+    short, none = int((held < chosen["per_class"]).sum()), int((held == 0).sum())
     few = f" ({short} of {len(held)} classes {_has(short)} fewer)" if short else ""
     classes = "class" if none == 1 else "classes"
     absent = f" {none} {classes} {_has(none)} one image alone, and no part in it." if none else ""
     return [
         f"Values: chosen on {number} of the training images, {by}: of each class "
-        f"{described['per_class']}, but at most half of it{few}; heads are not fitted to them "
+        f"{chosen['per_class']}, but at most half of it{few}; heads are not fitted to them "
         f"meanwhile.{absent} The features were trained on them, though: where they are known by "
         "heart, they say little. The stage's own classifier is right on "
         f"{_of_joint(trained, images.choice):.1f} % of them, and on "
-        f"{_of_joint(trained, images.test):.1f} % of the test images (both balanced).",
+        f"{_of_joint(trained, images.test):.1f} % of the {judged_on} images (both balanced).",
         optimum,
     ]
 
@@ -189,4 +203,5 @@ def _of_joint(trained: Trained, images: Embeddings) -> float:
     """Balanced accuracy of the classifier of the first stage."""
     counts = np.asarray(trained.run.manifest()["train_counts"], np.int64)
     options = trained.config.of(DataOptions)
-    return balanced(metrics_of(trained.network.classifier, images, counts, options))
+    metrics = metrics_of(trained.network.classifier, images, counts, options)
+    return balanced_accuracy(metrics["per_class"])

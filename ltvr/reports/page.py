@@ -15,7 +15,7 @@ from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
-from ltvr.engine.accuracy_table import COLUMNS, cells
+from ltvr.engine.accuracy_table import cells, columns, heading
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
 from ltvr.figures.pixels import shown_pixels
@@ -32,7 +32,7 @@ __all__ = ["named_stages", "write_report"]
 CLASSES_TO_LIST = 100
 """Rows of the table of classes; the largest have one."""
 PAGE = """
-<table><tr><th>top-1, %</th>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
+<table><tr><th>{{ top_1 }}</th>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
 {% for name, cells in rows %}<tr><td>{{ name }}</td>
 {% for c in cells %}<td>{{ c }}</td>{% endfor %}</tr>{% endfor %}</table>
 {% for note in notes %}<p>{{ note }}</p>{% endfor %}
@@ -45,7 +45,8 @@ compared with published ones.</p>
 <h2>{{ heading }}</h2><p>{{ caption }}</p>
 {{ image }}
 {% endfor %}
-<h2>Classes</h2><p>By falling number of training images, with top-1 on the test set in percent.
+<h2>Classes</h2><p>By falling number of training images, with top-1 on the {{ judged_on }} images in
+percent.
 {% if more %}{{ more }} more classes are left out here.{% endif %}</p>
 <table><tr><th>class</th><th>training images</th>{% for h in stages %}<th>{{ h }}</th>{% endfor %}
 </tr>
@@ -73,11 +74,13 @@ def write_report(run: Run, data: Data | None) -> None:
     records, counts = run.records(), np.asarray(described["train_counts"])
     metrics = summary["metrics"]
     final = list(metrics.values())[-1]
+    judged_on = config.of(DataOptions).judged_on
     figures = [
         ("Training", "Loss and accuracy by epoch, stage after stage.", _curves(records)),
         (
             "Accuracy by class",
-            "Per-class top-1 on the test set, classes by falling number of training images.",
+            f"Per-class top-1 on the {judged_on} images, classes by falling number of training "
+            "images.",
             _per_class(metrics, counts),
         ),
         (
@@ -99,22 +102,25 @@ def write_report(run: Run, data: Data | None) -> None:
             figures.append(
                 (
                     "Masks",
-                    "Test images of the rarest classes, and what the decomposition takes for "
-                    "class-related (in AFA the mask of eq. 3): its strongest channel by position. "
-                    f"Classes and training images: {_named(data, rarest)}.",
+                    f"{judged_on.capitalize()} images of the rarest classes, and what the "
+                    "decomposition takes for class-related (in AFA the mask of eq. 3): its "
+                    "strongest channel by position. Classes and training images: "
+                    f"{_named(data, rarest)}.",
                     _masks(trained, data, rarest),
                 )
             )
     check(described.get("unreadable", {}), {str: dict}, run.folder / "manifest.json", "unreadable")
     notes.insert(0, _images(described))
-    rows = [(name, cells(m)) for name, m in named_stages(metrics).items()]
+    rows = [(name, cells(m, judged_on)) for name, m in named_stages(metrics).items()]
     name = shown(f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}")
     files.write(
         run.report,
         render(
             PAGE,
             title=f"{name}, seed {summary['seed']}",
-            heads=list(COLUMNS.values()),
+            top_1=heading(judged_on),
+            judged_on=judged_on,
+            heads=list(columns(judged_on).values()),
             rows=rows,
             stages=list(named_stages(metrics)),
             classes=_classes(metrics, described["classes"], counts),
@@ -231,7 +237,7 @@ def _confusion(metrics: dict[str, Any]) -> Figure:
 
 
 def _rarest(data: Data, number: int = 8) -> list[int]:
-    """The classes with the fewest training images, of those that have a test image."""
+    """The classes with the fewest training images, of those that have an image to judge by."""
     tested = np.unique(data.test.labels)
     order = np.argsort(data.counts[tested], kind="stable")
     return [int(k) for k in tested[order][:number]]
@@ -249,7 +255,7 @@ def _named(data: Data, classes: list[int]) -> str:
 @styled
 @torch.no_grad()
 def _masks(trained: Trained, data: Data, rarest: list[int]) -> Figure:
-    """One test image of each of the ``rarest`` classes over its mask."""
+    """Of each of the ``rarest`` classes one image that the run is judged on, over its mask."""
     labels = data.test.labels
     chosen = np.asarray([np.flatnonzero(labels == k)[0] for k in rarest])
     batches = Batches(data.test.take(chosen), trained.config, trained.device)

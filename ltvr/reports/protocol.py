@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ltvr.config.config import Config
 from ltvr.config.options import options_of
+from ltvr.data import holdout
 from ltvr.data.longtail import CIFAR, imagenet_lt_counts, longtail_counts
 from ltvr.data.options import DataOptions
 from ltvr.mixing import MIXINGS
@@ -74,6 +75,7 @@ def findings(
     """
     subset = field_subset(described["train_counts"])
     return [
+        *_judged(config, described),
         _selection(metrics),
         _learning_rate(config),
         _subset(config, described, subset),
@@ -97,6 +99,16 @@ def field_subset(counts: Sequence[int]) -> str | None:
     return None
 
 
+def _judged(config: Config, described: dict[str, Any]) -> list[Finding]:
+    """Which images a run is judged on, where they are not the test set."""
+    options = config.of(DataOptions)
+    if not options.holdout:
+        return []
+    found = holdout.described(options, described["holdout"]["counts"])
+    field = "the test set; settings are chosen on a hold-out, and the test set is read once"
+    return [Finding("images", found, field, False)]
+
+
 def _selection(metrics: dict[str, dict[str, Any]]) -> Finding:
     """Which epoch is reported."""
     on = {_title(name): values.get("selected_on") for name, values in metrics.items()}
@@ -105,15 +117,17 @@ def _selection(metrics: dict[str, dict[str, Any]]) -> Finding:
         f"{name}: the last epoch" if words is None else f"{name}: the best epoch on {words} images"
         for name, words in on.items()
     )
-    tested = any("test" in words for words in chosen)
+    tested, held_out = (any(on in words for words in chosen) for on in ("test", "hold-out"))
     if tested:
         found += ". Chosen on the test set: optimistic"
+    elif held_out:
+        found += ". Chosen on the images that it is judged on: optimistic"
     return Finding(
         "selection",
         found,
         "ImageNet-LT: the best epoch on validation images. CIFAR-LT has none: the last epoch, "
         "though many published numbers are the best test epoch's, 0.3 to 1 higher",
-        not tested,
+        not tested and not held_out,
     )
 
 

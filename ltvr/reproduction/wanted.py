@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from ltvr.config.command_line import flag, refuse_unused
 from ltvr.config.config import Config
-from ltvr.data.datasets import BUILT_IN
+from ltvr.data.built_in import BUILT_IN
 from ltvr.data.options import DataOptions
 from ltvr.engine.trained import trained_features
 from ltvr.errors import UserError, brief
@@ -145,6 +145,11 @@ class Wants:
         options = {**self.setting.options, **run.options, "seed": seed}
         config = load_config(self.setting.preset, run.method, options)
         refuse_unused(config, options)
+        if config.of(DataOptions).holdout:
+            raise UserError(
+                f"{run.name}: a table is of the test set, and holdout = "
+                f"{config.of(DataOptions).holdout:g} judges runs on a hold-out; leave it out"
+            )
         return Wanted(run, self.setting, seed, self.out, source, config)
 
 

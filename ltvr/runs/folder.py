@@ -10,6 +10,7 @@ from typing import Any
 
 from ltvr.config.command_line import flag
 from ltvr.config.config import Config
+from ltvr.data.options import DataOptions
 from ltvr.errors import OtherImages, UserError
 from ltvr.runs import files, legacy
 from ltvr.runs.checkpoint import TRAINING, Damaged, load_checkpoint, save_checkpoint
@@ -41,6 +42,8 @@ MANIFEST: Form = {
     "train_counts": [int],
     "splits": {str: {"images": int, "sha256": str}},
 }
+HELD_OUT: Form = {"holdout": {"counts": [int]}, "splits": {"hold-out": dict}}
+"""What the manifest of a run with a hold-out holds besides."""
 BEGUN = {"config.yaml", "manifest.json", "command.txt", "lock", "tensorboard"}
 """What a run leaves that stopped before its first checkpoint."""
 
@@ -392,7 +395,10 @@ class Run:
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest of the run's data."""
-        manifest: dict[str, Any] = read_json(self.folder / "manifest.json", MANIFEST)
+        path = self.folder / "manifest.json"
+        manifest: dict[str, Any] = read_json(path, MANIFEST)
+        if self.config().of(DataOptions).holdout:
+            check(manifest, HELD_OUT, path)
         return manifest
 
     def ranges(self) -> dict[str, tuple[float, float]]:

@@ -54,6 +54,23 @@ def test_a_good_folder(data, command, tmp_path):
     assert found["problems"] == [] and len(found["splits"]["train"]["passed_over"]) == 3
 
 
+def test_a_hold_out_does_without_a_test_set(data, command):
+    (data / "test/cat/0.png").write_bytes(b"no picture")
+    code, out, _ = command(ltvr.check, data)
+    assert code == 1 and "test: 1 of 12 images cannot be read" in out
+    code, out, err = command(ltvr.check, data, "--holdout", 2)
+    assert code == 0 and "test" not in "".join(out.splitlines()[:-2]), err
+    assert out.splitlines()[-2].startswith("a run is judged on a hold-out of 4 images of the train")
+    shutil.rmtree(data / "test")
+    code, out, _ = command(ltvr.check, data)
+    assert code == 1 and "test is missing; a run needs test/<class>/<image>" in out
+    assert command(ltvr.check, data, "--holdout", 0.5)[0] == 0
+    code, out, _ = command(ltvr.check, data, "--holdout", 2, "--holdout-from", "val")
+    assert code == 1 and "folder has no validation split here" in out
+    code, _, err = command(ltvr.check, data, "--holdout-from", "val")
+    assert code == 2 and "--holdout-from changes nothing with holdout = 0.0" in err
+
+
 def test_copies_within_and_across_splits_and_classes(data, command, tmp_path):
     shutil.copy(data / "train/cat/0.png", data / "train/cat/again.png")
     shutil.copy(data / "train/cat/1.png", data / "test/cat/leak.png")

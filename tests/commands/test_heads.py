@@ -321,12 +321,3 @@ def test_what_is_as_good_gives_way_to_the_usual_value():
         return measure._best(tried, usual, lambda each: each.choice).value
 
     assert best(1.0) == 1.4 and best(0.9) == 0.5
-
-
-def test_the_standard_error_of_balanced_accuracy():
-    """By hand: two classes, of 4 images half right and of 16 images three quarters right."""
-    labels = np.repeat([0, 2], [4, 16])
-    metrics = {"per_class": [50.0, None, 75.0]}
-    expected = 100 * (0.5 * 0.5 / 4 + 0.75 * 0.25 / 16) ** 0.5 / 2
-    assert measure.standard_error(metrics, labels) == pytest.approx(expected)
-    assert measure.balanced(metrics) == 62.5

@@ -1,5 +1,6 @@
 """Shards: an order read from them gives what it gives from files, to the bit."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -88,6 +89,24 @@ def test_what_is_in_memory_becomes_shards_too(shards, tmp_path):
     read = load_data(config_of(dataset="shards", root=str(tmp_path / "new")))
     assert torch.equal(read.test.images, data.test.images) and read.val is None
     assert (read.train.labels == data.train.labels).all() and read.classes == data.classes
+
+
+@pytest.mark.parametrize("size", [24, 72])
+def test_a_hold_out_is_that_of_the_files_and_leaves_the_test_shards_alone(
+    files, shards, tmp_path, size
+):
+    for name in ("facts", "train", "val"):
+        shutil.copytree(shards / name, tmp_path / name)
+    common = {"image_size": size, "holdout": 2, "workers": 0}
+    for source in ("train", "val"):
+        configs = [
+            config_of(dataset=dataset, root=str(root), holdout_from=source, **common)
+            for dataset, root in (("folder", files), ("shards", tmp_path))
+        ]
+        (one, expected), (other, found) = map(read, configs)
+        assert len(one.test) == len(other.test) == {"train": 5, "val": 3}[source]
+        for (images, labels), (same, alike) in zip(expected, found, strict=True):
+            assert torch.equal(images, same) and torch.equal(labels, alike)
 
 
 def test_the_command_writes_all_images(command, files, shards, tmp_path):

@@ -1,14 +1,17 @@
 """The metrics against values worked out by hand."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
 
 from ltvr.engine.accuracy_table import table
+from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error
 from ltvr.engine.metrics import CalibrationError, evaluate
 
 
@@ -43,6 +46,38 @@ def test_by_hand():
 def test_calibration_error_is_confidence_apart_from_accuracy():
     got = measure([0, 0, 1, 1], [0, 1, 1, 0], [200, 10], confidence=0.9)
     assert got["calibration_error"] == pytest.approx(100 * (0.9 - 0.5), rel=1e-4)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=40),
+    st.booleans(),
+)
+def test_balanced_accuracy_and_its_error_against_other_formulas(samples, balanced_set):
+    labels, predicted = ([pair[side] for pair in samples] for side in (0, 1))
+    if balanced_set:
+        labels = [i % 4 for i in range(len(samples) // 4 * 4)]
+        predicted = predicted[: len(labels)]
+    got = measure(predicted, labels, [9, 9, 9, 9])
+    with warnings.catch_warnings():  # of classes that are predicted and are not there
+        warnings.simplefilter("ignore", UserWarning)
+        expected = balanced_accuracy_score(labels, predicted)
+    assert got["balanced_accuracy"] == pytest.approx(100 * expected)
+    if balanced_set:
+        assert got["balanced_accuracy"] == pytest.approx(got["all"])
+    right = np.equal(labels, predicted).astype(float)
+    own = [right[np.equal(labels, k)] for k in sorted(set(labels))]
+    variances = [each.var() / len(each) for each in own]
+    error = 100 * math.sqrt(sum(variances)) / len(own)
+    assert got["balanced_accuracy_error"] == pytest.approx(error)
+
+
+def test_the_error_of_balanced_accuracy_by_hand():
+    """Two classes, of 4 images half right and of 16 images three quarters right."""
+    per_class = [50.0, None, 75.0]
+    expected = 100 * (0.5 * 0.5 / 4 + 0.75 * 0.25 / 16) ** 0.5 / 2
+    assert balanced_accuracy_error(per_class, [4, 0, 16]) == pytest.approx(expected)
+    assert balanced_accuracy(per_class) == 62.5
 
 
 EDGES = [m / 15 for m in range(16)]

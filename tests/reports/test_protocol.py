@@ -5,6 +5,7 @@ from conftest import summary, tiny_config
 
 import ltvr.train
 from ltvr.data.longtail import imagenet_lt_counts, longtail_counts
+from ltvr.data.options import DataOptions
 from ltvr.reports.protocol import field_subset, findings
 from ltvr.runs.folder import Run
 from ltvr.settings import load_config
@@ -16,8 +17,10 @@ ACCURACY = {kind: {"all": at} for at, kind in ((61.15, "running"), (69.39, "real
 def check(line, preset="cifar10-ir100-resnet32", counts=CIFAR10, metrics=None, **options):
     """One line of the check of a run."""
     config = load_config(preset, options.pop("method", None), options)
-    lines = findings(config, {"train_counts": counts}, metrics or {"features": {}, "crt": {}})
+    described = {"train_counts": counts, "holdout": {"counts": [100] * len(counts)}}
+    lines = findings(config, described, metrics or {"features": {}, "crt": {}})
     names = ["selection", "learning rate", "training subset", "BatchNorm", "augmentation"]
+    names = (["images"] if config.of(DataOptions).holdout else []) + names
     assert [each.check for each in lines] == names
     return lines[names.index(line)]
 
@@ -37,12 +40,23 @@ def test_a_run_by_the_recipe_compares_in_everything_that_is_known():
         ("val", "cRT: the best epoch on val images", True),
         ("test", "cRT: the best epoch on test images. Chosen on the test set: optimistic", False),
         ("test and val", "Chosen on the test set", False),
+        ("hold-out", "Chosen on the images that it is judged on: optimistic", False),
     ],
 )
 def test_selection(on, words, comparable):
     metrics = {"features": {"selected_on": None}, "crt": {"selected_on": on}}
     line = check("selection", metrics=metrics)
     assert words in line.found and line.comparable is comparable
+
+
+@pytest.mark.parametrize(
+    ("source", "split"), [("train", "training set"), ("left-out", "training set"), ("val", "valid")]
+)
+def test_a_run_with_a_hold_out_does_not_compare(source, split):
+    line = check("images", holdout=100, holdout_from=source, holdout_fold=3)
+    assert line.found.startswith(f"judged on a hold-out of 1000 images of the {split}")
+    assert f"never on the test set (holdout 100 from {source}, fold 3, data" in line.found
+    assert line.comparable is False
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,13 @@ def test_what_does_not_fit_is_one_line(options, words, tiny, command):
     assert (code, err.count("\n")) == (2, 1) and words in err
 
 
+def test_a_preset_with_a_hold_out_is_refused(tiny, tmp_path, command):
+    with (tmp_path / "tiny.yaml").open("a") as preset:
+        preset.write("holdout: 10\n")
+    code, _, err = command(ltvr.reproduce, *tiny, "--tables-only")
+    assert code == 2 and "a table is of the test set, and holdout = 10 judges runs on a" in err
+
+
 def test_no_number_of_the_paper_is_beside_runs_of_another_imbalance(tmp_path, command):
     """Said, or of a preset of one's own; each has files of its own."""
     preset = tmp_path / "cifar100-ir100-cpu.yaml"  # the name is the package's, the rest is not
