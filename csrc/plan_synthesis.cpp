@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -63,8 +64,7 @@ inline int64_t index_below(uint64_t bits, uint64_t n) {
   return static_cast<int64_t>((high * n + (low * n >> 32)) >> 32);
 }
 
-// ---- A group of the batch, by class
-// --------------------------------------------------------------
+// ---- A group of the batch, by class -------------------------------------------------------------
 
 struct ClassRun {
   int64_t label;
@@ -107,6 +107,8 @@ std::vector<ClassRun> runs_of_classes(const int64_t* labels, const std::vector<i
 
 // ---- How many rows each class generates (eq. 9 and 10) ------------------------------------------
 
+constexpr double kSlack = 1e-12;
+
 // R_c = f_c^-alpha / sum f_c^-alpha,  G_c = ceil(gamma R_c B),  f_c being the samples of class c
 // and B those of the group. Counts are taken relative to that of the rarest class. The largest
 // weight is then 1, and the sum neither overflows nor vanishes.
@@ -133,11 +135,35 @@ void count_rows(std::vector<ClassRun>& runs, int64_t samples, double gamma, doub
   // The slack keeps rounding errors from adding a row: of 128 samples in four equal classes, each
   // gets 32 rows, not 33. R_c is positive, even where exp returns 0, so every class that is present
   // generates at least one row.
-  constexpr double slack = 1e-12;
   for (auto& run : runs) {
     const double exact = gamma * (weight_of[run.count] / sum) * static_cast<double>(samples);
-    run.rows = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(exact * (1.0 - slack))));
+    run.rows = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(exact * (1.0 - kSlack))));
   }
+}
+
+// ---- Draws by the weights of classes, which may take the place of eq. 9-11 ----------------------
+
+// Returns the first place at which the sum of `weights` so far exceeds its share of the bits. They
+// are not all 0. A place of weight 0 adds nothing, so that it is never the first.
+int64_t place_by_weight(uint64_t bits, const std::vector<double>& weights) {
+  double total = 0.0;
+  for (const double weight : weights) total += weight;
+  const double wanted = static_cast<double>(bits >> 11) * 0x1p-53 * total;
+  double sum = 0.0;
+  size_t place = 0;
+  while ((sum += weights[place]) <= wanted) ++place;
+  return static_cast<int64_t>(place);
+}
+
+bool any(const std::vector<double>& weights) {
+  return std::any_of(weights.begin(), weights.end(), [](double weight) { return weight > 0.0; });
+}
+
+// Returns ceil(gamma B) for a group of B samples with these weights, and 0 if none has any.
+int64_t rows_by_weight(const std::vector<double>& weights, double gamma) {
+  if (gamma == 0.0 || weights.size() <= 1 || !any(weights)) return 0;
+  const double exact = gamma * static_cast<double>(weights.size());
+  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(exact * (1.0 - kSlack))));
 }
 
 // ---- The inverse index of the backward ----------------------------------------------------------
@@ -203,28 +229,114 @@ int64_t check_labels(const Tensor& labels) {
   return max_label;
 }
 
+// A table of weights by class, or none.
+struct Weights {
+  explicit Weights(const char* name, const std::optional<Tensor>& given, int64_t dimensions) {
+    if (!given) return;
+    TORCH_CHECK_TYPE(
+        given->scalar_type() == at::kDouble, name, ": expected float64, got ",
+        given->scalar_type());
+    classes = given->dim() > 0 ? given->size(0) : 0;
+    TORCH_CHECK_VALUE(
+        given->dim() == dimensions && given->size(-1) == classes, name, ": expected ",
+        dimensions == 1 ? "[C]" : "[C, C]", ", got shape ", given->sizes());
+    table = given->contiguous();
+    values = table.const_data_ptr<double>();
+    for (int64_t k = 0; k < table.numel(); ++k) {
+      TORCH_CHECK_VALUE(
+          values[k] == 0.0 || (values[k] >= kLeastWeight && values[k] <= kMostWeight), name,
+          ": expected 0, or numbers from ", kLeastWeight, " to ", kMostWeight, ", got ", values[k]);
+    }
+  }
+
+  void check_label(const char* name, int64_t largest) const {
+    TORCH_CHECK_VALUE(
+        values == nullptr || largest < classes, name, " of ", classes,
+        " classes: expected more than the label ", largest);
+  }
+
+  // Of such numbers the sum over any batch is finite, and a share of it is smaller than itself.
+  static constexpr double kLeastWeight = 1e-100, kMostWeight = 1e100;
+  Tensor table;
+  const double* values = nullptr;
+  int64_t classes = 0;
+};
+
+// A group of the samples first, first + stride, ... of the batch, and the rows it generates.
+struct Group {
+  std::vector<int64_t> order;   // its samples by label
+  std::vector<ClassRun> runs;   // of them
+  std::vector<double> weights;  // of each sample of `order`; empty where eq. 9 and 10 hold
+  int64_t rows = 0;
+};
+
+// Draws i of every row of a group: within the class of the row (eq. 11), or by weight and then in
+// the order of the group, so that the rows of a class come together in either case.
+std::vector<int64_t> draw_class_features(const Group& group, const uint64_t* bits) {
+  std::vector<int64_t> drawn;
+  drawn.reserve(group.rows);
+  if (group.weights.empty()) {
+    for (const ClassRun& run : group.runs) {
+      for (int64_t row = 0; row < run.rows; ++row) {
+        drawn.push_back(group.order[run.start + index_below(bits[drawn.size()], run.count)]);
+      }
+    }
+    return drawn;
+  }
+  for (int64_t row = 0; row < group.rows; ++row) {
+    drawn.push_back(place_by_weight(bits[row], group.weights));
+  }
+  std::sort(drawn.begin(), drawn.end());
+  for (int64_t& place : drawn) place = group.order[place];
+  return drawn;
+}
+
+// Draws j of a row: uniform over the others of the group (eq. 11), or by weight.
+int64_t draw_variation(
+    uint64_t bits, int64_t i, int64_t first, int64_t stride, int64_t samples, const int64_t* label,
+    const Weights& donors) {
+  if (donors.values != nullptr) {
+    const double* of_class = donors.values + label[i] * donors.classes;
+    std::vector<double> weights(samples);
+    for (int64_t place = 0; place < samples; ++place) {
+      const int64_t b = first + stride * place;
+      weights[place] = b == i ? 0.0 : of_class[label[b]];
+    }
+    if (any(weights)) return first + stride * place_by_weight(bits, weights);
+  }
+  const int64_t j = first + stride * index_below(bits, samples - 1);
+  return j >= i ? j + stride : j;  // steps over i
+}
+
 Plan plan_synthesis(
     const Tensor& given_labels, double gamma, double alpha, int64_t seed, int64_t step,
-    int64_t given_groups) {
+    int64_t given_groups, const std::optional<Tensor>& class_weights,
+    const std::optional<Tensor>& donor_weights) {
   check_arguments(given_labels, gamma, alpha, step, given_groups);
   const Tensor labels = given_labels.contiguous();
   const int64_t max_label = check_labels(labels);
+  const Weights classes("class_weights", class_weights, 1);
+  const Weights donors("donor_weights", donor_weights, 2);
+  classes.check_label("class_weights", max_label);
+  donors.check_label("donor_weights", max_label);
   const int64_t batch = labels.numel();
   const int64_t* label = labels.const_data_ptr<int64_t>();
   const int64_t groups = std::min(given_groups, batch);  // no empty ones
 
-  struct Group {
-    std::vector<int64_t> order;
-    std::vector<ClassRun> runs;
-  };
   std::vector<Group> planned(groups);
   int64_t generated = 0;
   for (size_t first = 0; first < planned.size(); ++first) {
     Group& group = planned[first];
     group.order = sort_by_label(label, batch, static_cast<int64_t>(first), groups, max_label);
-    group.runs = runs_of_classes(label, group.order);
-    count_rows(group.runs, static_cast<int64_t>(group.order.size()), gamma, alpha);
-    for (const auto& run : group.runs) generated += run.rows;
+    if (classes.values != nullptr) {
+      for (const int64_t b : group.order) group.weights.push_back(classes.values[label[b]]);
+      group.rows = rows_by_weight(group.weights, gamma);
+    } else {
+      group.runs = runs_of_classes(label, group.order);
+      count_rows(group.runs, static_cast<int64_t>(group.order.size()), gamma, alpha);
+      for (const auto& run : group.runs) group.rows += run.rows;
+    }
+    generated += group.rows;
   }
 
   const auto options = labels.options();
@@ -244,20 +356,17 @@ Plan plan_synthesis(
     variation_bits[g] = draw.variation_bits;
   }
 
-  // Eq. 11: X_gen[g] = X_class[i] + X_var[j], i within the class, j over the group, j != i.
+  // Eq. 11: X_gen[g] = X_class[i] + X_var[j].
   int64_t g = 0;
   for (size_t first = 0; first < planned.size(); ++first) {
     const Group& group = planned[first];
     const auto samples = static_cast<int64_t>(group.order.size());
-    for (const ClassRun& run : group.runs) {
-      for (const int64_t end = g + run.rows; g < end; ++g) {
-        const int64_t i = group.order[run.start + index_below(class_bits[g], run.count)];
-        const int64_t j =
-            static_cast<int64_t>(first) + groups * index_below(variation_bits[g], samples - 1);
-        i_of[g] = i;
-        j_of[g] = j >= i ? j + groups : j;  // steps over i: uniform over the others of the group
-        label_of[g] = run.label;
-      }
+    for (const int64_t i : draw_class_features(group, class_bits.data() + g)) {
+      i_of[g] = i;
+      j_of[g] = draw_variation(
+          variation_bits[g], i, static_cast<int64_t>(first), groups, samples, label, donors);
+      label_of[g] = label[i];
+      ++g;
     }
   }
 

@@ -24,6 +24,7 @@ from ltvr.device import choose_device
 from ltvr.engine.accuracy_table import table
 from ltvr.engine.cut import Cut
 from ltvr.engine.evaluation import load_own
+from ltvr.engine.fork import forked
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.rehearsal import rehearse
 from ltvr.engine.trained import trained_features
@@ -47,7 +48,9 @@ from ltvr.stages.options import TrainingOptions
 
 __all__ = ["main", "resume", "train"]
 
-BESIDE_RESUME = {"resume", "out", "save_every", "time_limit", *DECIDE_NOTHING}
+BESIDE_RESUME = {
+    "resume", "out", "save_every", "time_limit", "stop_after_epoch", *DECIDE_NOTHING
+}  # fmt: skip
 """What may be said beside ``--resume``."""
 
 
@@ -75,6 +78,13 @@ def parser() -> Parser:
         "--resume", metavar="PATH|auto", help="go on with a run; auto: the newest of --out"
     )
     p.add_argument(
+        "--fork",
+        metavar="RUN",
+        help="begin where a run stands that differs in options of generation, before it begins, "
+        "or of later stages; what both have in common is not trained again, and the result is to "
+        "the bit that of a run by itself",
+    )
+    p.add_argument(
         "--save-every",
         type=minutes,
         metavar="MINUTES",
@@ -87,6 +97,13 @@ def parser() -> Parser:
         metavar="TIME",
         help="save and stop when the command has run for so long: 3:50:00, 90m, or seconds; exit "
         f"status {TIME_IS_UP} (none)",
+    )
+    p.add_argument(
+        "--stop-after-epoch",
+        type=epoch,
+        metavar="E",
+        help="stop at the end of this epoch, counted from 1 over all stages, to be gone on with by "
+        "--resume or --fork (none)",
     )
     p.add_argument(
         "--dry-run",
@@ -113,6 +130,17 @@ def minutes(text: str) -> float | None:
     return value * 60 or None
 
 
+def epoch(text: str) -> int:
+    """The number of an epoch, from 1.
+
+    Raises:
+        ArgumentTypeError: no such number.
+    """
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{brief(text)}: expected a number of epochs, 1 or more")
+    return int(text)
+
+
 def duration(text: str) -> float:
     """A time like 3:50:00, 1-12:00:00 (days), 90m or 5400, in seconds.
 
@@ -137,23 +165,32 @@ def train(
     folder: Path,
     *,
     source: Path | None = None,
+    trunk: Path | None = None,
     requests: Requests | None = None,
 ) -> dict[str, Any]:
     """Train a new run in ``folder``; return its summary (also ``summary.json``).
 
     Args:
         source: a run folder, or a checkpoint in one, whose weights it starts from.
+        trunk: a run folder, from whose state it goes on (``ltvr.engine.fork``).
         requests: what may ask the run to save or to stop; None is Ctrl-C and signals alone.
 
     Raises:
-        UserError: configuration, data or source that do not fit.
+        UserError: configuration, data, source or trunk that do not fit.
         Stopped: that was asked for.
     """
-    return _train(config, folder, source, requests or Requests(), numbered=False).read_summary()
+    requests = requests or Requests()
+    return _train(config, folder, source, trunk, requests, numbered=False).read_summary()
 
 
 def _train(
-    config: Config, folder: Path, source: Path | None, requests: Requests, *, numbered: bool
+    config: Config,
+    folder: Path,
+    source: Path | None,
+    trunk: Path | None,
+    requests: Requests,
+    *,
+    numbered: bool,
 ) -> Run:
     """``train``; where the folder is taken and it may be ``numbered``, in one beside it."""
     _check_source(config, source)
@@ -165,6 +202,8 @@ def _train(
     record = weights_record(config)
     if source is not None:
         record = {"source": {"file": str(source), "sha256": digest(source)}}
+    if trunk is not None and source is not None:
+        raise UserError("--fork goes on from a state, and --from from weights; leave one out")
     if not numbered and distributed.is_first():
         Run(folder).refuse_taken()  # before all images are read
     cuts = [Cut.of(config.of(TrainingOptions), stage) for stage in stages_of(config).values()]
@@ -181,6 +220,10 @@ def _train(
     for note in data.notes:
         _say(shown(note))
     steps_an_epoch(config, data)  # refuses too few images, before a folder is made
+    state = None if trunk is None else forked(Run.open(trunk), config, described | record)
+    if trunk is not None and state is not None:
+        _say(f"going on from epoch {state['epoch']} of {trunk}")
+        record = record | {"forked": {"run": str(trunk), "epoch": state["epoch"]}}
     if cuts[0].parts > 1:
         _say(f"a batch of {cuts[0].described} (ranks x images x micro-batches)")
     first = None
@@ -194,6 +237,8 @@ def _train(
             trainer = Trainer(config, data, run, requests=requests)
             if source is not None:
                 trainer.start_from(load_checkpoint(source)["model"], source)
+            if state is not None:
+                trainer.fork(state)
             _finish(trainer)
     return run
 
@@ -341,7 +386,7 @@ def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:
 
 def _dry_run(arguments: Any, config: Config, source: Path | None) -> None:
     """Print what a run would take."""
-    for name in ("name", "save_every", "time_limit"):
+    for name in ("name", "fork", "save_every", "time_limit", "stop_after_epoch"):
         if getattr(arguments, name) != parser().get_default(name):
             raise UserError(f"{flag(name)} changes nothing with --dry-run; leave it out")
     if source is not None:
@@ -459,7 +504,8 @@ def _run(arguments: Any, requests: Requests) -> Run | None:
     if arguments.dry_run:
         _dry_run(arguments, config, source)
         return None
-    return _train(config, folder, source, requests, numbered=arguments.name is None)
+    trunk = Path(arguments.fork) if arguments.fork is not None else None
+    return _train(config, folder, source, trunk, requests, numbered=arguments.name is None)
 
 
 def main() -> None:
@@ -468,7 +514,9 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.dry_run and distributed.launched() > 1:
         raise UserError("--dry-run is for one process; start it without torchrun")
-    requests = Requests(arguments.save_every, arguments.time_limit, began)
+    requests = Requests(
+        arguments.save_every, arguments.time_limit, began, arguments.stop_after_epoch
+    )
     with distributed.ranks_joined():
         requests.agree_on_the_end()
         run = _run(arguments, requests)

@@ -40,7 +40,8 @@ BUILD_COMMAND = "pip install --no-build-isolation -e ."
 
 SCHEMAS = {
     "plan_synthesis": (
-        "(Tensor labels, float gamma, float alpha, int seed, int step, int groups) -> ("
+        "(Tensor labels, float gamma, float alpha, int seed, int step, int groups, "
+        "Tensor? class_weights=None, Tensor? donor_weights=None) -> ("
         "Tensor class_index, Tensor variation_index, Tensor generated_labels, "
         "Tensor class_offsets, Tensor class_rows, "
         "Tensor variation_offsets, Tensor variation_rows)"
@@ -250,7 +251,14 @@ for _name in (*FUSED, *ABSORBED):
 
 @torch.library.register_fake("ltvr::plan_synthesis")
 def _plan_synthesis_fake(
-    labels: Tensor, gamma: float, alpha: float, seed: int, step: int, groups: int
+    labels: Tensor,
+    gamma: float,
+    alpha: float,
+    seed: int,
+    step: int,
+    groups: int,
+    class_weights: Tensor | None = None,
+    donor_weights: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     batch = labels.shape[0]
     generated = torch.library.get_ctx().new_dynamic_size()
@@ -259,11 +267,18 @@ def _plan_synthesis_fake(
 
 
 def plan_synthesis(
-    labels: Tensor, gamma: float, alpha: float, seed: int, step: int, groups: int
+    labels: Tensor,
+    gamma: float,
+    alpha: float,
+    seed: int,
+    step: int,
+    groups: int,
+    class_weights: Tensor | None = None,
+    donor_weights: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Call the operator; ``ltvr.afa.planning.plan_synthesis`` is the documented entry."""
     plan: tuple[Tensor, ...] = torch.ops.ltvr.plan_synthesis.default(
-        labels, gamma, alpha, seed, step, groups
+        labels, gamma, alpha, seed, step, groups, class_weights, donor_weights
     )
     return plan
 

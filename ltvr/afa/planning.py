@@ -6,6 +6,9 @@ For the classes c of a mini-batch, with f_c samples each (paper, eq. 9-11)::
     G_c = ceil(gamma R_c B)
     X_gen[g] = X_class[i_g] + X_var[j_g],   i_g in class c,   j_g in the batch,   j_g != i_g
 
+Weights of the classes may take the place of eq. 9 and 10, and of the uniform draw of j
+(``plan_synthesis``).
+
 The plan (i, j, the labels, and the inverse index of the backward) depends on the labels alone.
 The host has them before the images reach the device, so the plan is made on the host and copied
 asynchronously. It is a pure function of its arguments: a resumed run draws the same plan.
@@ -41,6 +44,7 @@ __all__ = [
 
 Int64Array = npt.NDArray[np.int64]
 UInt64Array = npt.NDArray[np.uint64]
+Float64Array = npt.NDArray[np.float64]
 
 IGNORED = -100
 """Label of a row that counts in no loss: the default of ``torch.nn.functional.cross_entropy``."""
@@ -49,6 +53,8 @@ _INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint
 _MAX_BATCH = 2**32 - 1
 _MAX_GENERATED = 2**24
 _CEIL_SLACK = 1e-12
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-100, 1e100
+"""Of such weights the sum over any batch is finite, and a share of it is smaller than itself."""
 
 
 class SynthesisPlan(NamedTuple):
@@ -174,6 +180,8 @@ def plan_synthesis(
     seed: int,
     step: int,
     groups: int = 1,
+    class_weights: Tensor | None = None,
+    donor_weights: Tensor | None = None,
 ) -> SynthesisPlan:
     """Draw the synthesis plan of one mini-batch on the host (C++, microseconds).
 
@@ -190,6 +198,11 @@ def plan_synthesis(
         step: counter of the random draws, >= 0. No two batches of a run, over all its epochs,
             should share it.
         groups: that the batch is cut into, at least 1.
+        class_weights: [C] float64 on the host, 0 or 1e-100 to 1e100. Where given, eq. 9 and 10 and
+            with them ``alpha`` have no part: ceil(gamma B) rows of a group of B samples draw i
+            with the weight of its class, ``class_weights[y_i]``. A group all of weight 0 has none.
+        donor_weights: [C, C], of the same numbers. Where given, j is drawn with the weight
+            ``donor_weights[y_i, y_j]``; uniformly where all others of a group have weight 0.
 
     Returns:
         A plan on the host. It has no rows of a group of one sample, which has no j != i.
@@ -199,7 +212,10 @@ def plan_synthesis(
         ValueError: labels on a device, not one-dimensional or negative; a number out of range.
     """
     labels, gamma, alpha, seed, step, groups = _check(labels, gamma, alpha, seed, step, groups)
-    return SynthesisPlan(*ops.plan_synthesis(labels, gamma, alpha, seed, step, groups))
+    _check_weights(labels, class_weights, donor_weights)
+    return SynthesisPlan(
+        *ops.plan_synthesis(labels, gamma, alpha, seed, step, groups, class_weights, donor_weights)
+    )
 
 
 def plan_synthesis_reference(
@@ -210,9 +226,12 @@ def plan_synthesis_reference(
     seed: int,
     step: int,
     groups: int = 1,
+    class_weights: Tensor | None = None,
+    donor_weights: Tensor | None = None,
 ) -> SynthesisPlan:
     """State ``plan_synthesis`` in NumPy: same arguments, same errors, same bits."""
     labels, gamma, alpha, seed, step, groups = _check(labels, gamma, alpha, seed, step, groups)
+    _check_weights(labels, class_weights, donor_weights)
     y: Int64Array = labels.numpy()
     batch = len(y)
     if (y < 0).any():
@@ -226,19 +245,60 @@ def plan_synthesis_reference(
         # f_c, and the samples of class c: order[starts[c] : starts[c] + counts[c]]
         counts = np.unique(own, return_counts=True)[1]
         order = np.argsort(own, kind="stable")
-        starts = np.cumsum(counts) - counts
-        c = np.repeat(np.arange(len(counts)), _rows_of_class(counts, gamma, alpha))
-
-        # Eq. 11: i uniform in class c; j uniform in the group without i.
-        class_bits, variation_bits = _philox4x32(seed, step, done, len(c))
-        i = order[starts[c] + _index_below(class_bits, counts[c])]
-        j = _index_below(variation_bits, np.full(len(c), max(len(own) - 1, 0)))
-        pairs.append(first + groups * np.stack([i, j + (j >= i)]))
-        done += len(c)
+        if class_weights is None:
+            rows = _rows_of_class(counts, gamma, alpha)
+            of_class = np.repeat(np.arange(len(counts)), rows)
+            class_bits, variation_bits = _philox4x32(seed, step, done, len(of_class))
+            # Eq. 11: i uniform in class c.
+            starts = np.cumsum(counts) - counts
+            i = order[starts[of_class] + _index_below(class_bits, counts[of_class])]
+        else:
+            weights = class_weights.numpy()[own[order]]
+            number = _rows_by_weight(weights, gamma)
+            class_bits, variation_bits = _philox4x32(seed, step, done, number)
+            i = order[np.sort(_place_by_weight(class_bits, weights))]
+        if donor_weights is None:
+            # Eq. 11: j uniform in the group without i.
+            j = _index_below(variation_bits, np.full(len(i), max(len(own) - 1, 0)))
+            j = j + (j >= i)
+        else:
+            table = donor_weights.numpy()
+            drawn = [
+                _donor(table[own[own_i], own], own_i, variation_bits[g : g + 1])
+                for g, own_i in enumerate(i)
+            ]
+            j = np.asarray(drawn, np.int64)
+        pairs.append(first + groups * np.stack([i, j]))
+        done += len(i)
 
     i, j = np.concatenate(pairs, axis=1)
     arrays = (i, j, y[i], *_invert(i, batch), *_invert(j, batch))
     return SynthesisPlan(*(torch.from_numpy(np.ascontiguousarray(a, np.int64)) for a in arrays))
+
+
+def _rows_by_weight(weights: Float64Array, gamma: float) -> int:
+    """G of a group whose samples have these weights: ceil(gamma B), or 0 where none has any."""
+    if gamma == 0 or len(weights) <= 1 or not weights.any():
+        return 0
+    return max(1, math.ceil(gamma * len(weights) * (1 - _CEIL_SLACK)))
+
+
+def _place_by_weight(bits: UInt64Array, weights: Float64Array) -> Int64Array:
+    """Places drawn with ``weights``: where their sum so far first exceeds its share of the bits."""
+    sums = np.cumsum(weights)
+    share = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    place: Int64Array = np.searchsorted(sums, share * sums[-1], side="right").astype(np.int64)
+    return place
+
+
+def _donor(weights: Float64Array, i: int, bits: UInt64Array) -> int:
+    """J of one row: drawn with the ``weights`` of the samples of its group, never i."""
+    weights = weights.copy()
+    weights[i] = 0
+    if weights.any():
+        return int(_place_by_weight(bits, weights)[0])
+    j = int(_index_below(bits, np.array([len(weights) - 1]))[0])
+    return j + (j >= i)
 
 
 def _rows_of_class(counts: Int64Array, gamma: float, alpha: float) -> Int64Array:
@@ -331,6 +391,34 @@ def _check(
     step = check_integer("step", step, 0, "an integer >= 0 below 2^63")
     groups = check_integer("groups", groups, 1, "groups that the batch is cut into, 1 or more")
     return labels.to(torch.int64), gamma, alpha, seed, step, groups
+
+
+def _check_weights(
+    labels: Tensor, class_weights: Tensor | None, donor_weights: Tensor | None
+) -> None:
+    """Refuse weights of classes that do not fit the labels, by name."""
+    largest = int(labels.max()) if len(labels) else -1
+    for name, weights, dimensions in (
+        ("class_weights", class_weights, 1),
+        ("donor_weights", donor_weights, 2),
+    ):
+        if weights is None:
+            continue
+        if not isinstance(weights, Tensor) or weights.is_nested or weights.dim() != dimensions:
+            form = "[C]" if dimensions == 1 else "[C, C]"
+            raise TypeError(f"{name} = {brief(weights)}: expected a tensor {form}")
+        shape = (weights.shape[0],) * dimensions
+        check_tensor(name, weights, shape, torch.float64, torch.device("cpu"))
+        if largest >= weights.shape[0]:
+            raise ValueError(
+                f"{name} of {weights.shape[0]} classes: expected more than the label {largest}"
+            )
+        fits = (weights >= _LEAST_WEIGHT) & (weights <= _MOST_WEIGHT) | (weights == 0)
+        if not fits.all():
+            raise ValueError(
+                f"{name}: {weights[~fits][0].item():g}: expected 0, or numbers from "
+                f"{_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}"
+            )
 
 
 def _check_gamma(gamma: float, batch: int) -> float:

@@ -5,10 +5,10 @@
 
 from ltvr.config.slots import Slot
 from ltvr.decompositions.base import Decomposition
-from ltvr.decompositions.options import DecompositionOptions
+from ltvr.decompositions.options import GenerationOptions
 
 __all__ = ["DECOMPOSITIONS"]
 
 DECOMPOSITIONS: Slot[Decomposition] = Slot(
-    "decomposition", __name__, Decomposition, DecompositionOptions
+    "decomposition", __name__, Decomposition, GenerationOptions
 )

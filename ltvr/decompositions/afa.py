@@ -16,6 +16,7 @@ from ltvr.afa.checks import (
     check_flag,
     check_integer,
 )
+from ltvr.afa.generation import PAPER
 from ltvr.afa.planning import SynthesisPlan
 from ltvr.config.options import Options, option
 from ltvr.decompositions.base import Decomposition, bottleneck
@@ -220,10 +221,14 @@ class AFA(Decomposition):
     def generate(self, x: Tensor, plan: SynthesisPlan) -> Tensor:
         """Real and generated rows in one pass (eq. 1-6 and 11); see ``Decomposition.generate``.
 
+        The fused pass is of the paper's generation; another takes the parts from ``decompose``.
+
         Raises:
             TypeError, ValueError: features, or a plan of another batch, that do not fit, by name.
         """
         self._check(x)
+        if self.generation != PAPER:
+            return super().generate(x, plan)
         return functional.augment(
             x,
             *self._weights(),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ltvr.afa.checks import check_features
+from ltvr.afa.generation import PAPER, Generation
 from ltvr.afa.planning import SynthesisPlan, check_fit, check_plan, plan_synthesis
 from ltvr.config.options import Options
 from ltvr.config.slots import Component
@@ -30,6 +31,8 @@ class Decomposition(Component, nn.Module):
     """Whether the real rows are X + X_class (eq. 6) or X."""
     backend: str = "reference"
     """What runs it, a name of ``ltvr.afa.functional.Backend``."""
+    generation: Generation = PAPER
+    """How rows are generated from the two parts."""
 
     @classmethod
     def build(
@@ -75,6 +78,8 @@ class Decomposition(Component, nn.Module):
     def generate(self, x: Tensor, plan: SynthesisPlan) -> Tensor:
         """The (enhanced) real rows, and after them X_class[i_g] + X_var[j_g] (eq. 11).
 
+        With another ``generation`` than the paper's, what that makes of the two parts.
+
         Args:
             x: [B, D, H, W].
             plan: of the B labels, on the device of ``x``.
@@ -88,11 +93,13 @@ class Decomposition(Component, nn.Module):
         check_features("features", x, "B, D, H, W")
         check_plan(plan)
         check_fit(plan, x.shape[0], x.device)
-        class_related, variation_related = self.decompose(x)
-        real = x + class_related if self.attention_addition else x
-        # index_select, not indexing: the gradient of indexing races between threads of a CPU.
-        generated = class_related.index_select(0, plan.class_index)
-        generated = generated + variation_related.index_select(0, plan.variation_index)
+        if self.generation.stops_features:
+            real = self(x)
+            class_related, variation_related = self.decompose(x.detach())
+        else:
+            class_related, variation_related = self.decompose(x)
+            real = x + class_related if self.attention_addition else x
+        generated = self.generation.rows(real, class_related, variation_related, plan)
         return torch.cat([real, generated])
 
     def mask(self, x: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class Requests:
         save_every: seconds between two saves; None saves at the end of epochs alone.
         time_limit: seconds from ``began`` on after which the run is to stop; None for no limit.
         began: by ``time.monotonic``; None is now.
+        last_epoch: of all stages, from 1, after which the run is to stop; None for no such epoch.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Requests:
         save_every: float | None = None,
         time_limit: float | None = None,
         began: float | None = None,
+        last_epoch: int | None = None,
     ) -> None:
         now = time.monotonic()
-        self.save_every = save_every
+        self.save_every, self.last_epoch = save_every, last_epoch
         self.deadline = None if time_limit is None else (began or now) + time_limit
         self._saved = now
         self._save_asked = False
@@ -56,6 +58,15 @@ class Requests:
             Stopped: why, and with which exit status.
         """
         self._answer(*self._asked(), save)
+
+    def ended(self, epoch: int) -> None:
+        """Stop, if ``epoch``, which is over and saved, was to be the last.
+
+        Raises:
+            Stopped: it was.
+        """
+        if epoch == self.last_epoch:
+            raise Stopped(f"stopped after epoch {epoch}, as asked", 0)
 
     def agree_on_the_end(self) -> None:
         """Take the deadline of the first rank, whenever the others were started."""

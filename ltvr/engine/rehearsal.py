@@ -25,6 +25,7 @@ from ltvr.engine.training import network_to_train, train_epoch
 from ltvr.errors import UserError
 from ltvr.networks.network import Network
 from ltvr.networks.weights import without_initial_weights
+from ltvr.stages.base import Classes
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
@@ -192,11 +193,18 @@ def _generated(name: str, config: Config, data: Data) -> list[int | None]:
     order = stage.sampler.epoch(data.train.labels, seed=clock.seed, epoch=0, epochs=clock.epochs)
     chosen = order[: training.batch_size // training.accumulate]
     labels = torch.from_numpy(data.train.labels[chosen])
+    groups = max(training.groups // training.accumulate, 1)
     plans = (
-        stage.plan(labels, replace(clock, epoch=epoch), len(data.classes))
+        stage.plan(labels, replace(clock, epoch=epoch), groups, _classes(data))
         for epoch in range(clock.epochs)
     )
     return [None if plan is None else len(plan.labels) for plan in plans]
+
+
+def _classes(data: Data) -> Classes:
+    """What a stage is told of the classes; as if the network took any image for any of them."""
+    number = len(data.classes)
+    return Classes(data.counts, torch.full((number, number), 1 / number, dtype=torch.float64))
 
 
 def _sizes(size: int) -> Iterator[int]:
@@ -224,6 +232,7 @@ def _measure(
     counts = torch.from_numpy(data.counts).to(device)
     loss = stage.training_loss(network, counts).to(device)
     state = StageState(Step(network, loss), stage, config, clock, len(data.classes))
+    state.confusions = _classes(data).confusions  # those of a run take a pass over its images
     step = torch.compile(state.step) if run.compile else state.step
     batches, labels = Batches(data.train, config, device), data.train.labels
     memory.start_measuring(device)

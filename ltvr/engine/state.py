@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ltvr import distributed
@@ -63,6 +64,8 @@ class StageState:
         self.best = -1.0
         """Accuracy of the best epoch so far, in percent."""
         self.totals = EpochTotals(self.device, classes)
+        self.confusions: Tensor | None = None
+        """[C, C], of ``ltvr.stages.base.Classes``."""
 
     @property
     def evaluated(self) -> Network:
@@ -120,6 +123,7 @@ class StageState:
             "step": self.clock.step,
             "best": self.best,
             "totals": self.totals.state_dict(),
+            "confusions": self.confusions,
         }
 
     def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
@@ -139,6 +143,7 @@ class StageState:
                 )
         self.clock = replace(self.clock, epoch=state["epoch"], step=state["step"])
         self.best = state["best"]
+        self.confusions = state.get("confusions")
         parts: dict[str, Callable[[Any], Any]] = {
             "scaler": self.scaler.load_state_dict,
             "totals": self.totals.load_state_dict,

@@ -37,7 +37,7 @@ from ltvr.engine.training import network_to_train, train_epoch
 from ltvr.errors import CannotWrite, Diverged, Stopped, UserError
 from ltvr.networks.batchnorm import moves_statistics, running_statistics
 from ltvr.networks.network import Network
-from ltvr.runs.checkpoint import load_checkpoint, load_weights
+from ltvr.runs.checkpoint import FORMAT, load_checkpoint, load_weights
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import origin
@@ -181,6 +181,14 @@ class Trainer:
             self.run, self.config, self.stages, self._environment, self.say
         )
 
+    def fork(self, state: dict[str, Any]) -> None:
+        """Go on from where another run has come to: ``state`` of ``ltvr.engine.fork.forked``."""
+        for record in state["records"]:
+            self.run.append(record)
+        own = {"environment": self._environment, "format": FORMAT, **self._origin}
+        self._resumed = {k: v for k, v in state.items() if k != "records"} | own
+        self.run.save(self._resumed)
+
     def _start(self, name: str, stage: Stage) -> StageState:
         """Prepare the network for a stage; take the checkpoint's state, if there is one."""
         training, classes = self._training, len(self.data.classes)
@@ -236,6 +244,7 @@ class Trainer:
             self._save()
             # Said now that it is kept: nobody may read it.
             self.say(epoch_line(record, stage.epochs, every))
+            self._requests.ended(epochs_before + record["epoch"])
         self._state = None
         distributed.barrier()  # all files of the stage are read from here on
         return self._finish_stage(name, stage, state)

@@ -22,6 +22,7 @@ from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.device import autocast, memory_format
+from ltvr.engine.confusions import confusions
 from ltvr.engine.cut import Cut
 from ltvr.engine.progress import progress
 from ltvr.engine.schedule import learning_rate
@@ -33,7 +34,7 @@ from ltvr.networks.batchnorm import check_rows
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.samplers.base import Sampler
-from ltvr.stages.base import Stage
+from ltvr.stages.base import Classes, Stage
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
@@ -109,7 +110,10 @@ def train_epoch(
     seed = stream(clock.seed, clock.stage)
     read = batches.train(order, rows, seed=seed, epoch=clock.epoch, start=clock.step, parts=places)
     of_steps = torch.from_numpy(labels[order]).split(rows)
+    if state.confusions is None and stage.needs_confusions(clock.epoch):
+        state.confusions = confusions(state.step.network, batches, state.classes)
     counts = np.bincount(labels, minlength=state.classes).astype(np.int64)
+    known = Classes(counts, state.confusions)
     image_size = stage.config.of(DataOptions).image_size
     what = f"{clock.stage} epoch {clock.epoch + 1}/{clock.epochs}"
     done, total = clock.step * rows // cut.ranks, clock.steps * rows // cut.ranks
@@ -124,7 +128,7 @@ def train_epoch(
                     of_steps[now.step],
                     now,
                     cut,
-                    counts,
+                    known,
                     image_size,
                     state.device,
                 )
@@ -141,9 +145,10 @@ def train_epoch(
                 state.update(learning_rate(stage, state.clock))
                 stepped()
     means = state.totals.means()
-    if not np.isfinite(means["real_loss"] or 0.0):
+    mean = means["real_loss"] if means["real_loss"] is not None else means["synthetic_loss"]
+    if not np.isfinite(mean or 0.0):
         raise Diverged(
-            f"the loss became {means['real_loss']} in epoch {clock.epoch + 1} of stage "
+            f"the loss became {mean} in epoch {clock.epoch + 1} of stage "
             f"{clock.stage}; start again with a lower {stage.lr_flag} or with --warmup-epochs"
         )
     seconds = time.perf_counter() - began
@@ -189,5 +194,5 @@ def _loss(
     with autocast(stage.config.of(RunOptions).amp, device):
         rows = step(images, mixture.targets.to(device), plan, blend)
     loss = stage.total(rows.values, rows.weights, real, whole.divisors)
-    state.totals.add(loss, rows, real, (cut.batch_size, whole.generated))
+    state.totals.add(loss, rows, real, (whole.real, whole.generated))
     return loss.total

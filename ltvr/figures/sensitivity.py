@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltvr.config.config import Config
-from ltvr.decompositions.options import DecompositionOptions
+from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
 from ltvr.figures.plot import Plot
 from ltvr.figures.style import axes, colour, styled
@@ -48,7 +48,7 @@ def points_over_lambda(runs: Iterable[Run]) -> list[Point]:
     return [
         point
         for run in runs
-        for point in _points(run, _config(run).of(DecompositionOptions).loss_weight)
+        for point in _points(run, _config(run).of(GenerationOptions).loss_weight)
     ]
 
 

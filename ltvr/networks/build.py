@@ -18,7 +18,7 @@ from ltvr.config.run import RunOptions
 from ltvr.data.options import DataOptions
 from ltvr.decompositions import DECOMPOSITIONS
 from ltvr.decompositions.base import Decomposition
-from ltvr.decompositions.options import DecompositionOptions
+from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
 from ltvr.networks.cut import EMBEDDING_LAYER, cut
 from ltvr.networks.network import Network
@@ -78,7 +78,7 @@ def build_network(
         UserError: a part that does not exist or does not fit.
     """
     options, chosen = config.of(BackboneOptions), config.of(NetworkOptions)
-    common, size = config.of(DecompositionOptions), config.of(DataOptions).image_size
+    common, size = config.of(GenerationOptions), config.of(DataOptions).image_size
     if num_classes < 2:
         raise UserError(f"{num_classes} class: expected at least 2")
     decomposed = chosen.decomposition != "none"
@@ -106,6 +106,7 @@ def build_network(
             attention_addition=common.attention_addition,
             backend=backend,
         )
+        decomposition.generation = common.generation
     embedding_dim = parts.embedding_dim
     if width := chosen.embedding_layer:
         layer = nn.Sequential(nn.Linear(embedding_dim, width), nn.ReLU())
@@ -118,4 +119,5 @@ def build_network(
         CLASSIFIERS.build(config, chosen.classifier, embedding_dim, num_classes),
         image_size=size,
         stages=parts.stages,
+        own_statistics=common.generated_batchnorm == "own",
     )

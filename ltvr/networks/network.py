@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltvr.afa.planning import SynthesisPlan
 from ltvr.backbones.base import dry_run
@@ -34,6 +37,8 @@ class Network(nn.Module):
         classifier: embeddings to logits [B, C].
         image_size: S, the side of the square images, in pixels.
         stages: names of the parts of extractor and embedder after which maps may be mixed.
+        own_statistics: normalise generated rows by their own batch statistics, apart from the real
+            ones, whose running statistics they then leave alone.
     """
 
     def __init__(
@@ -44,8 +49,10 @@ class Network(nn.Module):
         classifier: Classifier,
         image_size: int,
         stages: tuple[str, ...] = (),
+        own_statistics: bool = False,
     ) -> None:
         super().__init__()
+        self.own_statistics = own_statistics
         self.image_size, self.stages = image_size, stages
         self.extractor = extractor
         self.decomposition = decomposition
@@ -114,7 +121,14 @@ class Network(nn.Module):
             features = self._decomposition().generate(features, plan)
         elif self.decomposition is not None:
             features = self.decomposition(features)
-        embeddings = self._through(self.embedder, features, blend)
+        if plan is not None and self.own_statistics:
+            real, generated = features.split([len(images), plan.generated])
+            embeddings = self._through(self.embedder, real, blend)
+            if plan.generated:
+                with _statistics_left(self.embedder):
+                    embeddings = torch.cat([embeddings, self.embedder(generated)])
+        else:
+            embeddings = self._through(self.embedder, features, blend)
         return Outputs(self.classifier(embeddings), embeddings)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -167,6 +181,19 @@ class Network(nn.Module):
                 "build LTVR with insert_after='layer3'"
             )
         return self.decomposition
+
+
+@contextmanager
+def _statistics_left(module: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of BatchNorm as they are, whatever passes through it."""
+    momenta = {m: m.momentum for m in module.modules() if isinstance(m, _BatchNorm)}
+    for each in momenta:
+        each.momentum = 0.0
+    try:
+        yield
+    finally:
+        for each, momentum in momenta.items():
+            each.momentum = momentum
 
 
 class LTVR(Network):

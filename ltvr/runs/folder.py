@@ -202,7 +202,7 @@ class Run:
             try:
                 run.hold(command)
                 run.config()
-                run._newest_whole()
+                run.peek()
                 return run, passed
             except UserError as error:
                 run.release()
@@ -314,7 +314,7 @@ class Run:
         Raises:
             UserError: there is none that is whole.
         """
-        state, damage = self._newest_whole()
+        state, damage = self.peek()
         if damage is not None:
             # Or the next save would put the damaged one in the place of the one that is whole.
             try:
@@ -323,7 +323,7 @@ class Run:
                 raise files.cannot_write(self.last, error) from None
         return state, damage
 
-    def _newest_whole(self) -> tuple[dict[str, Any], str | None]:
+    def peek(self) -> tuple[dict[str, Any], str | None]:
         """What ``load`` returns; nothing is renamed."""
         try:
             if self.last.is_file() or not self.previous.is_file():

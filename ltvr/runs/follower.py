@@ -19,7 +19,7 @@ class Follower(Run):
 
     def load(self) -> tuple[dict[str, Any], str | None]:
         """Read the state to go on from; the first rank renames what is damaged."""
-        return self._newest_whole()
+        return self.peek()
 
     def save(self, state: dict[str, Any]) -> None:
         """Nothing."""

@@ -11,6 +11,8 @@ from ltvr.afa.planning import SynthesisPlan
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.slots import Component
+from ltvr.data.longtail import Int64Array
+from ltvr.data.targets import Targets
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Divisors, Loss
 from ltvr.mixing.base import Mixing
@@ -20,7 +22,7 @@ from ltvr.samplers.base import Sampler, Shares
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["ClassifierStage", "ParameterGroup", "Stage", "StageLoss"]
+__all__ = ["Classes", "ClassifierStage", "ParameterGroup", "Stage", "StageLoss"]
 
 
 class ParameterGroup(NamedTuple):
@@ -41,6 +43,16 @@ class StageLoss(NamedTuple):
     real: Tensor
     synthetic: Tensor | None
     """None where nothing was generated."""
+
+
+class Classes(NamedTuple):
+    """What is known of the C classes while a stage trains."""
+
+    counts: Int64Array
+    """[C] training images of each."""
+    confusions: Tensor | None = None
+    """[C, C] float64 on the host, the mean probabilities that the network gave the training images
+    of each class when they were first needed; None before."""
 
 
 class Stage(Component):
@@ -135,10 +147,21 @@ class Stage(Component):
         """
         return [ParameterGroup(self.parameters(network, loss))]
 
-    def plan(self, labels: Tensor, clock: Clock, groups: int) -> SynthesisPlan | None:
+    def targets(self, labels: Tensor) -> Targets:
+        """What the samples of a batch with these host labels [B] are to be classified as."""
+        return Targets(labels)
+
+    def needs_confusions(self, epoch: int) -> bool:
+        """Whether ``plan`` is to be told of ``Classes.confusions`` in an epoch, from 0."""
+        return False
+
+    def plan(
+        self, labels: Tensor, clock: Clock, groups: int, classes: Classes
+    ) -> SynthesisPlan | None:
         """What is generated from the batch of a step with these host labels [B]; None for nothing.
 
         Args:
+            labels: first labels of a mixed batch, else those that the samples have.
             groups: that the batch is cut into, each planned by itself.
         """
         return None

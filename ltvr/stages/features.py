@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from ltvr.afa.planning import SynthesisPlan, most_generated, plan_synthesis
+from ltvr.afa.rarity import confused_donors, head_donors, weights_of_classes
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option
-from ltvr.decompositions.options import DecompositionOptions
+from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Divisors, Loss
+from ltvr.losses.build import Deferred
 from ltvr.mixing import MIXINGS
 from ltvr.networks.batchnorm import measure_real_statistics
 from ltvr.networks.network import Network
 from ltvr.networks.options import NetworkOptions
 from ltvr.samplers import SAMPLERS
+from ltvr.samplers import build as samplers
 from ltvr.samplers.base import Shares
-from ltvr.samplers.build import Deferred
-from ltvr.stages.base import Stage, StageLoss, part_of_mean
+from ltvr.stages.base import Classes, Stage, StageLoss, part_of_mean
 from ltvr.stages.options import TrainingOptions
 from ltvr.weightings import WEIGHTINGS
 from ltvr.weightings.build import Weighted
@@ -72,6 +74,16 @@ class FeaturesOptions(Options):
         idle={"deferred_sampler": "none"},
     )
     loss: str = option("cross-entropy", "loss of every row", slot=LOSSES)
+    deferred_loss: str = option(
+        "none", "loss of every row from --deferred-loss-start on", slot=LOSSES, optional=True
+    )
+    deferred_loss_start: float = option(
+        0.8,
+        "share of the epochs from which on it is that of --deferred-loss",
+        at_least=0,
+        below=1,
+        idle={"deferred_loss": "none"},
+    )
     weighting: str = option(
         "none", "weights of the classes in the loss", slot=WEIGHTINGS, optional=True
     )
@@ -96,7 +108,7 @@ class FeaturesOptions(Options):
 
     def check(self, config: Any) -> None:
         """Refuse a schedule under which what is asked for never begins."""
-        for name in ("deferred_sampler", "weighting"):
+        for name in ("deferred_sampler", "deferred_loss", "weighting"):
             share = getattr(self, f"{name}_start")
             chosen = getattr(self, name) != "none"
             if chosen and 0 < self.epochs <= round(share * self.epochs):
@@ -113,7 +125,7 @@ class FeaturesOptions(Options):
             )
         start = first_generating_epoch(config)
         if start is not None and 0 < self.epochs <= start:
-            share = config.of(DecompositionOptions).lay_back_start
+            share = config.of(GenerationOptions).lay_back_start
             raise UserError(
                 f"lay_back_start = {share:g}: generation would begin at epoch {start} of "
                 f"{self.epochs}, so nothing is ever generated; lower --lay-back-start (the paper's "
@@ -123,14 +135,19 @@ class FeaturesOptions(Options):
 
 def first_generating_epoch(config: Config) -> int | None:
     """t, the epoch (from 0) from which on samples are generated; None for never."""
-    options = config.of(DecompositionOptions)
+    options = config.of(GenerationOptions)
     if config.of(NetworkOptions).decomposition == "none" or options.gamma == 0:
         return None
     return round(options.lay_back_start * config.of(FeaturesOptions).epochs)
 
 
 def lay_back_loss(
-    values: Tensor, weights: Tensor, real: int, of: Divisors, weight: float
+    values: Tensor,
+    weights: Tensor,
+    real: int,
+    of: Divisors,
+    weight: float,
+    keep_size: bool = False,
 ) -> StageLoss:
     """L_ori + lambda L_all of real and generated rows (eq. 12), or what a part of them adds to it.
 
@@ -143,13 +160,15 @@ def lay_back_loss(
         of: the sums of the weights of the step's rows; ``Divisors.of(weights, real)`` where these
             are all of them.
         weight: lambda.
+        keep_size: whether it is divided by 1 + lambda: a weighted mean, as large as L_ori.
     """
     original = part_of_mean(values[:real], weights[:real], of.real)
     if of.synthetic is None:
         return StageLoss(original, original.detach(), None)
     everything = part_of_mean(values, weights, of.every)
     synthetic = part_of_mean(values[real:].detach(), weights[real:], of.synthetic)
-    return StageLoss(original + weight * everything, original.detach(), synthetic)
+    total = original + weight * everything
+    return StageLoss(total / (1 + weight) if keep_size else total, original.detach(), synthetic)
 
 
 class Features(Stage):
@@ -170,22 +189,32 @@ class Features(Stage):
         self.sampler = SAMPLERS.build(config, options.sampler)
         if options.deferred_sampler != "none":
             then = SAMPLERS.build(config, options.deferred_sampler)
-            self.sampler = Deferred(self.sampler, then, options.deferred_sampler_start)
+            self.sampler = samplers.Deferred(self.sampler, then, options.deferred_sampler_start)
         if options.mixing != "none":
             self.mixing = MIXINGS.build(config, options.mixing)
-        self.generation = config.of(DecompositionOptions)
+        self.generation = config.of(GenerationOptions)
         self.start = first_generating_epoch(config)
         self.generates = self.start is not None and self.start < self.epochs
 
     def build_loss(self, counts: Tensor) -> Loss:
-        """The loss, under weights of the classes if there are to be any."""
+        """The loss, or the two of them, under weights of the classes if there are to be any."""
         loss, options = super().build_loss(counts), self.config.of(FeaturesOptions)
+        if options.deferred_loss != "none":
+            then = LOSSES.build(self.config, options.deferred_loss, counts)
+            loss = Deferred(loss, then, options.deferred_loss_start, counts)
         if options.weighting == "none":
             return loss
         weights = WEIGHTINGS.build(self.config, options.weighting).weights(counts)
         return Weighted(loss, weights, options.weighting_start, options.weighting_normalise)
 
-    def plan(self, labels: Tensor, clock: Clock, groups: int) -> SynthesisPlan | None:
+    def needs_confusions(self, epoch: int) -> bool:
+        """From epoch t on, where donors are drawn by them."""
+        generates = self.start is not None and epoch >= self.start
+        return generates and self.generation.donors == "confused"
+
+    def plan(
+        self, labels: Tensor, clock: Clock, groups: int, classes: Classes
+    ) -> SynthesisPlan | None:
         """From epoch t on, the synthesis plan of the batch (eq. 9-11), group by group."""
         if self.start is None or clock.epoch < self.start:
             return None
@@ -196,7 +225,22 @@ class Features(Stage):
             seed=clock.seed,
             step=clock.steps_done,
             groups=groups,
+            class_weights=self._class_weights(classes),
+            donor_weights=self._donor_weights(classes),
         )
+
+    def _class_weights(self, classes: Classes) -> Tensor | None:
+        if self.generation.rarity == "batch":
+            return None
+        return weights_of_classes(classes.counts, self.generation.rarity_exponent)
+
+    def _donor_weights(self, classes: Classes) -> Tensor | None:
+        if self.generation.donors == "head":
+            return head_donors(classes.counts, self.generation.head_share)
+        if self.generation.donors == "confused":
+            assert classes.confusions is not None, "needs_confusions has asked for them"
+            return confused_donors(classes.confusions)
+        return None
 
     def padded(self, plan: SynthesisPlan, groups: int, group: int, classes: int) -> SynthesisPlan:
         """With ``fixed_size``, of as many rows as no plan of such groups exceeds."""
@@ -206,7 +250,8 @@ class Features(Stage):
 
     def total(self, values: Tensor, weights: Tensor, real: int, of: Divisors) -> StageLoss:
         """The lay-back loss (eq. 12)."""
-        return lay_back_loss(values, weights, real, of, self.generation.loss_weight)
+        options = self.generation
+        return lay_back_loss(values, weights, real, of, options.loss_weight, options.keep_step_size)
 
     def class_shares(self, real: Shares, generated: Shares) -> Shares:
         """Those of L_ori + lambda L_all (eq. 12), where anything is generated."""

@@ -45,6 +45,10 @@ ALPHA = st.one_of(st.sampled_from([0.0, 1.0, 4.0, 1e3, 1e308]), st.floats(0, 10)
 SEED = st.integers(-(2**63), 2**63 - 1)
 STEP = st.integers(0, 2**63 - 1)
 GROUPS = st.integers(1, 5)
+WEIGHT = st.one_of(st.just(0.0), st.sampled_from([1e-100, 1.0, 1e100]), st.floats(1e-3, 10))
+WEIGHTS = st.lists(WEIGHT, min_size=25, max_size=25).map(
+    lambda values: torch.tensor(values, dtype=torch.float64).view(5, 5)
+)
 
 
 def tensor(labels: list[int]) -> Tensor:
@@ -72,6 +76,80 @@ def test_op_matches_reference_bit_for_bit(labels, gamma, alpha, seed, step, grou
     arguments = {"gamma": gamma, "alpha": alpha, "seed": seed, "step": step, "groups": groups}
     y = tensor(labels)
     assert_same(plan_synthesis(y, **arguments), plan_synthesis_reference(y, **arguments))
+
+
+@needs_extension
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, 4), max_size=60), GAMMA, SEED, STEP, GROUPS, WEIGHTS, st.data())
+def test_op_matches_reference_under_weights(labels, gamma, seed, step, groups, weights, data):
+    y, given_ = tensor(labels), {"gamma": gamma, "seed": seed, "step": step, "groups": groups}
+    if data.draw(st.booleans()):
+        given_["class_weights"] = weights[0]
+    given_["donor_weights"] = weights
+    plan = plan_synthesis(y, **given_)
+    assert_same(plan, plan_synthesis_reference(y, **given_))
+    check_plan(plan)
+    i, j = plan.class_index, plan.variation_index
+    assert (i != j).all() and (i % groups == j % groups).all()
+    assert (y[i] == plan.labels).all()
+    if "class_weights" in given_:
+        assert (weights[0][plan.labels] > 0).all()
+        sizes = [len(own) for g in range(groups) if (weights[0][own := y[g::groups]] > 0).any()]
+        wanted = [math.ceil(gamma * n * (1 - 1e-12)) for n in sizes if n > 1]
+        assert plan.generated == sum(wanted)
+    for a, b in zip(i.tolist(), j.tolist(), strict=True):
+        others = [k for k in range(a % groups, len(labels), groups) if k != a]
+        assert weights[y[a], y[b]] > 0 or all(weights[y[a], y[k]] == 0 for k in others)
+
+
+@both
+def test_weights_are_the_chances(plan_of):
+    """Four classes of 1, 2, 3 and 4 samples; i by 1, 0, 2, 1 a sample, j by a row each."""
+    y = tensor([0, 1, 1, 2, 2, 2, 3, 3, 3, 3])
+    class_weights = torch.tensor([1.0, 0.0, 2.0, 1.0], dtype=torch.float64)
+    donors = torch.tensor(
+        [[0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0], [5, 0, 1, 0]], dtype=torch.float64
+    )
+    plan = plan_of(
+        y, gamma=2000.0, seed=3, step=1, class_weights=class_weights, donor_weights=donors
+    )
+    assert plan.generated == 20_000
+    i, j = plan.class_index, plan.variation_index
+    chances = torch.bincount(i, minlength=10) / 20_000
+    expected = torch.tensor([1, 0, 0, 2, 2, 2, 1, 1, 1, 1]) / 11
+    torch.testing.assert_close(chances, expected, atol=0.01, rtol=0)
+
+    def chances_of_j(label: int) -> Tensor:
+        own = j[y[i] == label]
+        return torch.bincount(own, minlength=10) / len(own)
+
+    torch.testing.assert_close(
+        chances_of_j(0), torch.tensor([0, 0.5, 0.5, 0, 0, 0, 0, 0, 0, 0]), atol=0.03, rtol=0
+    )
+    # Nothing weighs for class 2: uniform, and each of its samples is passed over by itself.
+    others = torch.full((10,), 1 / 9)
+    others[3:6] = 2 / 3 / 9
+    torch.testing.assert_close(chances_of_j(2), others, atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        chances_of_j(3), torch.tensor([5, 0, 0, 1, 1, 1, 0, 0, 0, 0]) / 8, atol=0.02, rtol=0
+    )
+
+
+@both
+@pytest.mark.parametrize(
+    ("weights", "error", "match"),
+    [
+        ({"class_weights": torch.ones(2)}, TypeError, "class_weights: expected float64"),
+        ({"class_weights": torch.ones(2, 2).double()}, TypeError, "expected a tensor .C."),
+        ({"class_weights": torch.ones(2).double()}, ValueError, "more than the label 2"),
+        ({"class_weights": torch.tensor([1.0, -1, 0]).double()}, ValueError, "-1: expected 0, or"),
+        ({"donor_weights": torch.ones(3, 2).double()}, ValueError, "expected shape .3, 3."),
+        ({"donor_weights": torch.full((3, 3), math.nan).double()}, ValueError, "nan: expected 0"),
+    ],
+)
+def test_weights_that_do_not_fit(plan_of, weights, error, match):
+    with pytest.raises(error, match=match):
+        plan_of(tensor([0, 1, 2]), seed=0, step=0, **weights)
 
 
 @both
@@ -324,6 +402,10 @@ def test_refuses_labels_on_a_device(plan_of):
         ((tensor([0]), 1e10, 4.0, 0, 0, 1), ValueError, "gamma = 1e\\+10"),
         ((tensor([0]), 1.0, -1.0, 0, 0, 1), ValueError, "alpha = -1"),
         ((tensor([0]), 1.0, 4.0, 0, -1, 1), ValueError, "step = -1"),
+        ((tensor([0]), 1.0, 4.0, 0, 0, 1, torch.ones(1)), TypeError, "class_weights: .* float64"),
+        ((tensor([1]), 1.0, 4.0, 0, 0, 1, torch.ones(1).double()), ValueError, "the label 1"),
+        ((tensor([0]), 1.0, 4.0, 0, 0, 1, -torch.ones(1).double()), ValueError, "got -1"),
+        ((tensor([0]), 1.0, 4.0, 0, 0, 1, None, torch.ones(1).double()), ValueError, r"\[C, C\]"),
     ],
 )
 def test_the_operator_itself_refuses(arguments, error, message):
@@ -339,6 +421,8 @@ def test_the_operator_itself_refuses(arguments, error, message):
 def test_opcheck(labels):
     op = torch.ops.ltvr.plan_synthesis.default
     torch.library.opcheck(op, (tensor(labels), 1.0, 4.0, 7, 3, 2))
+    weights = torch.ones(4, 4, dtype=torch.float64)
+    torch.library.opcheck(op, (tensor([0, 1, 3]), 1.0, 4.0, 7, 3, 1, weights[0], weights))
 
 
 def test_says_how_to_build_a_missing_extension(tmp_path: Path):

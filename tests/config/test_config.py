@@ -13,7 +13,7 @@ from ltvr.config.config import Schema
 from ltvr.config.options import Options, option, options_of
 from ltvr.config.run import RunOptions
 from ltvr.config.slots import Slot
-from ltvr.decompositions.options import DecompositionOptions
+from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Loss
@@ -57,7 +57,7 @@ def test_only_the_options_of_chosen_components_are_in_use():
     def used(method):
         return {kind.__name__ for kind in load_config("digits", method).in_use}
 
-    assert {"AFAOptions", "DecompositionOptions"} <= used("ltvr")
+    assert {"AFAOptions", "GenerationOptions"} <= used("ltvr")
     assert not {"AFAOptions", "FocalOptions", "MixupOptions"} & used("baseline")
     assert "FocalOptions" in used("focal") and "MixupOptions" in used("mixup")
     assert "CosineOptions" in used("cosine")
@@ -289,8 +289,8 @@ def test_a_file_of_ones_own_is_not_taken_for_one_of_the_packages(tmp_path):
     preset = tmp_path / "cifar10-ir100-cpu.yaml"  # the package's has a gamma of its own
     preset.write_text("dataset: digits\n")
     run = load_config(str(preset), "ltvr-no-generation")
-    default = DecompositionOptions().gamma
-    assert SCHEMA.config(with_method(run.flat(), "ltvr")).of(DecompositionOptions).gamma == default
+    default = GenerationOptions().gamma
+    assert SCHEMA.config(with_method(run.flat(), "ltvr")).of(GenerationOptions).gamma == default
 
     (tmp_path / "mixup.yaml").write_text("momentum: 0.5\n")
     run = load_config("digits", str(tmp_path / "mixup.yaml"))

@@ -14,6 +14,7 @@ from ltvr.errors import UserError
 from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.mixing.cutmix import expected_share
 from ltvr.runs.folder import Run
+from ltvr.stages.base import Classes
 from ltvr.stages.build import stages_of
 
 
@@ -23,10 +24,10 @@ def test_the_shares_of_a_stage_that_generates(finished):
     stage = stages_of(run.config())["features"]
     labels = np.repeat(np.arange(10), run.manifest()["train_counts"])
     order = stage.sampler.epoch(labels, seed=stream(0, "features"), epoch=1, epochs=2)
-    shares = []
+    shares, classes = [], Classes(np.array(run.manifest()["train_counts"]))
     for i in range(6):
         batch = torch.from_numpy(labels[order[i * 64 : (i + 1) * 64]])
-        plan = stage.plan(batch, Clock(0, "features", 2, 6, epoch=1, step=i), 2)
+        plan = stage.plan(batch, Clock(0, "features", 2, 6, epoch=1, step=i), 2, classes)
         original = torch.bincount(batch, minlength=10).double()
         everything = original + torch.bincount(plan.labels, minlength=10)
         shares.append((original / original.sum() + 2 * everything / everything.sum()) / 3)

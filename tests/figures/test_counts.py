@@ -10,7 +10,7 @@ from conftest import tiny_config
 import ltvr.train
 from ltvr import plan_synthesis
 from ltvr.data.longtail import longtail_counts
-from ltvr.decompositions.options import DecompositionOptions
+from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
 from ltvr.figures.counts import (
     ClassCounts,
@@ -74,7 +74,7 @@ def test_simulated_counts_are_those_of_a_run(tmp_path, no_report):
     found = counts_of(Run(tmp_path / "run"), "digits")
     assert found.source == "epoch 1 of run" and found.made.sum() > 0
     alone = ClassCounts("digits", found.classes, found.original)
-    options = config.of(DecompositionOptions)
+    options = config.of(GenerationOptions)
     again = simulated(alone, 64, gamma=options.gamma, alpha=options.alpha, seed=3, epochs=1)
     assert again.made.tolist() == found.made.tolist()
 

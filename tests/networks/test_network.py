@@ -1,5 +1,7 @@
 """The network: where the decomposition sits, and what comes after it."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -84,3 +86,22 @@ def test_errors_name_the_value():
         small("layer9")
     with pytest.raises(ValueError, match="no decomposition"):
         small(None).masks(torch.zeros(1, 3, 32, 32))
+
+
+def test_generated_rows_with_statistics_of_their_own():
+    """Real rows, and the running statistics, are then as if nothing were generated."""
+    torch.manual_seed(0)
+    config = tiny_config(generated_batchnorm="own")
+    network = build_network(config, 10, "reference").train()
+    plain = copy.deepcopy(network)
+    images, labels = torch.randn(8, 3, 16, 16), torch.arange(8) % 3
+    plan = plan_synthesis(labels, seed=0, step=0)
+    found, alone = network.outputs(images, plan), plain.outputs(images)
+    torch.testing.assert_close(found.embeddings[:8], alone.embeddings)
+    for own, other in zip(network.buffers(), plain.buffers(), strict=True):
+        if own.is_floating_point():
+            assert torch.equal(own, other)
+    plain.own_statistics = False
+    joint = plain.outputs(images, plan)
+    assert not torch.allclose(joint.embeddings[:8], alone.embeddings)
+    assert len(found.logits) == len(joint.logits) == 8 + plan.generated

@@ -12,7 +12,7 @@ import ltvr.evaluate
 import ltvr.heads
 import ltvr.train
 from ltvr.decompositions.afa import AFAOptions
-from ltvr.decompositions.options import DecompositionOptions
+from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
 
@@ -78,7 +78,7 @@ def test_its_configuration_is_todays(older):
     config, expected = Run.open(older).config(), tiny_config()
     assert config.architecture() == expected.architecture()
     assert config.of(AFAOptions) == expected.of(AFAOptions)
-    assert config.of(DecompositionOptions) == expected.of(DecompositionOptions)
+    assert config.of(GenerationOptions) == expected.of(GenerationOptions)
     assert [r["stage"] for r in Run(older).records()] == ["features", "features", "crt"]
 
 

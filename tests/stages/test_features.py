@@ -12,7 +12,10 @@ from ltvr.clock import Clock
 from ltvr.errors import UserError
 from ltvr.losses.base import Divisors
 from ltvr.losses.ldam import LDAM
+from ltvr.stages.base import Classes
 from ltvr.stages.features import Features, lay_back_loss
+
+CLASSES = Classes(np.array([3, 2, 1]))
 
 
 def test_lay_back_loss_is_original_plus_weighted_all():
@@ -24,6 +27,45 @@ def test_lay_back_loss_is_original_plus_weighted_all():
     torch.testing.assert_close(loss.synthetic, F.cross_entropy(logits[4:], labels[4:]))
     alone = lay_back_loss(rows, ones, 7, Divisors.of(ones, 7), 2.0)
     torch.testing.assert_close(alone.total, everything)
+
+
+def test_a_step_of_the_size_of_before():
+    rows, ones = torch.tensor([1.0, 3.0, 5.0]), torch.ones(3)
+    loss = lay_back_loss(rows, ones, 2, Divisors.of(ones, 2), 2.0, keep_size=True)
+    assert loss.total.item() == pytest.approx((2 + 2 * 3) / 3)
+
+
+def test_synthesis_by_the_data_set_serves_every_class_alike():
+    """Batches of 32 of CIFAR-10-LT: eq. 9 has its rows of the middle, weights of all ten."""
+    counts = np.array([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
+    labels = np.repeat(np.arange(10), counts)
+    random, clock, made = np.random.default_rng(0), Clock(0, "features", 2, 9999), {}
+    batches = [torch.from_numpy(random.choice(labels, 32, replace=False)) for _ in range(500)]
+    for rarity in ("batch", "data-set"):
+        stage = Features(tiny_config(rarity=rarity, lay_back_start=0.0))
+        plans = (
+            stage.plan(batch, replace(clock, step=k), 1, Classes(counts))
+            for k, batch in enumerate(batches)
+        )
+        made[rarity] = torch.bincount(torch.cat([plan.labels for plan in plans]), minlength=10)
+    assert made["batch"].argmax() == 5 and made["batch"][9] < made["batch"][5] / 2
+    # Not quite: of a class that is in few batches, no batch can make more than its B rows.
+    shares = made["data-set"] / made["data-set"].sum()
+    assert shares.min() > 0.05 and shares.max() < 0.15
+
+
+def test_donors_of_the_head_and_of_confused_classes():
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    clock = Clock(0, "features", 2, 6)
+    head = Features(tiny_config(donors="head", head_share=0.4, lay_back_start=0.0))
+    plan = head.plan(labels, clock, 1, Classes(np.array([5, 1, 3])))
+    assert set(labels[plan.variation_index].tolist()) == {0}
+    confused = Features(tiny_config(donors="confused", lay_back_start=0.0))
+    assert confused.needs_confusions(0) and not head.needs_confusions(0)
+    table = torch.tensor([[0.9, 0.1, 0], [0.0, 0.5, 0.5], [1.0, 0, 0]], dtype=torch.float64)
+    plan = confused.plan(labels, clock, 1, Classes(np.array([5, 1, 3]), table))
+    donors = labels[plan.variation_index]
+    assert donors.tolist() == [{0: 1, 1: 2, 2: 0}[label] for label in plan.labels.tolist()]
 
 
 def test_a_row_of_weight_0_counts_in_no_mean():
@@ -44,7 +86,8 @@ def test_a_row_of_weight_0_counts_in_no_mean():
 def test_generation_begins_at_its_share_of_the_epochs(changes, first):
     stage = Features(tiny_config(epochs=40, **changes))
     labels, clock = torch.tensor([0, 1, 1, 2]), Clock(0, "features", epochs=40, steps=6)
-    begins = [e for e in range(40) if stage.plan(labels, replace(clock, epoch=e), 1) is not None]
+    plans = [stage.plan(labels, replace(clock, epoch=e), 1, CLASSES) for e in range(40)]
+    begins = [epoch for epoch, plan in enumerate(plans) if plan is not None]
     assert begins == ([] if first is None else list(range(first, 40)))
 
 
@@ -52,7 +95,7 @@ def test_plans_of_fixed_size_have_one_size():
     stage = Features(tiny_config(fixed_size=True, lay_back_start=0.0))
     clock = Clock(0, "features", epochs=2, steps=6)
     batches = (torch.tensor([0, 1, 0, 2, 0, 0, 1, 0]), torch.arange(8))
-    plans = [stage.plan(labels, clock, 2) for labels in batches]
+    plans = [stage.plan(labels, clock, 2, CLASSES) for labels in batches]
     assert {stage.padded(plan, 2, 4, 10).generated for plan in plans} == {16}
     assert len({plan.generated for plan in plans}) == 2
 

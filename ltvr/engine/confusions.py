@@ -1,0 +1,39 @@
+"""What a network takes the training images of each class for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ltvr import distributed
+from ltvr.config.run import RunOptions
+from ltvr.data.batches import Batches
+from ltvr.device import autocast
+from ltvr.networks.network import Network
+
+__all__ = ["confusions"]
+
+
+@torch.no_grad()
+def confusions(network: Network, batches: Batches, classes: int) -> Tensor:
+    """Mean probabilities that the training images of each class are given: [C, C] float64.
+
+    In eval mode, without augmentation; row c is the mean softmax over the images of class c, 0 for
+    a class without images. Several ranks share the images, and all get the same.
+
+    Args:
+        batches: of the training split.
+        classes: C.
+    """
+    run, number = batches.config.of(RunOptions), len(batches.split)
+    sums = torch.zeros(classes, classes, dtype=torch.float64)
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    with autocast(run.amp, batches.device):
+        share = distributed.share_of(number, run.eval_batch_size)
+        for images, labels in batches.evaluate(run.eval_batch_size, share):
+            sums.index_add_(0, labels, network(images).double().softmax(1).cpu())
+    for module, mode in training.items():
+        module.training = mode
+    distributed.sum_over_ranks(sums)
+    return sums / sums.sum(1, keepdim=True).clamp_min(1e-12)
