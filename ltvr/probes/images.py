@@ -13,6 +13,7 @@ from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.datasets import load_data
 from ltvr.data.longtail import Int64Array
+from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data, Split
 
 __all__ = ["USUAL", "USUAL_IN_ALL", "ProbeImages", "probe_images", "usual_number"]
@@ -58,7 +59,7 @@ def probe_images(config: Config, data: Data, per_class: int) -> ProbeImages:
         of_class = (np.flatnonzero(data.train.labels == c) for c in range(len(counts)))
         own = np.sort(np.concatenate([random.permutation(each)[:per_class] for each in of_class]))
         return ProbeImages(data.train.take(own), np.minimum(counts, per_class))
-    whole = load_data(config.replaced(imbalance=1.0)).train
+    whole = _whole(config)
     judged = set(contents(data.test))
     if data.val is not None:
         judged |= set(contents(data.val))
@@ -76,6 +77,15 @@ def probe_images(config: Config, data: Data, per_class: int) -> ProbeImages:
     return ProbeImages(
         whole.take(order), np.bincount(whole.labels[order[seen[order]]], minlength=len(counts))
     )
+
+
+def _whole(config: Config) -> Split:
+    """All training images of the data set, but for one of each class of a run with a hold-out.
+
+    Such a run never reads the test set: a hold-out, the smallest, stands in its place here, too.
+    """
+    held = {"holdout": 1.0, "holdout_from": "train"} if config.of(DataOptions).holdout else {}
+    return load_data(config.replaced(imbalance=1.0, **held)).train
 
 
 def contents(split: Split) -> list[str]:

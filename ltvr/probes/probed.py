@@ -26,8 +26,9 @@ from ltvr.probes.lines import Section, Subsets
 from ltvr.probes.mask import mask
 from ltvr.probes.neighbours import neighbours
 from ltvr.probes.parts import parts
-from ltvr.probes.rows import Generated, generated_rows, real_rows, shape_of_features
+from ltvr.probes.rows import Generated, classes_of, generated_rows, real_rows, shape_of_features
 from ltvr.stages.build import stages_of
+from ltvr.stages.options import TrainingOptions
 
 __all__ = ["Probed", "Sizes", "probe"]
 
@@ -91,7 +92,9 @@ def probe(
 
     say("rows of the training and of the judged images")
     real, judged = real_rows(trained, train, inputs=True), real_rows(trained, data.test)
-    generated = generated_rows(trained, train, stage, stages_of(config)[stage], sizes.batches)
+    own = stages_of(config)[stage]
+    known = classes_of(trained, own, data)
+    generated = generated_rows(trained, train, stage, own, known, sizes.batches)
     sections = [history(trained.run.records(), stage)]
     say("what the head says of them, neighbours, distances")
     sections.append(head(real, judged, generated, subsets))
@@ -122,13 +125,22 @@ def probe(
         "train_counts": data.counts.tolist(),
         "generated": None if generated is None else _of(generated, data),
     }
-    return Probed(name, weights, described, _notes(described, data, generated), sections)
+    notes = _notes(described, data, generated, options)
+    if generated is not None and own.mixing is not None:
+        notes.append("Training mixed its images before it generated from them; here none is mixed.")
+    if generated is not None and known.confusions is not None:
+        notes.append(
+            "Donors are drawn by the confusions of these weights; in training by those of the "
+            "weights that generation began with."
+        )
+    return Probed(name, weights, described, notes, sections)
 
 
 def _chosen(trained: Trained, number: int, most: int | None, seed: int) -> Int64Array:
     """Positions of the training images that stand for all: all of them, or some at random."""
     if most is None:
-        most = MOST_BYTES // (4 * math.prod(shape_of_features(trained)))
+        size = trained.config.of(TrainingOptions).batch_size
+        most = max(MOST_BYTES // (4 * math.prod(shape_of_features(trained))), size)
     if most >= number:
         return np.arange(number, dtype=np.int64)
     return np.sort(np.random.default_rng(seed).permutation(number)[:most]).astype(np.int64)
@@ -139,14 +151,17 @@ def _of(generated: Generated, data: Data) -> dict[str, Any]:
     return {"batches": generated.batches, "rows": rows.tolist()}
 
 
-def _notes(described: dict[str, Any], data: Data, generated: Generated | None) -> list[str]:
+def _notes(
+    described: dict[str, Any], data: Data, generated: Generated | None, options: DataOptions
+) -> list[str]:
     """What was looked at, in words."""
     of_all = described["images"] == len(data.train)
     which = "all" if of_all else f"{described['images']} at random of the"
+    judged_on = {"test": "the test set", "hold-out": "the hold-out"}[options.judged_on]
     notes = [
         f"Weights: {described['weights']}, in eval mode: BatchNorm by the running statistics that "
         f"the stage {described['stage']} ended with. Images without augmentation: {which} "
-        f"{len(data.train)} training images, {len(data.test)} judged images.",
+        f"{len(data.train)} training images, {len(data.test)} judged images ({judged_on}).",
     ]
     if generated is None:
         notes.append("Nothing is generated in this run: there are no probes of generated rows.")

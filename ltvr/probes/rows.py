@@ -14,16 +14,18 @@ from ltvr.clock import Clock, stream
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
-from ltvr.data.splits import Split
+from ltvr.data.splits import Data, Split
 from ltvr.device import autocast
+from ltvr.engine.confusions import confusions
 from ltvr.engine.trained import Trained
-from ltvr.stages.base import Stage
+from ltvr.stages.base import Classes, Stage
 from ltvr.stages.options import TrainingOptions
 
 __all__ = [
     "ALONE",
     "Generated",
     "Rows",
+    "classes_of",
     "features_of",
     "generated_rows",
     "real_rows",
@@ -106,8 +108,21 @@ def real_rows(trained: Trained, split: Split, *, inputs: bool = False) -> Rows:
     return _joined(found)
 
 
+def classes_of(trained: Trained, stage: Stage, data: Data) -> Classes:
+    """What the plans of the last epoch of a stage go by.
+
+    Confusions, where it asks for them, are those of the weights at hand: what they were at t is in
+    no checkpoint of the features.
+    """
+    taken = None
+    if stage.needs_confusions(stage.epochs - 1):
+        batches = Batches(data.train, trained.config, trained.device)
+        taken = confusions(trained.network, batches, len(data.classes))
+    return Classes(data.counts, taken)
+
+
 def generated_rows(
-    trained: Trained, split: Split, name: str, stage: Stage, most: int
+    trained: Trained, split: Split, name: str, stage: Stage, classes: Classes, most: int
 ) -> Generated | None:
     """What the stage generates in its last epoch, of images without augmentation.
 
@@ -118,6 +133,7 @@ def generated_rows(
     Args:
         split: training images.
         name: of the stage.
+        classes: of ``classes_of``.
         most: batches at most.
 
     Returns:
@@ -135,7 +151,7 @@ def generated_rows(
     features = features_of(trained, split.take(order.reshape(-1)), size)
     for step, (own, (x, labels)) in enumerate(zip(order, features, strict=True)):
         clock = Clock(run.seed, name, stage.epochs, steps, options.accumulate, epoch, step)
-        plan = stage.plan(torch.from_numpy(labels), clock, options.groups)
+        plan = stage.plan(torch.from_numpy(labels), clock, options.groups, classes)
         if plan is None or not plan.generated:
             continue
         with torch.no_grad(), autocast(run.amp, trained.device):

@@ -1,13 +1,14 @@
 """Which images linear probes train on."""
 
 import hashlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import tiny_config
 
 from ltvr.data.datasets import load_data
+from ltvr.data.options import DataOptions
+from ltvr.probes import images
 from ltvr.probes.images import contents, probe_images, usual_number
 
 
@@ -27,18 +28,24 @@ def test_images_that_were_left_out_come_first_and_no_judged_one():
     assert contents(probe_images(config, data, 40).split) == own
 
 
-def test_as_many_of_each_as_there_are_without_the_judged_ones():
-    """Of a hold-out the judged images are training images of the data set."""
-    config = tiny_config()
+@pytest.mark.parametrize("source", ["train", "left-out"])
+def test_of_a_run_with_a_hold_out_no_held_image_and_no_test_set(source, monkeypatch):
+    config = tiny_config(holdout=20, holdout_from=source)
     data = load_data(config)
-    everything = load_data(config.replaced(imbalance=1.0)).train
-    held = np.flatnonzero(everything.labels == 3)[:100]
-    found = probe_images(config, replace(data, test=everything.take(held)), 500)
-    number = np.bincount(found.split.labels)
-    assert len(set(number.tolist())) == 1
-    of_three = (everything.labels == 3).sum() - 100
-    assert number[0] == min(np.bincount(everything.labels).min(), of_three)
-    assert not set(contents(found.split)) & set(contents(everything.take(held)))
+    read = []
+    monkeypatch.setattr(
+        images, "load_data", lambda config: read.append(config) or load_data(config)
+    )
+    found = probe_images(config, data, 500)
+    number = np.bincount(found.split.labels, minlength=10)
+    own, held = contents(found.split), contents(data.test)
+    assert len(set(own)) == len(own) and not set(own) & set(held)
+    # As many of each as of the class of which there are fewest beside the held ones, and the one
+    # image that is held of each class as the data set is read.
+    everything = np.bincount(load_data(tiny_config(imbalance=1.0)).train.labels)
+    spared = everything - np.bincount(data.test.labels, minlength=10)
+    assert len(set(number.tolist())) == 1 and spared.min() - 1 <= number[0] <= spared.min()
+    assert [config.of(DataOptions).judged_on for config in read] == ["hold-out"]
 
 
 def test_training_images_where_none_are_left_out(tmp_path, write_images):
