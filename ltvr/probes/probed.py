@@ -169,8 +169,10 @@ def _notes(
     rows = described["generated"]["rows"]
     order = np.argsort(-data.counts, kind="stable")
     epoch = "the last epoch" if of_all else "an epoch"
+    number = generated.batches
+    batches = "the first batch" if number == 1 else f"the first {number} batches"
     notes.append(
-        f"Generated: {sum(rows)} rows from the first {generated.batches} batches of {epoch}, by "
+        f"Generated: {sum(rows)} rows from {batches} of {epoch}, by "
         "the stage's own sampler, groups and plan (from the largest class to the smallest: "
         f"{' '.join(str(rows[c]) for c in order[:20])}{' ...' if len(order) > 20 else ''}). In "
         "training BatchNorm had the statistics of each batch, and images were augmented; here real "
