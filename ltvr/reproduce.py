@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import sys
 import time
@@ -12,17 +11,18 @@ from pathlib import Path
 
 import ltvr
 from ltvr import errors
-from ltvr.config.command_line import Parser, refuse_unused
+from ltvr.config.command_line import Parser, positive, refuse_unused
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError, shown
 from ltvr.figures.paper import FIGURES
+from ltvr.jobs.children import Job, do_all
+from ltvr.jobs.costs import show_costs
+from ltvr.jobs.training import Training
 from ltvr.reproduction.catalogue import CATALOGUE, Catalogue, Setting
 from ltvr.reproduction.comparison import judge
-from ltvr.reproduction.costs import cost
-from ltvr.reproduction.jobs import Job, do_all
 from ltvr.reproduction.sheet import Sheet, each_once
 from ltvr.reproduction.tables import Report, write
-from ltvr.reproduction.wanted import Wanted, Wants
+from ltvr.reproduction.wanted import Wants
 from ltvr.settings import load_config, preset_label
 from ltvr.signals import say_when_stopped
 
@@ -128,17 +128,6 @@ def seeds(text: str) -> tuple[int, ...]:
     if len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"{text!r}: expected each seed once")
     return found
-
-
-def positive(text: str) -> int:
-    """A whole number above 0.
-
-    Raises:
-        ArgumentTypeError: anything else.
-    """
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 1 or more")
-    return int(text)
 
 
 def plan(arguments: argparse.Namespace, catalogue: Catalogue) -> list[Sheet]:
@@ -250,7 +239,11 @@ def draw(sheets: Sequence[Sheet], folder: Path, *, named: bool) -> list[Path]:
         of: dict[str, list[Path]] = {row.run: [] for row in sheet.table.rows}
         for (label, _), job in sheet.jobs.items():
             folders = of[sheet.table.row(label).run]
-            if isinstance(job, Wanted) and job.look().state == "done" and job.folder not in folders:
+            if (
+                isinstance(job, Training)
+                and job.look().state == "done"
+                and job.folder not in folders
+            ):
                 folders.append(job.folder)
         runs.setdefault(sheet.table.name, {})[sheet.setting.dataset] = of
         to.setdefault(sheet.table.name, [sheet.table.name]).append(sheet.setting.name)
@@ -272,36 +265,13 @@ def command(arguments: argparse.Namespace) -> str:
     return shlex.join([*words, "--every-seed"] if arguments.every_seed else words)
 
 
-def show_costs(sheets: Sequence[Sheet]) -> None:
-    """Print what there is of each run, and what is left of it."""
-    total = 0.0
-    for job in in_order(sheets):
-        found = job.look()
-        left = ""
-        if found.state in ("missing", "begun"):
-            try:
-                seconds, how = cost(job) if isinstance(job, Wanted) else (None, "not measured")
-            except UserError as error:
-                seconds, how = None, f"cannot be measured: {error}"
-            total += seconds or 0.0
-            left = f"{'?' if seconds is None else duration(seconds):>8}  {how}"
-        print(f"{job.log.parent.name}/{job.name:32} {found.state:12} {left}{shown(found.why)}")
-    print(f"\nleft, one run after the other: {duration(total)} (hours:minutes)")
-
-
-def duration(seconds: float) -> str:
-    """Hours and minutes, of which a begun one counts."""
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02}"
-
-
 def main() -> int:
     """Run the command line; status 1 where a row is not there in the end."""
     catalogue = Catalogue.read(CATALOGUE)
     arguments = parser(catalogue).parse_args()
     sheets = plan(arguments, catalogue.with_methods(arguments.methods))
     if arguments.list:
-        show_costs(sheets)
+        show_costs(in_order(sheets))
         return 0
     folder, about = arguments.results or arguments.out, command(arguments)
     failed: dict[Job, str] = {}

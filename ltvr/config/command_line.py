@@ -12,7 +12,7 @@ from ltvr.config.config import Config, Schema
 from ltvr.config.options import Option, Options, options_of
 from ltvr.errors import UserError
 
-__all__ = ["Parser", "add_arguments", "flag", "given", "refuse_unused", "title"]
+__all__ = ["Parser", "add_arguments", "flag", "given", "positive", "refuse_unused", "title"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,6 +108,17 @@ def number_or_none(text: str) -> float | None:
         return None if text == "none" else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or none") from None
+
+
+def positive(text: str) -> int:
+    """A whole number above 0.
+
+    Raises:
+        ArgumentTypeError: anything else.
+    """
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 1 or more")
+    return int(text)
 
 
 def given(

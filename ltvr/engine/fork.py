@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ltvr.config.config import Config
@@ -13,7 +14,48 @@ from ltvr.stages import STAGES
 from ltvr.stages.features import Features, FeaturesOptions, first_generating_epoch
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["common_epochs", "forked"]
+__all__ = ["Course", "common_epochs", "forked"]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What decides the first stage of a run, by when it begins to."""
+
+    epochs: int
+    always: dict[str, Any]
+    """Options in use by name, without anything that begins later."""
+    later: list[tuple[dict[str, Any], int | None]]
+    """Of each of ``_DEFERRED`` the options in use, and the epoch in which it begins."""
+
+    @classmethod
+    def of(cls, config: Config) -> Course | None:
+        """That of a configuration; None where its first stage is not that of the features."""
+        if STAGES.get(config.of(TrainingOptions).stages[0]) is not Features:
+            return None
+        first, passed_over = config.replaced(stages=("features",)), not_compared(config)
+        nothing = {name: value for without, _ in _DEFERRED for name, value in without.items()}
+        every = _without(first.effective(), passed_over)
+        return cls(
+            epochs=first.of(FeaturesOptions).epochs,
+            always=_without(first.replaced(**nothing).effective(), passed_over),
+            later=[
+                (_beside(every, first.replaced(**without).effective()), begins(first))
+                for without, begins in _DEFERRED
+            ],
+        )
+
+    def common(self, other: Course) -> int:
+        """Epochs that runs of two courses have in common, to the bit."""
+        if self.always != other.always:
+            return 0
+        starts = [
+            start
+            for (own, begins), (theirs, begin) in zip(self.later, other.later, strict=True)
+            if own != theirs
+            for start in (begins, begin)
+            if start is not None
+        ]
+        return min([self.epochs, *starts])
 
 
 def common_epochs(a: Config, b: Config) -> int:
@@ -25,32 +67,17 @@ def common_epochs(a: Config, b: Config) -> int:
     Returns:
         0 if there are none.
     """
-    if any(STAGES.get(config.of(TrainingOptions).stages[0]) is not Features for config in (a, b)):
-        return 0
-    one, other = (config.replaced(stages=("features",)) for config in (a, b))
-    passed_over = not_compared(a) | not_compared(b)
-    nothing = {name: value for without, _ in _DEFERRED for name, value in without.items()}
-    if _parts(one, {}, nothing, passed_over) != _parts(other, {}, nothing, passed_over):
-        return 0
-    common = one.of(FeaturesOptions).epochs
-    for without, begins in _DEFERRED:
-        if _parts(one, without, {}, passed_over) != _parts(other, without, {}, passed_over):
-            starts = (begins(config) for config in (one, other))
-            common = min([common, *(start for start in starts if start is not None)])
-    return common
+    one, other = Course.of(a), Course.of(b)
+    return 0 if one is None or other is None else one.common(other)
 
 
-def _parts(
-    config: Config, less: dict[str, Any], changed: dict[str, Any], passed_over: set[str]
-) -> dict[str, Any]:
-    """Options in use by name, once ``changed``; of ``less`` those that it would take away."""
-    whole = config.replaced(**changed).effective()
-    rest = config.replaced(**less).effective() if less else {}
-    return {
-        name: value
-        for name, value in whole.items()
-        if name not in passed_over and (name not in rest or rest[name] != value)
-    }
+def _without(options: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in names}
+
+
+def _beside(options: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Those that the others have not, or have another value of."""
+    return {k: v for k, v in options.items() if k not in others or others[k] != v}
 
 
 def _begins(name: str) -> Callable[[Config], int | None]:

@@ -10,29 +10,13 @@ from dataclasses import dataclass
 from scipy import stats
 
 from ltvr.comparison.paired import over_seeds
+from ltvr.comparison.spread import Spread
 from ltvr.reproduction.catalogue import COLUMNS, Claim, Row, Table
 
-__all__ = ["Line", "Spread", "Verdict", "compare", "judge"]
+__all__ = ["Line", "Verdict", "compare", "judge"]
 
 Metrics = Mapping[str, float | None]
 """Percent by column; None where a subset has no class."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Values of several seeds."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Their mean."""
-        return statistics.fmean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """Their sample standard deviation; None of one."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 from ltvr.engine.trained import trained_features
 from ltvr.errors import UserError
+from ltvr.jobs.children import Found
+from ltvr.jobs.training import Training
 from ltvr.networks.weights import digest
 from ltvr.posthoc.catalogue import names
-from ltvr.reproduction.wanted import Found, Wanted
 from ltvr.runs.folder import Run
 from ltvr.runs.forms import Form, read_json
 
@@ -28,7 +29,7 @@ HEADS: Form = {
 class Heads:
     """All heads of one run; they are in its folder, in ``heads.json``."""
 
-    run: Wanted
+    run: Training
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class Heads:
         return self.run.out / f"{self.name}.log"
 
     @property
-    def needs(self) -> Wanted:
+    def needs(self) -> Training:
         """The run."""
         return self.run
 

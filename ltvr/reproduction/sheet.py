@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ltvr.errors import UserError
+from ltvr.jobs.children import Job
+from ltvr.jobs.training import Training
 from ltvr.reproduction.catalogue import Row, Setting, Table
 from ltvr.reproduction.comparison import Line, compare
 from ltvr.reproduction.heads import Heads
-from ltvr.reproduction.jobs import Job
-from ltvr.reproduction.wanted import Wanted, Wants
+from ltvr.reproduction.wanted import Wants
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["Sheet", "each_once"]
@@ -75,9 +76,9 @@ class Sheet:
         dataset = None if self.setting.differs else self.setting.dataset
         return compare(self.table, dataset, found, missing)
 
-    def runs(self) -> list[Wanted]:
+    def runs(self) -> list[Training]:
         """The runs that it needs, each once."""
-        return [job for job in each_once(self.jobs.values()) if isinstance(job, Wanted)]
+        return [job for job in each_once(self.jobs.values()) if isinstance(job, Training)]
 
 
 _NOT_THERE = {"missing": "not begun", "begun": "begun, and not finished"}
@@ -97,10 +98,10 @@ def each_once(jobs: Iterable[Job]) -> list[Job]:
     return list(found)
 
 
-def _job(row: Row, run: Wanted) -> Job:
+def _job(row: Row, run: Training) -> Job:
     if row.head:
         return Heads(run)
     stages = run.config.of(TrainingOptions).stages
     if row.result not in stages:
-        raise UserError(f"{run.run.name} has no stage {row.result!r}, but {', '.join(stages)}")
+        raise UserError(f"{run.label} has no stage {row.result!r}, but {', '.join(stages)}")
     return run

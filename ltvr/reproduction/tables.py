@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ltvr.comparison.spread import Spread
 from ltvr.errors import shown
 from ltvr.reports.html import render
+from ltvr.reports.markdown import markdown
+from ltvr.reports.numbers import number, plain, signed, spread, spread_of_gains
 from ltvr.reproduction.catalogue import COLUMNS, Setting, Table
-from ltvr.reproduction.comparison import Line, Spread, Verdict
+from ltvr.reproduction.comparison import Line, Verdict
 from ltvr.runs import files
 
 __all__ = ["Report", "write"]
@@ -23,7 +26,6 @@ HEADS = (
     "Few, ours",
 )  # fmt: skip
 CLAIMS = ("claim of the paper", "paper", "ours", "here")
-MINUS = "\N{MINUS SIGN}"
 PAGE = """
 {% for table in tables %}
 <div class="wide"><table><tr>{% for h in table[0] %}<th>{{ h }}</th>{% endfor %}</tr>
@@ -62,7 +64,7 @@ def write(report: Report, path: Path) -> list[Path]:
         CannotWrite: a disk that is full, read-only or broken.
     """
     texts = {
-        "md": _markdown(report),
+        "md": markdown(report.title, _tables(report), _notes(report)),
         "csv": _csv(report.lines),
         "html": render(
             PAGE, title=report.title, tables=list(_tables(report)), notes=_notes(report)
@@ -72,14 +74,6 @@ def write(report: Report, path: Path) -> list[Path]:
     for file, text in zip(written, texts.values(), strict=True):
         files.write(file, text)
     return written
-
-
-def _markdown(report: Report) -> str:
-    lines = [f"# {report.title}", ""]
-    for heads, *rows in _tables(report):
-        lines += [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
-        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in _notes(report))]) + "\n"
 
 
 def _tables(report: Report) -> Iterator[list[Sequence[str]]]:
@@ -95,10 +89,10 @@ def _tables(report: Report) -> Iterator[list[Sequence[str]]]:
 
 def _cells(line: Line) -> list[str]:
     ours, paper = line.ours("all"), line.paper.get("all")
-    cells = [line.row.label, str(len(line.by_seed) or ""), _plain(paper), _spread(ours)]
-    cells += [_signed(line.difference), _signed(line.paper_gain, 1), _gain(line.gains)]
+    cells = [line.row.label, str(len(line.by_seed) or ""), plain(paper), spread(ours)]
+    cells += [signed(line.difference), signed(line.paper_gain, 1), spread_of_gains(line.gains)]
     for name in COLUMNS[1:]:
-        cells += [_plain(line.paper.get(name)), _spread(line.ours(name))]
+        cells += [plain(line.paper.get(name)), spread(line.ours(name))]
     return cells
 
 
@@ -106,7 +100,7 @@ def _claim(verdict: Verdict) -> list[str]:
     claim = verdict.claim
     column = "" if claim.column == "all" else f" ({NAMES[claim.column]})"
     text = f"{claim.above} is above {claim.below}{column}"
-    return [text, _signed(verdict.paper, 1), _gain(verdict.ours), verdict.verdict]
+    return [text, signed(verdict.paper, 1), spread_of_gains(verdict.ours), verdict.verdict]
 
 
 def _notes(report: Report) -> list[str]:
@@ -144,39 +138,15 @@ def _csv(lines: Sequence[Line]) -> str:
         numbers: list[float | None] = []
         for name in COLUMNS:
             numbers += [line.paper.get(name), *_of(line.ours(name))]
-        by_seed = " ".join(_number(metrics["all"]) for metrics in line.by_seed.values())
+        by_seed = " ".join(number(metrics["all"]) for metrics in line.by_seed.values())
         gains = [line.paper_gain, *_of(line.gains)]
         writer.writerow([
             line.row.label, line.row.run, line.row.shows, " ".join(map(str, line.by_seed)),
-            *map(_number, numbers), line.over, *map(_number, gains), _number(line.difference),
+            *map(number, numbers), line.over, *map(number, gains), number(line.difference),
             by_seed,
         ])  # fmt: skip
     return text.getvalue()
 
 
-def _of(spread: Spread | None) -> list[float | None]:
-    return [None, None] if spread is None else [spread.mean, spread.deviation]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
-
-
-def _signed(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
-
-
-def _spread(spread: Spread | None) -> str:
-    return "" if spread is None else f"{spread.mean:.2f}{_deviation(spread)}"
-
-
-def _gain(spread: Spread | None) -> str:
-    return "" if spread is None else f"{_signed(spread.mean)}{_deviation(spread)}"
-
-
-def _deviation(spread: Spread) -> str:
-    return "" if spread.deviation is None else f" ± {spread.deviation:.2f}"
+def _of(values: Spread | None) -> list[float | None]:
+    return [None, None] if values is None else [values.mean, values.deviation]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ltvr.comparison.spread import Spread
 from ltvr.reproduction.catalogue import Claim, Row, Table
-from ltvr.reproduction.comparison import Spread, compare, judge
+from ltvr.reproduction.comparison import compare, judge
 
 PAPER = {"Base": (50.0, 60.0, 40.0, None), "Other": (53.0, 61.0, 45.0, None)}
 BASE = {0: 40.0, 1: 42.5, 2: 41.0}

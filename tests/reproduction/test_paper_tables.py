@@ -6,9 +6,10 @@ import pytest
 
 from ltvr.config.run import RunOptions
 from ltvr.errors import UserError
+from ltvr.jobs.training import decisive
 from ltvr.reproduction.catalogue import CATALOGUE, COLUMNS, Catalogue
 from ltvr.reproduction.sheet import Sheet
-from ltvr.reproduction.wanted import Wants, decisive
+from ltvr.reproduction.wanted import Wants
 from ltvr.settings import load_config
 
 

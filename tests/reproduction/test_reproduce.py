@@ -1,29 +1,21 @@
 """``python -m ltvr.reproduce`` as a whole, on tables of tiny runs."""
 
 import csv
-import os
 import re
-import signal
-import sys
 import time
-from multiprocessing import get_context
-from types import SimpleNamespace
 
 import pytest
-import torch
 from conftest import records, summary
+from forked import FORK, fork_jobs, in_a_process, printing_to
 
 import ltvr.reproduce
-import ltvr.train
-from ltvr import errors
 from ltvr.data.options import DataOptions
-from ltvr.reproduction import costs, jobs
+from ltvr.jobs import costs
 from ltvr.reproduction.catalogue import CATALOGUE, Catalogue
 from ltvr.runs.folder import Run
 from ltvr.settings import PRESETS, save_config
 
 pytestmark = pytest.mark.forks
-FORK = get_context("fork")
 TINY = {"image_size": 8, "batch_size": 64, "epochs": 1, "crt_epochs": 1}
 FILES = {
     "runs": """
@@ -45,54 +37,6 @@ claims:
 }
 
 
-def in_a_process(module, arguments):
-    """Run a command in a process that was forked for it, and end the process."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    torch.set_num_threads(1)  # what other threads did is not there after a fork
-    sys.argv = [module.__name__, *arguments]
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    with pytest.raises(SystemExit) as ended:
-        errors.run(module.main)
-    os._exit(ended.value.code)
-
-
-def printing_to(path, module, arguments):
-    """``in_a_process``, with what it prints in a file."""
-    with path.open("wb") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    in_a_process(module, arguments)
-
-
-class Forked:
-    """In place of ``subprocess.Popen``: a fork of this process, which has imported torch."""
-
-    def __init__(self, words, stdin, stdout, stderr, env, start_new_session, preexec_fn):
-        assert words[1:3] == ["-m", "ltvr.train"] and start_new_session
-        assert env["OMP_NUM_THREADS"] == "1"
-        self.returncode, self.pid = None, os.fork()
-        if self.pid == 0:
-            os.setsid()
-            preexec_fn()
-            for descriptor in (1, 2):
-                os.dup2(stdout.fileno(), descriptor)
-            in_a_process(ltvr.train, words[3:])
-
-    def poll(self):
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
-
-    def wait(self):
-        while self.poll() is None:
-            time.sleep(0.01)
-
-    def terminate(self):
-        os.kill(self.pid, signal.SIGTERM)
-
-
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A catalogue of two runs, a preset of three epochs, and the arguments that name them."""
@@ -104,9 +48,7 @@ def tiny(tmp_path, monkeypatch):
     kept = [line for line in digits.splitlines() if line.split(":")[0] not in TINY]
     (tmp_path / "tiny.yaml").write_text("\n".join(kept) + "\n" + lines)
     monkeypatch.setattr(ltvr.reproduce, "CATALOGUE", tmp_path / "catalogue")
-    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=Forked, DEVNULL=None))
-    monkeypatch.setattr(jobs, "PAUSE", 0.01)
-    monkeypatch.setattr(ltvr.train, "write_report", lambda run, data: run.report.write_text(""))
+    fork_jobs(monkeypatch)
     return ["tiny", "--preset", tmp_path / "tiny.yaml", "--device", "cpu"]
 
 

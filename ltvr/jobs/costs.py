@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +21,10 @@ from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
 from ltvr.device import choose_device
 from ltvr.engine.trainer import Trainer
-from ltvr.errors import UserError
+from ltvr.errors import UserError, shown
+from ltvr.jobs.children import THREADS, Job
+from ltvr.jobs.training import REPEATED, Training, decisive
 from ltvr.networks.weights import without_initial_weights
-from ltvr.reproduction.jobs import THREADS
-from ltvr.reproduction.wanted import Wanted, decisive
 from ltvr.runs import files
 from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.environment import environment
@@ -32,7 +33,7 @@ from ltvr.stages.build import stages_of
 from ltvr.stages.features import FeaturesOptions
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["Cost", "cost"]
+__all__ = ["Cost", "cost", "duration", "show_costs"]
 
 Epoch = tuple[str, int]
 """A stage, and an epoch of it from 1 on."""
@@ -51,17 +52,12 @@ class Cost(NamedTuple):
     how: str
 
 
-def cost(wanted: Wanted) -> Cost:
+def cost(wanted: Training) -> Cost:
     """What is left of a run, without what each stage ends with: statistics, and the test.
 
     Raises:
         UserError: it would have to be probed, and cannot be.
     """
-    epochs = [
-        (name, epoch)
-        for name, stage in stages_of(wanted.config).items()
-        for epoch in range(1, stage.epochs + 1)
-    ]
     found = wanted.look()
     if found.state == "done":
         return Cost(0.0, "done")
@@ -69,7 +65,7 @@ def cost(wanted: Wanted) -> Cost:
     if found.state == "begun":
         run = Run(wanted.folder)
         done = _seconds(run)
-    left = [epoch for epoch in epochs if epoch not in done]
+    left = [epoch for epoch in wanted.epochs() if epoch not in done]
     known: defaultdict[Epoch, list[float]] = defaultdict(list)
     seeds = [run for run in _seeds(wanted) if _of_this_machine(run, wanted)]
     for run in seeds:
@@ -102,20 +98,25 @@ def _seconds(run: Run) -> dict[Epoch, float]:
     }
 
 
-def _seeds(wanted: Wanted) -> Iterable[Run]:
-    """The runs beside a wanted one that differ from it in their seed at most."""
-    own = {k: v for k, v in decisive(wanted.config).items() if k != "seed"}
-    for folder in sorted(wanted.out.glob(f"{wanted.run.name}-seed*")):
+def _seeds(wanted: Training) -> Iterable[Run]:
+    """The runs beside a wanted one that differ from it in ``REPEATED`` at most."""
+    own = _repeated(wanted.config)
+    for folder in sorted(wanted.out.glob(f"{wanted.label}-seed*")):
         try:
             run = Run.open(folder)
-            other = {k: v for k, v in decisive(run.config()).items() if k != "seed"}
+            other = _repeated(run.config())
         except UserError:
             continue
         if other == own:
             yield run
 
 
-def _of_this_machine(run: Run, wanted: Wanted) -> bool:
+def _repeated(config: Config) -> dict[str, Any]:
+    """What decides the runs of one label."""
+    return {name: value for name, value in decisive(config).items() if name not in REPEATED}
+
+
+def _of_this_machine(run: Run, wanted: Training) -> bool:
     try:
         there = (run.read_summary() if run.summary.is_file() else load_checkpoint(run.last))[
             "environment"
@@ -125,26 +126,49 @@ def _of_this_machine(run: Run, wanted: Wanted) -> bool:
     return all(there.get(name) == value for name, value in _machine(wanted).items())
 
 
-def _machine(wanted: Wanted) -> dict[str, Any]:
+def _machine(wanted: Training) -> dict[str, Any]:
     here = environment(choose_device(wanted.config.of(RunOptions).device))
     return {**{name: here[name] for name in MACHINE}, "threads": THREADS}
+
+
+def show_costs(jobs: Sequence[Job]) -> None:
+    """Print what there is of each job, and what is left of it."""
+    total = 0.0
+    for job in jobs:
+        found = job.look()
+        left = ""
+        if found.state in ("missing", "begun"):
+            try:
+                seconds, how = cost(job) if isinstance(job, Training) else (None, "not measured")
+            except UserError as error:
+                seconds, how = None, f"cannot be measured: {error}"
+            total += seconds or 0.0
+            left = f"{'?' if seconds is None else duration(seconds):>8}  {how}"
+        print(f"{job.log.parent.name}/{job.name:32} {found.state:12} {left}{shown(found.why)}")
+    print(f"\nleft, one run after the other: {duration(total)} (hours:minutes)")
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, of which a begun one counts."""
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02}"
 
 
 # ---- a probe ----
 
 
-def _probed(wanted: Wanted) -> dict[Epoch, float]:
+def _probed(wanted: Training) -> dict[Epoch, float]:
     """Seconds by epoch, from the times of a few steps; they are kept beside the runs."""
     file = wanted.out / "costs.json"
     kept = json.loads(file.read_text()) if file.is_file() else {}
-    key = {"machine": _machine(wanted), "options": json.loads(json.dumps(decisive(wanted.config)))}
-    key["options"].pop("seed")
-    entry = kept.get(wanted.run.name, {})
+    options = json.loads(json.dumps(_repeated(wanted.config)))
+    key = {"machine": _machine(wanted), "options": options}
+    entry = kept.get(wanted.label, {})
     if {k: entry.get(k) for k in key} != key:
-        print(f"timing a few steps of {wanted.run.name}", flush=True)
+        print(f"timing a few steps of {wanted.label}", flush=True)
         entry = {**key, "seconds": _probe(wanted)}
         wanted.out.mkdir(parents=True, exist_ok=True)
-        files.write(file, json.dumps({**kept, wanted.run.name: entry}, indent=1) + "\n")
+        files.write(file, json.dumps({**kept, wanted.label: entry}, indent=1) + "\n")
     found = {}
     for name, stage in stages_of(wanted.config).items():
         seconds = entry["seconds"][name]
@@ -154,7 +178,7 @@ def _probed(wanted: Wanted) -> dict[Epoch, float]:
     return found
 
 
-def _probe(wanted: Wanted) -> dict[str, list[float]]:
+def _probe(wanted: Training) -> dict[str, list[float]]:
     """Train a few epochs of few steps: seconds that whole epochs would take, by stage.
 
     Raises:

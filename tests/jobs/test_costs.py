@@ -2,7 +2,7 @@
 
 import pytest
 
-from ltvr.reproduction.costs import _shortened
+from ltvr.jobs.costs import _shortened
 from ltvr.settings import load_config
 from ltvr.stages.features import FeaturesOptions, first_generating_epoch
 

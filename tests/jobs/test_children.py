@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from ltvr.errors import Stopped
-from ltvr.reproduction import jobs
-from ltvr.reproduction.jobs import do_all
-from ltvr.reproduction.wanted import Found
+from ltvr.jobs import children
+from ltvr.jobs.children import Children, Found, do_all
 
 FORK = get_context("fork")
 WORK = """
@@ -76,7 +75,7 @@ def wait_for(condition):
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(jobs, "PAUSE", 0.01)
+    monkeypatch.setattr(children, "PAUSE", 0.01)
 
 
 def test_each_is_done_once_after_what_it_needs_and_no_more_at_a_time(tmp_path):
@@ -170,7 +169,7 @@ def test_what_a_killed_process_has_left_running_is_waited_for_and_not_begun_twic
     child = int(job.begun()[0].split()[1])
     parent.kill()
     parent.join()
-    if jobs._PRCTL is None:  # it trains on
+    if children._PRCTL is None:  # it trains on
         os.kill(child, signal.SIGTERM)
     do_all([Work("left", tmp_path)], 1, lambda job, why: None)
     assert (job.folder / "saved").is_file() and len(job.begun()) == 2
@@ -199,9 +198,9 @@ def test_the_lock_of_a_log_ends_with_the_process_that_does_the_job(tmp_path):
                 return True
         return False
 
-    with jobs.Children() as children:
-        children.start(job)
+    with Children() as running:
+        running.start(job)
         wait_for(job.begun)
-        assert locked() and children.start(Work("job", tmp_path)) is None
-        children.running[job].wait()
+        assert locked() and running.start(Work("job", tmp_path)) is None
+        running.running[job].wait()
         assert not locked()

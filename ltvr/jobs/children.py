@@ -1,7 +1,7 @@
 """Jobs done in processes of their own, some at a time, each by one process only.
 
 Whoever does a job holds a lock on its log, and hands it on with the log to the process that does
-it. So another ``reproduce`` waits for that job, and one that begins after its predecessor was
+it. So another command waits for that job, and one that begins after its predecessor was
 killed waits for what that has left running.
 """
 
@@ -18,15 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from ltvr.errors import Stopped, shown
-from ltvr.reproduction.wanted import Found
 from ltvr.runs.files import cannot_write
 from ltvr.runs.lock import NO_LOCKS
 from ltvr.signals import stops
 
-__all__ = ["THREADS", "Job", "do_all"]
+__all__ = ["THREADS", "Found", "Job", "State", "do_all"]
 
 THREADS = 1
 """Of each run, however many there are at a time: the number decides how sums are rounded."""
@@ -34,6 +33,16 @@ PAUSE = 0.2
 """Seconds between two looks at what is running."""
 SET_PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+
+State = Literal["done", "begun", "missing", "in the way"]
+"""What there is of a job."""
+
+
+class Found(NamedTuple):
+    """What there is of a job, and of what is in the way, what it is."""
+
+    state: State
+    why: str = ""
 
 
 class Job(Protocol):
