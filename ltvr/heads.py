@@ -21,7 +21,7 @@ from ltvr.engine.trained import (
     load_trained,
     trained_features,
     trained_parser,
-    weights_of,
+    weights_of_features,
 )
 from ltvr.errors import UserError, shown
 from ltvr.networks.weights import digest
@@ -31,12 +31,10 @@ from ltvr.posthoc.images import MOST_BYTES, MOST_VIEWS, Images, load_images
 from ltvr.posthoc.measure import Kept, Measured, measure
 from ltvr.reports.heads import as_csv, as_json, as_markdown, as_text, notes
 from ltvr.runs import files
-from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.folder import Run
 from ltvr.runs.lock import Lock
 from ltvr.signals import say_when_stopped
 from ltvr.stages import STAGES
-from ltvr.stages.build import stages_of
 
 __all__ = ["main"]
 
@@ -139,16 +137,10 @@ def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     Args:
         until_the_end: lets go of what is held until the command ends.
     """
-    run, path = features_of(arguments.run)
-    stage = load_checkpoint(path)["stage"]
+    run, path, stage = weights_of_features(arguments.run)
     # TDE is a head of its own: to adjust its logits would be to correct head classes twice.
     plain = {"tde": False} if run.config().effective().get("tde") else {}
     trained = load_trained(path, arguments.device, arguments.fused, plain)
-    if stages_of(trained.config)[stage].needs_trained:
-        raise UserError(
-            f"{path} is of the stage {stage}, which has a classifier of its own already; name the "
-            "checkpoint of the features that it started from"
-        )
     chosen = tuple(arguments.heads or names())
     config = configured(arguments, trained.config, chosen)
     heads = heads_of(trained, path, config, chosen, tuple(arguments.lr_factors))
@@ -166,21 +158,6 @@ def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     say_when_stopped(lambda: "stopped; what is done is kept, and the same command goes on")
     images = embed(arguments, trained, config, data, heads, folder)
     return Work(trained, stage, path, data, heads, images, folder)
-
-
-def features_of(path: Path) -> tuple[Run, Path]:
-    """The run of a path, and the weights that it stands for: those with which features ended.
-
-    Raises:
-        UserError: no run, one that has not come so far, or a checkpoint that it does not have.
-    """
-    if path.suffix == ".pt":
-        return weights_of(path)
-    run = Run.open(path)
-    weights = trained_features(run)
-    if not weights.is_file():
-        raise UserError(f"{run.folder} has no {weights.name} yet; go on with --resume {run.folder}")
-    return run, weights
 
 
 def made(folder: Path) -> Path:

@@ -35,6 +35,7 @@ __all__ = [
     "trained_features",
     "trained_parser",
     "weights_of",
+    "weights_of_features",
 ]
 
 
@@ -126,6 +127,35 @@ def trained_features(run: Run) -> Path:
     if not trained:
         raise UserError(f"{run.folder} trained no features; name the run that it started from")
     return run.weights(trained[-1])
+
+
+def weights_of_features(path: Path) -> tuple[Run, Path, str]:
+    """The run of a path, the file of the features that it stands for, and their stage.
+
+    Args:
+        path: a run folder (the weights with which its features ended), or a checkpoint in it.
+
+    Raises:
+        UserError: no run, one that has not come so far, or a checkpoint that it does not have, or
+            that is not of a stage which trains features.
+    """
+    if path.suffix == ".pt":
+        run, weights = weights_of(path)
+    else:
+        run = Run.open(path)
+        weights = trained_features(run)
+        if not weights.is_file():
+            raise UserError(
+                f"{run.folder} has no {weights.name} yet; go on with --resume {run.folder}"
+            )
+    name: str = load_checkpoint(weights)["stage"]
+    stage = stages_of(run.config()).get(name)  # load_trained refuses one that is not of the run
+    if stage is not None and stage.needs_trained:
+        raise UserError(
+            f"{weights} is of the stage {name}, which has a classifier of its own already; name "
+            "the checkpoint of the features that it started from"
+        )
+    return run, weights, name
 
 
 def load_trained(

@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
-from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.options import DataOptions
@@ -20,6 +18,7 @@ from ltvr.data.splits import Data
 from ltvr.engine.accuracy_table import cells, columns, heading
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
+from ltvr.figures.pixels import shown_pixels
 from ltvr.figures.style import QUIET, bars, styled
 from ltvr.reports.html import drawing, render, short
 from ltvr.reports.protocol import findings
@@ -263,7 +262,7 @@ def _masks(trained: Trained, data: Data, rarest: list[int]) -> Figure:
     images, _ = next(batches.evaluate(len(chosen)))
     masks = trained.network.masks(images).float().amax(1, keepdim=True)
     masks = F.interpolate(masks, size=images.shape[2:], mode="bilinear").cpu()[:, 0]
-    pixels = _pixels(images, trained.config)
+    pixels = shown_pixels(images, trained.config)
     figure = Figure(figsize=(1.5 * len(chosen), 3.2))
     axes = figure.subplots(2, len(chosen), squeeze=False)
     for column, (k, image, mask) in enumerate(zip(rarest, pixels, masks.numpy(), strict=True)):
@@ -274,11 +273,3 @@ def _masks(trained: Trained, data: Data, rarest: list[int]) -> Figure:
     for axis in axes.flat:
         axis.set_axis_off()
     return figure
-
-
-def _pixels(images: Tensor, config: Config) -> np.ndarray:
-    options = config.of(DataOptions)
-    mean = torch.tensor(options.mean).view(3, 1, 1)
-    std = torch.tensor(options.std).view(3, 1, 1)
-    pixels = images.float().cpu().contiguous() * std + mean
-    return pixels.clamp(0, 1).permute(0, 2, 3, 1).numpy()

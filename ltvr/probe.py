@@ -1,0 +1,176 @@
+"""``python -m ltvr.probe RUN``: what is learnt, beside what it scores."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltvr import errors
+from ltvr.comparison.entries import check_comparable, read_entry
+from ltvr.config.command_line import Parser, flag
+from ltvr.engine.evaluation import load_own
+from ltvr.engine.trained import (
+    add_device,
+    load_trained,
+    trained_features,
+    trained_parser,
+    weights_of_features,
+)
+from ltvr.errors import UserError, shown
+from ltvr.figures.plot import Plot, write
+from ltvr.probes.figures import draw_accuracies, draw_history
+from ltvr.probes.images import USUAL, USUAL_IN_ALL
+from ltvr.probes.probed import Probed, Sizes, probe
+from ltvr.reports.probes import as_csv, as_json, as_markdown
+from ltvr.runs import files
+from ltvr.stages.options import TrainingOptions
+
+__all__ = ["main"]
+
+SIZES = Sizes(neighbours=10, batches=200, images=None, balanced_images=None)
+
+
+def parser() -> Parser:
+    """Build the command line."""
+    p = trained_parser(
+        "probe",
+        "Ask what the features of runs have learnt: the neighbours of generated rows among real "
+        "ones, their distances and losses, what the mask selects, what X_class and X_var tell, "
+        "and a linear probe with balanced labels. Written to RUN/probe.md, .csv and .json, with "
+        "figures in RUN/probe; of several runs also side by side, to --out.",
+        several=True,
+    )
+    p.add_argument(
+        "--neighbours", type=int, default=SIZES.neighbours, metavar="K",
+        help=f"nearest real rows that are looked at ({SIZES.neighbours})",
+    )  # fmt: skip
+    p.add_argument(
+        "--batches", type=int, default=SIZES.batches, metavar="N",
+        help="batches of an epoch that rows are generated from, at most "
+        f"({SIZES.batches})",
+    )  # fmt: skip
+    p.add_argument(
+        "--images", type=int, metavar="N",
+        help="training images, drawn at random, that stand for all (as many as 2 GB of features)",
+    )  # fmt: skip
+    p.add_argument(
+        "--balanced-images", type=int, metavar="N",
+        help="images of each class that linear probes train on, at most; those that the "
+        f"long-tailed subset leaves out come first ({USUAL}, but {USUAL_IN_ALL} in all)",
+    )  # fmt: skip
+    p.add_argument("--root", metavar="FOLDER", help="where the runs' images are now")
+    p.add_argument("--lists", metavar="FOLDER", help="where the runs' list files are now")
+    p.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where the table of several runs goes"
+    )
+    add_device(p)
+    return p
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = parser().parse_args()
+    check_numbers(arguments)
+    paths = list(dict.fromkeys(arguments.run))
+    if arguments.out is not None and len(paths) < 2:
+        raise UserError("--out is for the table of several runs; leave it out, or name another run")
+    runs = [weights_of_features(path)[0] for path in paths]
+    entries = [read_entry(run.folder) for run in runs]
+    for entry in entries[1:]:
+        for note in check_comparable(entries[0], entry):
+            print(note, file=sys.stderr)
+    folders = [shown(run.folder.name) for run in runs]
+    found = []
+    for path, folder in zip(paths, folders, strict=True):
+        name = folder if folders.count(folder) == 1 else shown(path)
+        found.append(probe_run(path, name, arguments))
+    print(f"\n{as_markdown(found, [])}")
+    if arguments.out is not None:
+        write_all(arguments.out, "probe", found, compared(found))
+
+
+def check_numbers(arguments: argparse.Namespace) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for name in SIZES._fields:
+        value = getattr(arguments, name)
+        if value is not None and not 1 <= value <= 1_000_000_000:
+            raise UserError(f"{flag(name)} {value}: expected 1 to 1000000000")
+
+
+def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> Probed:
+    """Run all probes of a run, and write what they found into its folder.
+
+    Raises:
+        UserError: a run that has not come so far, or images that are missing or others.
+    """
+    run, weights, stage = weights_of_features(path)
+    trained = load_trained(weights, arguments.device, arguments.fused)
+    sizes = Sizes(*(getattr(arguments, name) for name in SIZES._fields))
+    least = trained.config.of(TrainingOptions).batch_size
+    if sizes.images is not None and sizes.images < least:
+        raise UserError(f"--images {sizes.images}: expected at least a batch, {least}")
+    places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
+    trained = trained._replace(config=trained.config.replaced(**places))
+    data = load_own(run, trained.config)
+    for note in data.notes:
+        print(shown(note), file=sys.stderr)
+    found = probe(
+        trained,
+        weights,
+        stage,
+        data,
+        sizes,
+        name,
+        say=lambda line: print(f"{name}: {line}", flush=True),
+    )
+    own = weights.name == trained_features(run).name
+    figures = {name: plot for each in found.sections for name, plot in each.figures.items()}
+    write_all(run.folder, "probe" if own else f"probe-{weights.stem}", [found], figures)
+    return found
+
+
+def compared(found: Sequence[Probed]) -> dict[str, Plot]:
+    """The figures of several runs."""
+    by_name = {
+        name: {run.name: each for run in found for each in run.sections if each.name == name}
+        for name in ("history", "parts", "frozen")
+    }
+    history = {run: each.details["epochs"] for run, each in by_name["history"].items()}
+    return {"history": draw_history(history)} | {
+        name: draw_accuracies({run: each.lines for run, each in by_name[name].items()})
+        for name in ("parts", "frozen")
+    }
+
+
+def write_all(folder: Path, name: str, found: Sequence[Probed], figures: dict[str, Plot]) -> None:
+    """Write the tables, ``NAME.md``, ``.csv`` and ``.json``, and the figures, into ``NAME/``.
+
+    Raises:
+        CannotWrite: a disk that is full, read-only or broken, or a name that is taken.
+    """
+    place = folder / name
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.cannot_write(place, error) from None
+    for each, plot in figures.items():
+        write(plot, place / each)
+    drawn = [f"{name}/{each}.png" for each in figures]
+    files.write(folder / f"{name}.md", as_markdown(found, drawn))
+    files.write(folder / f"{name}.csv", as_csv(found))
+    whole = [as_json(run) for run in found]
+    files.write(
+        folder / f"{name}.json", json.dumps(whole[0] if len(whole) == 1 else whole, indent=1) + "\n"
+    )
+    print(f"{shown(folder / name)}.md, .csv, .json; figures: {shown(place)}", flush=True)
+
+
+if __name__ == "__main__":
+    errors.run(main)
