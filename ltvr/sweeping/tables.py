@@ -19,7 +19,7 @@ from ltvr.sweeping.configurations import Design, said
 from ltvr.sweeping.plan import METRICS, Repeat
 from ltvr.sweeping.results import Gain, Line, Rung
 
-__all__ = ["by_score", "gain", "write"]
+__all__ = ["by_score", "gain", "reference", "write"]
 
 SHOTS = ("many", "medium", "few")
 OF_THE_JUDGING = ("holdout", "holdout_from", "holdout_fold")
