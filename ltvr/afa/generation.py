@@ -11,7 +11,7 @@ from ltvr.afa.planning import SynthesisPlan
 
 __all__ = ["PAPER", "Combination", "Generation", "StopGradient"]
 
-Combination = Literal["add", "positions", "channels"]
+Combination = Literal["add", "swap", "positions", "channels"]
 StopGradient = Literal["none", "features", "variation", "both"]
 
 
@@ -19,10 +19,11 @@ class Generation(NamedTuple):
     """How rows are generated from X_class and X_var; as it is made, to the letter of the paper."""
 
     combination: Combination = "add"
-    """``add``: X_class[i] + X_var[j] (eq. 11). ``positions`` and ``channels``: V = X_class + X_var
-    of sample i where it is most class-related, and of sample j elsewhere (``selected``)."""
+    """``add``: X_class[i] + X_var[j] (eq. 11). ``swap``: the row of sample i as the head sees it,
+    with X_var of sample j in the place of its own. ``positions`` and ``channels``: V = X_class +
+    X_var of sample i where it is most class-related, and of sample j elsewhere (``selected``)."""
     selected_share: float = 0.5
-    """Of the positions, or channels, that are of sample i; of no use to ``add``."""
+    """Of the positions, or channels, that are of sample i."""
     keep_norms: bool = False
     """Whether a row is scaled to the length of the real row i."""
     stop_gradient: StopGradient = "none"
@@ -35,7 +36,12 @@ class Generation(NamedTuple):
         return self.stop_gradient in ("features", "both")
 
     def rows(
-        self, real: Tensor, class_related: Tensor, variation_related: Tensor, plan: SynthesisPlan
+        self,
+        real: Tensor,
+        class_related: Tensor,
+        variation_related: Tensor,
+        plan: SynthesisPlan,
+        value_scale: float = 1.0,
     ) -> Tensor:
         """The generated rows [G, D, H, W].
 
@@ -43,6 +49,8 @@ class Generation(NamedTuple):
             real: [B, D, H, W], the real rows as the head sees them.
             class_related, variation_related: X_class and X_var of theirs, of the same shape.
             plan: of the B samples, on their device.
+            value_scale: how many X are X_class + X_var when training begins. An exchange takes
+                X_var by that, since a real row is X + X_class.
         """
         # index_select, not indexing: the gradient of indexing races between threads of a CPU.
         i, j = plan.class_index, plan.variation_index
@@ -50,6 +58,9 @@ class Generation(NamedTuple):
             variation_related = variation_related.detach()
         if self.combination == "add":
             rows = class_related.index_select(0, i) + variation_related.index_select(0, j)
+        elif self.combination == "swap":
+            own, other = (variation_related.index_select(0, k) for k in (i, j))
+            rows = real.index_select(0, i) + (other - own) / value_scale
         else:
             values = class_related + variation_related
             chosen = selected(

@@ -107,6 +107,7 @@ class AFA(Decomposition):
         self.spatial = (height, width)
         self.attention_addition = attention_addition
         self.backend = backend
+        self.value_scale = self.options.value_scale or 1.0
         size = height * width if self.options.projection == "linear" else channels
         if max(size, channels) > WIDEST:
             raise UserError(

@@ -33,6 +33,8 @@ class Decomposition(Component, nn.Module):
     """What runs it, a name of ``ltvr.afa.functional.Backend``."""
     generation: Generation = PAPER
     """How rows are generated from the two parts."""
+    value_scale: float = 1.0
+    """How many X are X_class + X_var when training begins."""
 
     @classmethod
     def build(
@@ -93,13 +95,13 @@ class Decomposition(Component, nn.Module):
         check_features("features", x, "B, D, H, W")
         check_plan(plan)
         check_fit(plan, x.shape[0], x.device)
-        if self.generation.stops_features:
-            real = self(x)
-            class_related, variation_related = self.decompose(x.detach())
-        else:
-            class_related, variation_related = self.decompose(x)
-            real = x + class_related if self.attention_addition else x
-        generated = self.generation.rows(real, class_related, variation_related, plan)
+        source = x.detach() if self.generation.stops_features else x
+        class_related, variation_related = self.decompose(source)
+        rows = source + class_related if self.attention_addition else source
+        generated = self.generation.rows(
+            rows, class_related, variation_related, plan, self.value_scale
+        )
+        real = self(x) if self.generation.stops_features else rows
         return torch.cat([real, generated])
 
     def mask(self, x: Tensor) -> Tensor:

@@ -67,8 +67,8 @@ class GenerationOptions(DecompositionOptions):
     )
     combination: Combination = option(
         "add",
-        "X_class + X_var of another sample (eq. 11), or its positions or channels in the place of "
-        "those that are least class-related",
+        "X_class + X_var of another sample (eq. 11); X + X_class with X_var exchanged for that of "
+        "another; or its positions or channels in the place of those least class-related",
         idle={"gamma": 0.0},
     )
     selected_share: float = option(
@@ -76,7 +76,7 @@ class GenerationOptions(DecompositionOptions):
         "share of the positions, or channels, that stay the sample's own",
         above=0,
         below=1,
-        idle={"gamma": 0.0, "combination": "add"},
+        idle={"gamma": 0.0, "combination": ["add", "swap"]},
     )
     keep_norms: bool = option(
         False, "scale a generated row to the length of the sample's own", idle={"gamma": 0.0}

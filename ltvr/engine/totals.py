@@ -45,17 +45,17 @@ class EpochTotals:
             of: real and generated rows of the step, on all ranks.
         """
         self._of_ranks = None
-        number = rows.counted[real:].sum()
+        number, generated = rows.counted[:real].sum(), rows.counted[real:].sum()
         zero = torch.zeros((), device=self.sums.device)
         synthetic = loss.synthetic if loss.synthetic is not None else zero
         self.sums += torch.stack(
             [
                 loss.real * of[0],
                 rows.correct[:real].sum(),
-                zero + real,
+                zero + number,
                 synthetic * of[1],
                 (rows.correct[real:] * rows.counted[real:]).sum(),
-                zero + number,
+                zero + generated,
             ]
         ).double()
 

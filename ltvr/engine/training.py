@@ -145,9 +145,10 @@ def train_epoch(
                 state.update(learning_rate(stage, state.clock))
                 stepped()
     means = state.totals.means()
-    if not np.isfinite(means["real_loss"] or 0.0):
+    mean = means["real_loss"] if means["real_loss"] is not None else means["synthetic_loss"]
+    if not np.isfinite(mean or 0.0):
         raise Diverged(
-            f"the loss became {means['real_loss']} in epoch {clock.epoch + 1} of stage "
+            f"the loss became {mean} in epoch {clock.epoch + 1} of stage "
             f"{clock.stage}; start again with a lower {stage.lr_flag} or with --warmup-epochs"
         )
     seconds = time.perf_counter() - began
@@ -193,5 +194,5 @@ def _loss(
     with autocast(stage.config.of(RunOptions).amp, device):
         rows = step(images, mixture.targets.to(device), plan, blend)
     loss = stage.total(rows.values, rows.weights, real, whole.divisors)
-    state.totals.add(loss, rows, real, (cut.batch_size, whole.generated))
+    state.totals.add(loss, rows, real, (whole.real, whole.generated))
     return loss.total

@@ -33,6 +33,8 @@ class Whole(NamedTuple):
     mixture: Mixture
     plan: SynthesisPlan | None
     divisors: Divisors
+    real: int
+    """Rows of the batch that are not ignored."""
     generated: int
     """Rows that the plan generates."""
 
@@ -61,16 +63,18 @@ class Whole(NamedTuple):
             size: S, of the images.
             device: where the divisors go.
         """
-        mixture = Mixture(Targets(labels))
+        mixture = Mixture(stage.targets(labels))
         if mixing is not None:
             random = clock.random("mixing")
             mixture = mixing.draw(Targets(labels), classes.counts, size, random, cut.groups)
-        plan = stage.plan(mixture.targets.labels, clock, cut.groups, classes)
+            labels = mixture.targets.labels
+        plan = stage.plan(labels, clock, cut.groups, classes)
         targets = mixture.targets if plan is None else mixture.targets.augmented(plan)
         targets = targets.to(device)
         loss.begin_step(targets, cut.batch_size)
         divisors = Divisors.of(loss.row_weights(targets), cut.batch_size)
-        return cls(mixture, plan, divisors, 0 if plan is None else plan.generated)
+        real = int(mixture.targets.counted.sum())
+        return cls(mixture, plan, divisors, real, 0 if plan is None else plan.generated)
 
     def synthetic_counts(self, classes: int) -> Int64Array:
         """[C] rows that are generated of each class."""

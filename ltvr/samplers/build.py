@@ -1,4 +1,4 @@
-"""A sampler that gives way to another."""
+"""Two samplers as one: one after the other, or each for half of every batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ltvr.config.options import NoOptions
 from ltvr.data.longtail import Int64Array
 from ltvr.samplers.base import Sampler, Shares
 
-__all__ = ["Deferred"]
+__all__ = ["Deferred", "Halves"]
 
 
 class Deferred(Sampler):
@@ -38,3 +38,30 @@ class Deferred(Sampler):
 
     def _at(self, epoch: int, epochs: int) -> Sampler:
         return self.then if epoch >= round(self.start * epochs) else self.first
+
+
+class Halves(Sampler):
+    """Batches of which the first half is of one sampler and the second of another.
+
+    Args:
+        first, second: the samplers.
+        size: of a half.
+    """
+
+    def __init__(self, first: Sampler, second: Sampler, size: int) -> None:
+        super().__init__(NoOptions())
+        self.first, self.second, self.size = first, second, size
+
+    def order(
+        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
+    ) -> Int64Array:
+        """As many of each, by turns; what is left after the last whole batch is of the first."""
+        orders = [s.order(labels, random, epoch, epochs) for s in (self.first, self.second)]
+        batches = len(labels) // (2 * self.size)
+        halves = [order[: batches * self.size].reshape(batches, -1) for order in orders]
+        rest = orders[0][batches * self.size :][: len(labels) - 2 * batches * self.size]
+        return np.concatenate([np.concatenate(halves, axis=1).reshape(-1), rest])
+
+    def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
+        """Those of the first, which is what is classified."""
+        return self.first.shares(counts, epoch, epochs)

@@ -12,6 +12,7 @@ from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.slots import Component
 from ltvr.data.longtail import Int64Array
+from ltvr.data.targets import Targets
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Divisors, Loss
 from ltvr.mixing.base import Mixing
@@ -146,6 +147,10 @@ class Stage(Component):
         """
         return [ParameterGroup(self.parameters(network, loss))]
 
+    def targets(self, labels: Tensor) -> Targets:
+        """What the samples of a batch with these host labels [B] are to be classified as."""
+        return Targets(labels)
+
     def needs_confusions(self, epoch: int) -> bool:
         """Whether ``plan`` is to be told of ``Classes.confusions`` in an epoch, from 0."""
         return False
@@ -156,6 +161,7 @@ class Stage(Component):
         """What is generated from the batch of a step with these host labels [B]; None for nothing.
 
         Args:
+            labels: first labels of a mixed batch, else those that the samples have.
             groups: that the batch is cut into, each planned by itself.
         """
         return None

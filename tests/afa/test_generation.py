@@ -23,6 +23,21 @@ def test_eq_11():
     assert torch.equal(PAPER.rows(real, own, other, PLAN), own[OWN] + other[OTHER])
 
 
+def test_an_exchange_of_variation():
+    real, own, other = parts()
+    rows = Generation("swap").rows(real, own, other, PLAN, value_scale=2.0)
+    torch.testing.assert_close(rows, real[OWN] + (other[OTHER] - other[OWN]) / 2)
+
+
+def test_an_exchange_between_equals_is_a_real_row():
+    torch.manual_seed(0)
+    afa = AFA(8, (3, 3), reduction=4, backend="reference", value_scale=2.0).double()
+    afa.generation = Generation("swap")
+    x = next(parts())[:1].expand(6, -1, -1, -1)
+    rows = afa.generate(x, PLAN)
+    torch.testing.assert_close(rows[6:], rows[:1].expand(PLAN.generated, -1, -1, -1))
+
+
 @pytest.mark.parametrize("over", ["positions", "channels"])
 def test_a_selection_takes_each_value_from_one_sample(over):
     real, own, other = parts()
@@ -56,11 +71,11 @@ def test_kept_norms_are_those_of_the_samples_own_rows(combination):
     torch.testing.assert_close(cosine, torch.ones_like(cosine))
 
 
-def gradients(stop, backend="reference"):
+def gradients(stop, combination="add", backend="reference"):
     """Of x through the generated rows alone, and whether the decomposition learns of them."""
     torch.manual_seed(0)
     afa = AFA(8, (3, 3), reduction=4, backend=backend).double()
-    afa.generation = Generation(stop_gradient=stop)
+    afa.generation = Generation(combination, stop_gradient=stop)
     x = next(parts()).requires_grad_()
     rows = afa.generate(x, PLAN)
     real = rows[:6].detach()
@@ -68,10 +83,11 @@ def gradients(stop, backend="reference"):
     return real, rows[6:].detach(), x.grad, afa.w_v.grad
 
 
-def test_what_sends_no_gradient_back():
-    real, rows, x, w = gradients("none")
+@pytest.mark.parametrize("combination", ["add", "swap"])
+def test_what_sends_no_gradient_back(combination):
+    real, rows, x, w = gradients("none", combination)
     for stop in ("features", "variation", "both"):
-        same_real, same_rows, x_of, w_of = gradients(stop)
+        same_real, same_rows, x_of, w_of = gradients(stop, combination)
         torch.testing.assert_close(same_real, real)
         torch.testing.assert_close(same_rows, rows)
         assert (not x_of.any()) == (stop in ("features", "both"))

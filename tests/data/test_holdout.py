@@ -198,13 +198,14 @@ def test_lists_are_read_without_that_of_the_test_images(tmp_path, write_images):
         load_data(config.replaced(holdout=0))
 
 
-def test_an_image_of_another_kind_than_those_that_train_is_refused(folder):
+@pytest.mark.parametrize("size", [8, 72])
+def test_an_image_of_another_kind_than_those_that_train_is_refused(folder, size):
     """Of 16 bits: what is black and what is white is known of training images alone."""
     from PIL import Image
 
     for i in range(9):  # the hold-out takes one of the class, whichever it is
         Image.fromarray(np.full((9, 9), 500 + i, np.uint16)).save(folder / f"train/a/{i}.png")
-    config = config_of(dataset="folder", root=str(folder), image_size=8, holdout=1)
+    config = config_of(dataset="folder", root=str(folder), image_size=size, holdout=1)
     assert load_data(config).ranges  # 16 bits on both sides
     held = load_data(config).test.paths[0]
     for i in range(9):

@@ -6,6 +6,9 @@ import pytest
 from ltvr.config.options import NoOptions
 from ltvr.samplers import SAMPLERS
 from ltvr.samplers.base import Sampler
+from ltvr.samplers.build import Halves
+from ltvr.samplers.class_aware import ClassAware, ClassAwareOptions
+from ltvr.samplers.instance import Instance
 from ltvr.settings import SCHEMA
 
 LABELS = np.repeat([0, 1, 2, 4], [600, 300, 90, 3])
@@ -139,3 +142,14 @@ def test_an_order_of_another_length_is_refused():
 
     with pytest.raises(TypeError, match="Half.order gave shape .* expected as many indices"):
         Half(NoOptions()).epoch(LABELS, seed=0, epoch=0, epochs=1)
+
+
+def test_halves_of_a_batch_are_of_two_samplers():
+    labels = np.array([0] * 90 + [1] * 10)
+    order = Halves(ClassAware(ClassAwareOptions()), Instance(NoOptions()), 8).epoch(
+        labels, seed=0, epoch=0, epochs=1
+    )
+    batches = labels[order[:96]].reshape(6, 2, 8)
+    assert (batches[:, 0].sum(1) == 4).all()  # of each class as many
+    second = order[:96].reshape(6, 2, 8)[:, 1].reshape(-1)
+    assert len(set(second.tolist())) == 48 and len(order) == 100
