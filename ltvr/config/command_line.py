@@ -114,7 +114,7 @@ def positive(text: str) -> int:
     """A whole number above 0.
 
     Raises:
-        ArgumentTypeError: anything else.
+        argparse.ArgumentTypeError: anything else.
     """
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 1 or more")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from ltvr.figures.plot import Plot
 from ltvr.figures.plot import write as write_plot
@@ -14,7 +15,7 @@ from ltvr.figures.style import INK, QUIET, axes, colour, styled
 from ltvr.sweeping.configurations import Design, said
 from ltvr.sweeping.plan import METRICS
 from ltvr.sweeping.results import Line, Rung
-from ltvr.sweeping.tables import by_score, gain
+from ltvr.sweeping.tables import by_score, gain, reference
 
 __all__ = ["draw"]
 
@@ -33,7 +34,8 @@ def draw(design: Design, rungs: Sequence[Rung], folder: Path) -> list[Path]:
     plots: dict[str, Plot] = {}
     swept = [line for line in first if line.configuration.point]
     if swept:
-        plots["values"] = _values(design, swept)
+        over = reference(design, rungs[0])
+        plots["values"] = _values(design, swept, None if over is None else over.score)
         if len(design.sweep.swept) == 2 and design.sweep.how == "grid":
             plots["map"] = _map(design, swept)
     rung = next((each for each in reversed(rungs) if list(_gains(design, each))), None)
@@ -45,8 +47,12 @@ def draw(design: Design, rungs: Sequence[Rung], folder: Path) -> list[Path]:
 
 
 @styled
-def _values(design: Design, lines: Sequence[Line]) -> Plot:
-    """A panel an option, a colour an arm; of a grid a line through the best at each value."""
+def _values(design: Design, lines: Sequence[Line], level: float | None) -> Plot:
+    """A panel an option, a colour an arm; of a grid a line through the best at each value.
+
+    Args:
+        level: the score of the configuration that gains are over, as a line, where there is one.
+    """
     sweep = design.sweep
     figure, panels = axes(len(sweep.swept), sharey=True)
     arms = list(dict.fromkeys(line.configuration.arm.name for line in lines))
@@ -72,10 +78,15 @@ def _values(design: Design, lines: Sequence[Line]) -> Plot:
             ]  # fmt: skip
         axis.set_xlabel(name)
         values = [line.configuration.point[name] for line in lines]
+        if _numbers(values) and _by_factors(values):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.minorticks_off()
         if not _numbers(values) or sweep.how == "grid":
             axis.set_xticks(list(marks.values()), list(marks))
-        elif _by_factors(values):
-            axis.set_xscale("log")
+        if level is not None:
+            axis.axhline(level, color=QUIET, linestyle="--", label=sweep.compare_with)
     panels[0, 0].set_ylabel(f"{METRICS[sweep.metric]}, %")
     panels[0, 0].legend()
     return Plot(figure, {"": rows})

@@ -19,7 +19,7 @@ from ltvr.sweeping.configurations import Design, said
 from ltvr.sweeping.plan import METRICS, Repeat
 from ltvr.sweeping.results import Gain, Line, Rung
 
-__all__ = ["by_score", "gain", "write"]
+__all__ = ["by_score", "gain", "reference", "write"]
 
 SHOTS = ("many", "medium", "few")
 OF_THE_JUDGING = ("holdout", "holdout_from", "holdout_fold")
@@ -63,7 +63,7 @@ def gain(design: Design, rung: Rung, line: Line) -> Gain | None:
 
 def _at(design: Design, rung: Rung) -> str:
     halving = design.sweep.halving
-    return f", at {halving.epochs[rung.number]} epochs" if halving else ""
+    return f" at {halving.epochs[rung.number]} epochs" if halving else ""
 
 
 def _tables(design: Design, rungs: Sequence[Rung]) -> Iterator[list[list[str]]]:
@@ -120,7 +120,7 @@ def _notes(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:
     stage = f"stage {sweep.stage}" if sweep.stage else "the last stage"
     yield (
         f"By {METRICS[sweep.metric]} of {stage}: mean ± sample standard deviation of the seeds. "
-        "Seconds: of a run, by one thread."
+        "Seconds: of a run with what it shares, by one thread."
     )
     if sweep.metric == "balanced_accuracy":
         yield (

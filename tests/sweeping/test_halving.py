@@ -7,7 +7,7 @@ from ltvr.sweeping.halving import Halving
 HALVING = Halving((10, 30, 90), 0.34)
 
 
-@pytest.mark.parametrize(("of", "numbers"), [(9, [9, 3, 1]), (27, [27, 9, 3]), (2, [2, 1, 1])])
+@pytest.mark.parametrize(("of", "numbers"), [(9, [9, 3, 1]), (16, [16, 5, 2]), (2, [2, 1, 1])])
 def test_the_best_third_then_the_best_ninth(of, numbers):
     assert [HALVING.number(of, rung) for rung in range(3)] == numbers
 
