@@ -70,7 +70,7 @@ class SynthesisPlan(NamedTuple):
     class_index: Tensor
     """[G] i_g, the sample whose class feature row g takes."""
     variation_index: Tensor
-    """[G] j_g, the sample whose variation feature row g takes; never i_g."""
+    """[G] j_g, the sample whose variation feature row g takes; never i_g, but in ``unmixed``."""
     labels: Tensor
     """[G] the class of row g, which is the class of sample i_g."""
     class_offsets: Tensor
@@ -121,6 +121,14 @@ class SynthesisPlan(NamedTuple):
         inverse = map(torch.from_numpy, (*_invert(i, batch), *_invert(j, batch)))
         labels = self.labels[torch.from_numpy(own)]
         return SynthesisPlan(torch.from_numpy(i), torch.from_numpy(j), labels, *inverse)
+
+    def unmixed(self) -> SynthesisPlan:
+        """The same rows, each of the variation of its own sample: j = i."""
+        return self._replace(
+            variation_index=self.class_index,
+            variation_offsets=self.class_offsets,
+            variation_rows=self.class_rows,
+        )
 
     def padded(self, rows: int) -> SynthesisPlan:
         """Lengthen to ``rows`` generated rows, so that every batch has the same shapes.

@@ -52,10 +52,11 @@ class GenerationOptions(DecompositionOptions):
         at_most=10,
         idle={"gamma": 0.0, "rarity": "batch"},
     )
-    donors: Literal["any", "head", "confused"] = option(
+    donors: Literal["any", "head", "confused", "self"] = option(
         "any",
         "whose X_var is taken: any other sample's (eq. 11); one of the --head-share largest "
-        "classes; or of a class as often as the network takes images of the row's for it, at t",
+        "classes; of a class as often as the network takes images of the row's for it, at t; or "
+        "the sample's own, which mixes nothing: a control",
         idle={"gamma": 0.0},
     )
     head_share: float = option(
@@ -63,7 +64,7 @@ class GenerationOptions(DecompositionOptions):
         "share of the classes, the largest, that are donors",
         above=0,
         at_most=1,
-        idle={"gamma": 0.0, "donors": ["any", "confused"]},
+        idle={"gamma": 0.0, "donors": ["any", "confused", "self"]},
     )
     combination: Combination = option(
         "add",

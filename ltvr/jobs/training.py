@@ -174,8 +174,9 @@ def decisive(config: Config) -> dict[str, Any]:
     left_out = not_compared(config) - set(STARTS_FROM)
     found = {k: v for k, v in config.effective().items() if k not in left_out}
     if config.of(DataOptions).dataset not in BUILT_IN:
-        values = config.flat()
-        found |= {name: str(Path(values[name]).resolve()) for name in ("root", "lists")}
+        options = config.of(DataOptions)
+        places = {"root": options.root, "lists": options.lists or options.root}
+        found |= {name: str(Path(place).resolve()) for name, place in places.items()}
     return found
 
 

@@ -218,7 +218,7 @@ class Features(Stage):
         """From epoch t on, the synthesis plan of the batch (eq. 9-11), group by group."""
         if self.start is None or clock.epoch < self.start:
             return None
-        return plan_synthesis(
+        plan = plan_synthesis(
             labels,
             gamma=self.generation.gamma,
             alpha=self.generation.alpha,
@@ -228,6 +228,7 @@ class Features(Stage):
             class_weights=self._class_weights(classes),
             donor_weights=self._donor_weights(classes),
         )
+        return plan.unmixed() if self.generation.donors == "self" else plan
 
     def _class_weights(self, classes: Classes) -> Tensor | None:
         if self.generation.rarity == "batch":

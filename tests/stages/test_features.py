@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import tiny_config
 
+from ltvr.afa.planning import check_plan
 from ltvr.clock import Clock
 from ltvr.errors import UserError
 from ltvr.losses.base import Divisors
@@ -66,6 +67,16 @@ def test_donors_of_the_head_and_of_confused_classes():
     plan = confused.plan(labels, clock, 1, Classes(np.array([5, 1, 3]), table))
     donors = labels[plan.variation_index]
     assert donors.tolist() == [{0: 1, 1: 2, 2: 0}[label] for label in plan.labels.tolist()]
+
+
+def test_rows_without_mixing():
+    labels, clock = torch.tensor([0, 0, 1, 2]), Clock(0, "features", 2, 6)
+    mixed, own = (
+        Features(tiny_config(donors=donors, lay_back_start=0.0)).plan(labels, clock, 1, CLASSES)
+        for donors in ("any", "self")
+    )
+    check_plan(own)
+    assert own.class_index.tolist() == own.variation_index.tolist() == mixed.class_index.tolist()
 
 
 def test_a_row_of_weight_0_counts_in_no_mean():
