@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(torch|torchvision|torchmetrics|numpy|np|npt|PIL|matplotlib|markupsafe)\..*"),
     ("py:.*", r"(argparse|collections|pathlib|types|typing)\..*"),
     # The same, of attributes whose annotation is shown as it is written.
-    ("py:class", r"Tensor|Int64Array|Uniforms|Flags|Path|nn\.\w+|P"),
+    ("py:class", r"Tensor|Int64Array|Uniforms|Flags|Combination|StopGradient|Path|nn\.\w+|P"),
     # Pieces of annotations and default values that have brackets.
     ("py:class", r".*[\[\]{}<>].*"),
     # Type variables have no place of their own.

@@ -30,7 +30,7 @@ def nearest(
 ) -> Int64Array:
     """The positions of the k nearest real rows of each row, the nearest first: [Q, k].
 
-    ``cosine``: by falling <x, y> / (|x| |y|); ``L2``: by rising |x - y|.
+    ``cosine``: by falling ``<x, y> / (|x| |y|)``; ``L2``: by rising ``|x - y|``.
 
     Args:
         rows: [Q, F].
