@@ -9,6 +9,7 @@ from conftest import config_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltvr.config.command_line import refuse_unused
 from ltvr.data.datasets import load_data, stub_data
 from ltvr.data.holdout import described, part_of_each_class
 from ltvr.data.longtail import imagenet_lt_counts, longtail_counts
@@ -260,3 +261,23 @@ def test_the_manifest_says_how_it_was_made():
     assert described(options, held["counts"]).endswith(
         "(holdout 10 from train, fold 2, data seed 0: 3 to 10 of each class)"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        ({}, False),
+        ({"holdout": 5}, True),
+        ({"imbalance": 20}, True),
+        ({"holdout": 5, "imbalance": 20}, True),
+    ],
+)
+def test_the_data_seed_counts_where_something_is_drawn_by_it(options, counts):
+    config = config_of(data_seed=3, **options)
+    assert ("data_seed" in config.effective()) == counts
+    if counts:
+        refuse_unused(config, ["data_seed"])
+        return
+    words = r"--data-seed changes nothing with imbalance = 1.0 and holdout = 0.0; .* --imbalance or"
+    with pytest.raises(UserError, match=words):
+        refuse_unused(config, ["data_seed"])
