@@ -13,6 +13,9 @@ from ltvr.networks.network import Network
 
 __all__ = ["confusions"]
 
+UNIT = 2.0**32
+"""Parts that a probability is counted in: those of 2^31 images are an int64."""
+
 
 @torch.no_grad()
 def confusions(network: Network, batches: Batches, classes: int) -> Tensor:
@@ -26,14 +29,16 @@ def confusions(network: Network, batches: Batches, classes: int) -> Tensor:
         classes: C.
     """
     run, number = batches.config.of(RunOptions), len(batches.split)
-    sums = torch.zeros(classes, classes, dtype=torch.float64)
+    # Of whole numbers, whose sum is the same in whatever order the ranks add them up.
+    sums = torch.zeros(classes, classes, dtype=torch.int64)
     training = {module: module.training for module in network.modules()}
     network.eval()
     with autocast(run.amp, batches.device):
         share = distributed.share_of(number, run.eval_batch_size)
         for images, labels in batches.evaluate(run.eval_batch_size, share):
-            sums.index_add_(0, labels, network(images).double().softmax(1).cpu())
+            given = network(images).double().softmax(1).cpu()
+            sums.index_add_(0, labels, (given * UNIT).round().long())
     for module, mode in training.items():
         module.training = mode
     distributed.sum_over_ranks(sums)
-    return sums / sums.sum(1, keepdim=True).clamp_min(1e-12)
+    return sums.double() / sums.sum(1, keepdim=True).clamp_min(1)

@@ -23,6 +23,7 @@ from ltvr.networks.batchnorm import measure_real_statistics, running_statistics
 from ltvr.runs.folder import Run
 from ltvr.runs.follower import Follower
 from ltvr.stages.features import Features
+from ltvr.stages.generative import Generative
 
 pytestmark = pytest.mark.forks  # they start at once so; this process must train nothing itself
 
@@ -62,13 +63,20 @@ def train_exactly(folder, changes):
     Batches._finished = lambda self, images: finished(self, images).double()
     torch.Tensor.float = torch.Tensor.double
     torch.set_default_dtype(torch.float64)
-    Features.train_mode = frozen
+    Features.train_mode = Generative.train_mode = frozen
     name = f"{distributed.ranks()}x{changes.get('accumulate', 1)}"
     ltvr.train.train(tiny_config(**changes), folder / name)
 
 
 # 6 steps of 48 images an epoch, which are 6 groups of 8.
 CHANGES = {"batch_size": 48, "synthesis_group": 8, "stages": ["features"], "imbalance": 100.0}
+
+OTHERWISE = {
+    "rarity": "data-set", "donors": "confused", "combination": "swap", "keep_norms": True,
+    "stop_gradient": "features", "deferred_loss": "balanced-softmax", "deferred_loss_start": 0.5,
+    "stages": ["features", "generative"], "generative_epochs": 1, "generative_trains": "embedder",
+}  # fmt: skip
+"""Every other way of generation, and both stages that generate."""
 
 
 @pytest.mark.parametrize(
@@ -77,8 +85,9 @@ CHANGES = {"batch_size": 48, "synthesis_group": 8, "stages": ["features"], "imba
         {"method": "ltvr"},
         {"method": "ltvr", "mixing": "mixup", "weighting": "effective-number", "ema": 0.9},
         {"method": "ltvr", "attention_addition": False, "fixed_size": True, "mixing": "cmo"},
+        {"method": "ltvr", **OTHERWISE},
     ],
-    ids=["ltvr", "mixed and weighted", "idle parameters"],
+    ids=["ltvr", "mixed and weighted", "idle parameters", "generated otherwise"],
 )
 def test_ranks_and_micro_batches_train_as_one_process_does(changes, tmp_path):
     changes = {**CHANGES, **changes}
