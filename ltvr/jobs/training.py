@@ -16,15 +16,11 @@ from ltvr.errors import DIVERGED, UserError, brief
 from ltvr.jobs.children import Found
 from ltvr.networks.weights import digest
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import not_compared
+from ltvr.runs.origin import STARTS_FROM, not_compared
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["REPEATED", "Training", "decisive", "words"]
-
-STARTS_FROM = ("weights", "pretrained")
-"""Not compared in a run that goes on, which has left them behind; here they decide."""
-
 
 REPEATED = ("seed", "holdout_fold")
 """Options in which runs of one label may differ."""
