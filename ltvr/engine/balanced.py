@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["balanced_accuracy", "balanced_accuracy_error"]
+__all__ = ["balanced_accuracy", "balanced_accuracy_error", "chosen_by"]
 
 
 def balanced_accuracy(per_class: Sequence[float | None]) -> float:
@@ -39,3 +40,17 @@ def balanced_accuracy_error(per_class: Sequence[float | None], images: npt.Array
     ]
     variance = sum(p * (1 - p) / n for p, n in shares)
     return float(100 * np.sqrt(variance) / len(shares))
+
+
+def chosen_by(record: dict[str, Any]) -> float:
+    """What ``--select best`` chooses an epoch by, in percent; the first of equal ones is the best.
+
+    Top-1 of all images; of a hold-out, whose classes have not the same number of images and are to
+    count alike, balanced accuracy.
+
+    Args:
+        record: of an epoch that was evaluated.
+    """
+    of = "balanced_accuracy" if record["evaluated_on"] == "hold-out" else "all"
+    score: float = record["eval"][of]
+    return score

@@ -9,7 +9,7 @@ from typing import Any
 from ltvr.config.config import Config
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import not_compared
+from ltvr.runs.origin import STARTS_FROM, not_compared
 from ltvr.stages import STAGES
 from ltvr.stages.features import Features, FeaturesOptions, first_generating_epoch
 from ltvr.stages.options import TrainingOptions
@@ -32,7 +32,8 @@ class Course:
         """That of a configuration; None where its first stage is not that of the features."""
         if STAGES.get(config.of(TrainingOptions).stages[0]) is not Features:
             return None
-        first, passed_over = config.replaced(stages=("features",)), not_compared(config)
+        first = config.replaced(stages=("features",))
+        passed_over = not_compared(config) - {*STARTS_FROM}
         nothing = {name: value for without, _ in _DEFERRED for name, value in without.items()}
         every = _without(first.effective(), passed_over)
         return cls(

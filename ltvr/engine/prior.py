@@ -24,6 +24,7 @@ from ltvr.clock import Clock
 from ltvr.config.run import RunOptions
 from ltvr.data.files import read_lines
 from ltvr.data.options import DataOptions
+from ltvr.engine.balanced import chosen_by
 from ltvr.errors import UserError
 from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.folder import Run
@@ -122,7 +123,7 @@ def _trained_in(
         records = [record for record in records if record["epoch"] == state["epoch"]]
     elif run.config().of(TrainingOptions).select == "best":
         evaluated = [record for record in records if record["eval"] is not None]
-        records = sorted(evaluated, key=lambda record: -record["eval"]["all"])[:1]
+        records = sorted(evaluated, key=lambda record: -chosen_by(record))[:1]
     if not records:
         raise UserError(
             f"{run.folder} has no record of the stage {clock.stage} in metrics.jsonl, which says "

@@ -52,9 +52,10 @@ def epoch_line(record: dict[str, Any], epochs: int, every: int) -> str:
     Args:
         epochs: of the stage, of which each ``every``-th is evaluated.
     """
-    loss = f"loss {record['real_loss']:.3f}"
-    if record["synthetic_loss"] is not None:
-        loss += f" (synthetic {record['synthetic_loss']:.3f})"
+    own, synthetic = record["real_loss"], record["synthetic_loss"]
+    loss = "loss n/a" if own is None else f"loss {own:.3f}"  # real rows may count in none
+    if synthetic is not None:
+        loss += f" (synthetic {synthetic:.3f})"
     accuracy = ""
     if (measured := record["eval"]) is not None:
         shots = " ".join(

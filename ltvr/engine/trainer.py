@@ -26,6 +26,7 @@ from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
 from ltvr.data.workers import require_shared_memory
 from ltvr.device import choose_device
+from ltvr.engine.balanced import chosen_by
 from ltvr.engine.evaluation import evaluate_split
 from ltvr.engine.interrupt import Requests
 from ltvr.engine.progress import Curves, epoch_line
@@ -234,10 +235,8 @@ class Trainer:
             self.run.append(record)
             if curves is not None:
                 curves.add(record, epochs_before)
-            # Classes of a hold-out have not the same number of images, and are to count alike.
-            score = "balanced_accuracy" if record["evaluated_on"] == "hold-out" else "all"
-            if evaluated and record["eval"][score] > state.best:
-                state.best = record["eval"][score]
+            if evaluated and (score := chosen_by(record)) > state.best:
+                state.best = score
                 best = {**state.state_dict(), "model": state.evaluated.state_dict()}
                 self.run.save_weights(f"best-{name}.pt", best | self._origin)
             state.next_epoch()

@@ -184,7 +184,7 @@ def _probe(wanted: Training) -> dict[str, list[float]]:
     Raises:
         UserError: images that are missing, or a network that cannot be built.
     """
-    changes = {"features_batchnorm": "running", "select": "last"}
+    changes = {"features_batchnorm": "running", "select": "last", "batchnorm_images": 0}
     config = _shortened(without_initial_weights(wanted.config).replaced(**changes))
     data, threads = load_data(config), torch.get_num_threads()
     size = config.of(TrainingOptions).batch_size

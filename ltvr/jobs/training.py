@@ -16,15 +16,11 @@ from ltvr.errors import DIVERGED, UserError, brief
 from ltvr.jobs.children import Found
 from ltvr.networks.weights import digest
 from ltvr.runs.folder import Run
-from ltvr.runs.origin import not_compared
+from ltvr.runs.origin import STARTS_FROM, not_compared
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["REPEATED", "Training", "decisive", "words"]
-
-STARTS_FROM = ("weights", "pretrained")
-"""Not compared in a run that goes on, which has left them behind; here they decide."""
-
+__all__ = ["REPEATED", "Training", "decisive", "places_of_images", "words"]
 
 REPEATED = ("seed", "holdout_fold")
 """Options in which runs of one label may differ."""
@@ -173,11 +169,16 @@ def decisive(config: Config) -> dict[str, Any]:
     """
     left_out = not_compared(config) - set(STARTS_FROM)
     found = {k: v for k, v in config.effective().items() if k not in left_out}
-    if config.of(DataOptions).dataset not in BUILT_IN:
-        options = config.of(DataOptions)
-        places = {"root": options.root, "lists": options.lists or options.root}
-        found |= {name: str(Path(place).resolve()) for name, place in places.items()}
-    return found
+    return found | places_of_images(config)
+
+
+def places_of_images(config: Config) -> dict[str, str]:
+    """Where images in files are, by option; empty for a data set that comes with its name."""
+    options = config.of(DataOptions)
+    if options.dataset in BUILT_IN:
+        return {}
+    places = {"root": options.root, "lists": options.lists or options.root}
+    return {name: str(Path(place).resolve()) for name, place in places.items()}
 
 
 def words(options: Mapping[str, Any]) -> list[str]:

@@ -105,6 +105,8 @@ def _of_generated(
 ) -> list[Line]:
     i, j = generated.class_donor, generated.variation_donor
     two = labels[i] != labels[j]
+    if not two.any():  # as where every donor is the row's own (--donors self)
+        return []
     i, j = i[two], j[two]
     rows = generated.rows.space(space)[torch.from_numpy(two)]
     near = nearest(rows, points, k, metric, np.stack([i, j], axis=1))

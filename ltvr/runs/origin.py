@@ -12,11 +12,20 @@ from ltvr.runs.checkpoint import Foreign
 from ltvr.runs.forms import Form, check
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["DECIDE_NOTHING", "check_origin", "decide_nothing", "not_compared", "origin"]
+__all__ = [
+    "DECIDE_NOTHING",
+    "STARTS_FROM",
+    "check_origin",
+    "decide_nothing",
+    "not_compared",
+    "origin",
+]
 
 DECIDE_NOTHING = ("workers", "root", "lists", "evaluate_every", "batchnorm_images")
 """Options that no weight depends on: where images are, how they are read, and what is evaluated."""
-NOT_COMPARED = {"preset", "method", "weights", "pretrained", "device"}
+STARTS_FROM = ("weights", "pretrained")
+"""Options of what a run begins with. One that goes on has left them behind; before, they decide."""
+NOT_COMPARED = {"preset", "method", "device", *STARTS_FROM}
 """Options that may differ as well: labels, what a run has left behind once it has begun, and the
 device, whose change is told of by the environment in the checkpoint."""
 ORIGIN: Form = {"config": dict, "splits": {str: str}}

@@ -20,6 +20,12 @@ from ltvr.sweeping.plan import Arm, Repeat, Sweep
 
 __all__ = ["Configuration", "Design"]
 
+IMAGES = (
+    "dataset", "root", "lists", "imbalance", "imbalance_type", "data_seed", "holdout",
+    "holdout_from", "holdout_fold",
+)  # fmt: skip
+"""Options of what is trained on and judged on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
@@ -57,6 +63,7 @@ class Design:
         for each, configs in made.items():
             for config in configs:
                 _refuse(sweep, each, config)
+        _refuse_other_images({each: configs[0] for each, configs in made.items()})
         keys = {each: _key(configs[0], sweep.repeats[0]) for each, configs in made.items()}
         # Of two that are the same the arm that gains are over is kept.
         first: dict[str, Configuration] = {}
@@ -165,6 +172,19 @@ def _refuse(sweep: Sweep, configuration: Configuration, config: Config) -> None:
             f"{label} has no stage {sweep.stage} to be judged by, but {', '.join(stages)}; name "
             "another one under `judge`, or train it"
         )
+
+
+def _refuse_other_images(made: Mapping[Configuration, Config]) -> None:
+    """Refuse configurations that are judged on, or train on, other images than the first."""
+    (first, config), *others = made.items()
+    own = config.effective()
+    for each, other in ((each, config.effective()) for each, config in others):
+        if name := next((n for n in IMAGES if own.get(n) != other.get(n)), None):
+            raise UserError(
+                f"{each.label} has other images than {first.label}, as {name} is "
+                f"{said(other.get(name))} and {said(own.get(name))}: their numbers do not compare; "
+                f"say {name} under `options`, and give each value a sweep of its own"
+            )
 
 
 def _key(config: Config, repeat: Repeat) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ltvr.config.config import Config
 from ltvr.engine.fork import Course
 from ltvr.errors import UserError
-from ltvr.jobs.training import Training
+from ltvr.jobs.training import Training, places_of_images
 from ltvr.runs.folder import Run
 from ltvr.stages.options import TrainingOptions
 from ltvr.sweeping.plan import Repeat
@@ -88,7 +88,9 @@ class _Trunks:
                 config = run.config()
             except UserError:
                 continue
-            if run.resumable and _common(_course(config), _course(like.config)) >= trunk.epoch:
+            same_images = places_of_images(config) == places_of_images(like.config)
+            common = _common(_course(config), _course(like.config)) if same_images else 0
+            if run.resumable and common >= trunk.epoch:
                 return self._job(trunk, folder.name, config)
         return None
 

@@ -25,6 +25,7 @@ LATE = {"epochs": 4, "lay_back_start": 0.5}
         ({}, {"seed": 1}, 0),
         ({}, {"epochs": 5}, 0),
         ({}, {"mask_mean": 0.4}, 0),
+        ({}, {"weights": "others.pt"}, 0),
         ({}, {"root": "elsewhere", "evaluate_every": 3}, 4),
         ({"deferred_loss": "balanced-softmax", "deferred_loss_start": 0.25}, {}, 1),
         ({"weighting": "effective-number", "weighting_start": 0.75}, {"gamma": 2.0}, 2),

@@ -61,3 +61,13 @@ def test_whose_label_the_neighbours_have():
         assert found[space, "real", "3 nearest: own class"] == [pytest.approx(200 / 3)] * 2
         assert found[space, "real", "nearest: own class"] == [100, 100]
     assert found["any", "real", "own class, by chance"] == [50, 50]
+
+
+def test_where_every_donor_is_the_rows_own_there_are_no_rows_of_two_labels():
+    real = rows_of([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [0.3, 1.0]], [0, 0, 1, 1, 1])
+    own = np.array([0, 3])
+    made = rows_of([[1.0, 0.01], [0.1, 1.0]], [0, 1])
+    generated = Generated(made, own, own, batches=1, alone=made)
+    section = neighbours(real, generated, Subsets(np.array([2, 3]), 1, 0), k=2)
+    assert {line.of for line in section.lines} == {"real"}
+    assert section.figures.keys() == {"neighbours"}

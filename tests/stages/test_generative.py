@@ -55,11 +55,13 @@ def test_what_counts(real, number):
     np.testing.assert_allclose(shares, expected / expected.sum())
 
 
-@pytest.mark.parametrize("trains", ["classifier", "embedder"])
-def test_what_trains(trains, finished, tmp_path, no_report):
+@pytest.mark.parametrize(
+    ("trains", "real"), [("classifier", True), ("embedder", True), ("classifier", False)]
+)
+def test_what_trains(trains, real, finished, tmp_path, no_report, capsys):
     config = tiny_config(
         stages=("generative",), generative_trains=trains, generative_batchnorm="eval",
-        generative_epochs=1,
+        generative_epochs=1, generative_real=real,
     )  # fmt: skip
     ltvr.train.train(config, tmp_path / "run", source=finished)
     run = Run.open(tmp_path / "run")
@@ -70,7 +72,9 @@ def test_what_trains(trains, finished, tmp_path, no_report):
     (record,) = run.records()
     steps = 404 // 64
     assert sum(record["synthetic_counts"]) == steps * 32
-    assert 0 < record["real_accuracy"] <= 100 and record["synthetic_loss"] > 0
+    assert record["synthetic_loss"] > 0
+    assert 0 < record["real_accuracy"] <= 100 if real else record["real_loss"] is None
+    assert ("loss n/a (synthetic " in capsys.readouterr().out) == (not real)
 
 
 def test_it_needs_the_two_parts_and_two_halves():

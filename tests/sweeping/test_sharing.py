@@ -1,0 +1,36 @@
+"""Which trunks the runs of a rung fork from, of those that are there."""
+
+from pathlib import Path
+
+import pytest
+
+from ltvr.settings import save_config
+from ltvr.sweeping.configurations import Design
+from ltvr.sweeping.file import read
+from ltvr.sweeping.results import Results
+from ltvr.sweeping.sharing import jobs_of
+
+FILE = """
+preset: imagenet-lt
+options: {holdout: 10, epochs: 4, select: last}
+arms: {early: {lay_back_start: 0.5}, late: {lay_back_start: 0.75}}
+"""
+
+
+def jobs(tmp_path: Path, root: str):
+    (tmp_path / "file.yaml").write_text(FILE)
+    design = Design.of(read(tmp_path / "file.yaml", {"root": root}))
+    return jobs_of(Results(design, tmp_path / "runs").rungs()[0])
+
+
+@pytest.mark.parametrize(("root", "same"), [("/here", True), ("/elsewhere", False)])
+def test_a_trunk_of_other_images_is_none(root, same, tmp_path):
+    trunk, *_ = jobs(tmp_path, "/here")
+    assert trunk.stop_after == 2
+    there = trunk.folder.with_name("epoch2-before-seed0")
+    there.mkdir(parents=True)
+    save_config(trunk.config, there / "config.yaml")
+    (there / "last.pt").touch()
+    found, *forks = jobs(tmp_path, root)
+    assert (found.folder == there) == same
+    assert all(fork.fork is found for fork in forks)
