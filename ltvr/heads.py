@@ -14,7 +14,7 @@ from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_
 from ltvr.config.config import Config, Schema
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
-from ltvr.engine.evaluation import load_own
+from ltvr.engine.evaluation import load_own, moved
 from ltvr.engine.trained import (
     Trained,
     add_device,
@@ -147,7 +147,7 @@ def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     check_hold_out(arguments, run, heads)
     places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
     with distributed.first_ahead():
-        data = load_own(run, trained.config.replaced(**places))
+        data = load_own(run, moved(trained.config, places))
     for note in data.notes if distributed.is_first() else ():
         print(shown(note), file=sys.stderr)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ltvr import errors
 from ltvr.comparison.entries import check_comparable, read_entry
 from ltvr.config.command_line import Parser, flag
-from ltvr.engine.evaluation import load_own
+from ltvr.engine.evaluation import load_own, moved
 from ltvr.engine.trained import (
     add_device,
     load_trained,
@@ -117,7 +117,7 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> Probed:
     if sizes.images is not None and sizes.images < least:
         raise UserError(f"--images {sizes.images}: expected at least a batch, {least}")
     places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
-    trained = trained._replace(config=trained.config.replaced(**places))
+    trained = trained._replace(config=moved(trained.config, places))
     data = load_own(run, trained.config)
     for note in data.notes:
         print(shown(note), file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,15 @@ from ltvr.device import autocast
 from ltvr.errors import Missing, OtherImages, UserError
 from ltvr.runs.folder import Run
 
-__all__ = ["Source", "add_source", "evaluate_split", "load_own", "load_source", "source_of"]
+__all__ = [
+    "Source",
+    "add_source",
+    "evaluate_split",
+    "load_own",
+    "load_source",
+    "moved",
+    "source_of",
+]
 
 NAMES_TO_SHOW = 10
 
@@ -140,7 +148,10 @@ def load_source(source: Source, run: Run, config: Config) -> Split:
         UserError: images that are missing, that do not fit the run's classes, or that are others
             than the run's split had.
     """
-    config = _changed(config, source)
+    if source.data is None:
+        config = moved(config, source.changes)
+    else:  # these are not the run's own
+        config = config.replaced(**source.changes)
     described = run.manifest()
     classes, ranges, options = described["classes"], run.ranges(), config.of(DataOptions)
     if source.data is not None:
@@ -208,11 +219,18 @@ def _check_folder(path: Path, classes: list[str]) -> None:
         )
 
 
-def _changed(config: Config, source: Source) -> Config:
-    """The configuration with the places of images and lists that the source names."""
+def moved(config: Config, places: Mapping[str, Any]) -> Config:
+    """A configuration whose images, and lists, are at other places now.
+
+    Args:
+        places: of the options ``root`` and ``lists``, by name.
+
+    Raises:
+        UserError: one that the data set does not have.
+    """
     dataset = config.of(DataOptions).dataset
     has = {"root": dataset != "digits", "lists": dataset in LISTS}
-    for name, usable in has.items():
-        if source.data is None and name in source.changes and not usable:
+    for name in places:
+        if not has.get(name, True):
             raise UserError(f"--{name} changes nothing for {dataset}; leave it out")
-    return config.replaced(**source.changes)
+    return config.replaced(**places)

@@ -32,7 +32,7 @@ __all__ = [
     "shape_of_features",
 ]
 
-ALONE = "V of i"
+ALONE = "i alone"
 """What tables call ``Generated.alone``."""
 
 
@@ -64,7 +64,7 @@ class Generated(NamedTuple):
     batches: int
     """That they were generated from."""
     alone: Rows
-    """[R] the same with j = i, X_class[i] + X_var[i]: V of the class donor, nothing mixed."""
+    """[R] the same with j = i, so that nothing is mixed: by eq. 11, V of the class donor."""
 
 
 def shape_of_features(trained: Trained) -> tuple[int, int, int]:

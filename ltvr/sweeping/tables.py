@@ -62,8 +62,10 @@ def gain(design: Design, rung: Rung, line: Line) -> Gain | None:
 
 
 def _at(design: Design, rung: Rung) -> str:
-    halving = design.sweep.halving
-    return f" at {halving.epochs[rung.number]} epochs" if halving else ""
+    if not design.sweep.halving:
+        return ""
+    number = design.sweep.halving.epochs[rung.number]
+    return f" at {number} epoch{'s' * (number > 1)}"
 
 
 def _tables(design: Design, rungs: Sequence[Rung]) -> Iterator[list[list[str]]]:

@@ -29,8 +29,8 @@ def test_what_is_shifted_is_told_and_what_is_alike_is_not():
     told = found(np.arange(NUMBER))
     for space in ("embedding", "head's input"):
         assert told[space, "generated and real"] == [100, 100]
-        assert told[space, "generated and V of i"] == [100, 100]
-        assert told[space, "V of i and real"] == pytest.approx([50, 50], abs=15)
+        assert told[space, "generated and i alone"] == [100, 100]
+        assert told[space, "i alone and real"] == pytest.approx([50, 50], abs=15)
 
 
 def test_without_a_second_half_nothing_is_said():

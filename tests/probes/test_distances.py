@@ -44,7 +44,7 @@ def test_generated_rows_beside_real_ones():
     assert ratio.per_class == [*map(pytest.approx, own), None]
     norm = found["embedding", "generated / real", "norm"].per_class
     assert norm[:2] == pytest.approx([7 / 2, math.hypot(2, 3) / ((10 + math.hypot(10, 6)) / 2)])
-    twice = found["embedding", "V of i / real", "norm"].per_class[:2]
+    twice = found["embedding", "i alone / real", "norm"].per_class[:2]
     assert twice == pytest.approx([2 * each for each in norm[:2]])
     # (9, 0) is nearer to the mean of class 1, (2, 3) to that of class 0; (3, 4) is not.
     nearer = found["head's input", "generated", "nearer to the mean of another class"]
