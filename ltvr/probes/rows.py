@@ -64,7 +64,7 @@ class Generated(NamedTuple):
     batches: int
     """That they were generated from."""
     alone: Rows
-    """[R] the same with j = i, so that nothing is mixed: by eq. 11, V of the class donor."""
+    """[R] the same with j = i, so that nothing is mixed; by eq. 11, V of the class donor."""
 
 
 def shape_of_features(trained: Trained) -> tuple[int, int, int]:
@@ -155,11 +155,12 @@ def generated_rows(
         if plan is None or not plan.generated:
             continue
         with torch.no_grad(), autocast(run.amp, trained.device):
-            rows = decomposition.generate(x, plan.to(trained.device))[len(x) :]
-            whole = torch.add(*decomposition.decompose(x))
-        own_parts = whole[plan.class_index.to(trained.device)]
+            rows, own_rows = (
+                decomposition.generate(x, each.to(trained.device))[len(x) :]
+                for each in (plan, plan.unmixed())
+            )
         found.append(_through_head(trained, rows, plan.labels.numpy()))
-        alone.append(_through_head(trained, own_parts, plan.labels.numpy()))
+        alone.append(_through_head(trained, own_rows, plan.labels.numpy()))
         donors.append(np.stack([own[plan.class_index], own[plan.variation_index]]))
     if not found:
         return None
