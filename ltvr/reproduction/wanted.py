@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ltvr.config.command_line import refuse_unused
+from ltvr.data.options import DataOptions
+from ltvr.errors import UserError
 from ltvr.jobs.training import Training, decisive
 from ltvr.reproduction.catalogue import Catalogue, NamedRun, Setting
 from ltvr.settings import load_config
@@ -29,7 +31,8 @@ class Wants:
         """The run of this name and seed; of two that are to be the same, the one asked for first.
 
         Raises:
-            UserError: a method or an option that this version lacks, or options that do not fit.
+            UserError: a method or an option that this version lacks, options that do not fit, or a
+                hold-out.
         """
         if (name, seed) not in self._found:
             wanted = self._make(self.catalogue.runs[name], seed)
@@ -43,6 +46,11 @@ class Wants:
         preset = self.setting.preset
         config = load_config(preset, run.method, options)
         refuse_unused(config, options)
+        if holdout := config.of(DataOptions).holdout:
+            raise UserError(
+                f"{run.name}: a table is of the test set, and holdout = {holdout:g} judges runs on "
+                "a hold-out; leave it out"
+            )
         name = f"{run.name}-seed{seed}"
         return Training(run.name, name, self.out, preset, run.method, options, config, source)
 

@@ -95,6 +95,7 @@ def test_counts_of_a_run_that_generates_nothing(tmp_path, finished):
     assert counts_of(Run(finished), "digits").synthetic is not None
     run = tmp_path / "run"
     run.mkdir()
-    (run / "manifest.json").write_text((finished / "manifest.json").read_text())
+    for name in ("manifest.json", "config.yaml"):
+        (run / name).write_text((finished / name).read_text())
     counts = counts_of(Run(run), "digits")
     assert counts.synthetic is None and draw_counts([counts]).notes == ["digits: 404 images"]
