@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ltvr import distributed, errors
-from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_unused
+from ltvr.config.command_line import (
+    Parser,
+    add_arguments,
+    flag,
+    given,
+    positive,
+    refuse_unused,
+)
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
 from ltvr.data.datasets import load_data, stub_data
@@ -100,7 +107,7 @@ def parser() -> Parser:
     )
     p.add_argument(
         "--stop-after-epoch",
-        type=epoch,
+        type=positive,
         metavar="E",
         help="stop at the end of this epoch, counted from 1 over all stages, to be gone on with by "
         "--resume or --fork (none)",
@@ -128,17 +135,6 @@ def minutes(text: str) -> float | None:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{brief(text)}: expected minutes, 0 or more")
     return value * 60 or None
-
-
-def epoch(text: str) -> int:
-    """The number of an epoch, from 1.
-
-    Raises:
-        ArgumentTypeError: no such number.
-    """
-    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{brief(text)}: expected a number of epochs, 1 or more")
-    return int(text)
 
 
 def duration(text: str) -> float:
@@ -193,7 +189,11 @@ def _train(
     numbered: bool,
 ) -> Run:
     """``train``; where the folder is taken and it may be ``numbered``, in one beside it."""
+    if trunk is not None and source is not None:
+        raise UserError("--fork goes on from a state, and --from from weights; leave one out")
+    stem = None if trunk is None else Run.open(trunk)  # before all images are read
     _check_source(config, source)
+    _check_end(config, requests)
     if source is not None:
         config = without_initial_weights(config)
         source = source if source.suffix == ".pt" else trained_features(Run.open(source))
@@ -202,8 +202,6 @@ def _train(
     record = weights_record(config)
     if source is not None:
         record = {"source": {"file": str(source), "sha256": digest(source)}}
-    if trunk is not None and source is not None:
-        raise UserError("--fork goes on from a state, and --from from weights; leave one out")
     if not numbered and distributed.is_first():
         Run(folder).refuse_taken()  # before all images are read
     cuts = [Cut.of(config.of(TrainingOptions), stage) for stage in stages_of(config).values()]
@@ -220,8 +218,8 @@ def _train(
     for note in data.notes:
         _say(shown(note))
     steps_an_epoch(config, data)  # refuses too few images, before a folder is made
-    state = None if trunk is None else forked(Run.open(trunk), config, described | record)
-    if trunk is not None and state is not None:
+    state = None if stem is None else forked(stem, config, described | record)
+    if state is not None:
         _say(f"going on from epoch {state['epoch']} of {trunk}")
         record = record | {"forked": {"run": str(trunk), "epoch": state["epoch"]}}
     if cuts[0].parts > 1:
@@ -271,6 +269,7 @@ def resume(
         config = without_initial_weights(run.config()).replaced(**(changes or {}))
         for stage in stages_of(config).values():
             Cut.of(config.of(TrainingOptions), stage)
+        _check_end(config, requests)
         run.command()  # what is wrong with it is better known now than after the training
         with distributed.first_ahead():
             data = load_own(run, config)
@@ -328,6 +327,16 @@ def _saying_how_to_go_on(run: Run) -> Iterator[None]:
 
 def _go_on(run: Run) -> str:
     return shlex.join(["python", "-m", "ltvr.train", "--resume", str(run.folder)])
+
+
+def _check_end(config: Config, requests: Requests | None) -> None:
+    """Refuse a last epoch that a run does not have, after which it would never stop."""
+    epochs = sum(stage.epochs for stage in stages_of(config).values())
+    if requests is not None and (requests.last_epoch or 0) > epochs:
+        raise UserError(
+            f"--stop-after-epoch {requests.last_epoch}: the run has {epochs} epochs in all; lower "
+            "it, or leave it out"
+        )
 
 
 def _check_source(config: Config, source: Path | None) -> None:

@@ -60,12 +60,12 @@ class Requests:
         self._answer(*self._asked(), save)
 
     def ended(self, epoch: int) -> None:
-        """Stop, if ``epoch``, which is over and saved, was to be the last.
+        """Stop, if ``epoch``, which is over and saved, was to be the last, or one before it was.
 
         Raises:
             Stopped: it was.
         """
-        if epoch == self.last_epoch:
+        if self.last_epoch is not None and epoch >= self.last_epoch:
             raise Stopped(f"stopped after epoch {epoch}, as asked", 0)
 
     def agree_on_the_end(self) -> None:

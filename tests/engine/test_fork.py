@@ -77,3 +77,11 @@ def test_it_refuses_what_would_have_come_elsewhere(trunk, tmp_path, changes, mes
     with pytest.raises(UserError, match=message):
         ltvr.train.train(tiny_config(**{**LATE, **changes}), tmp_path / "fork", trunk=trunk.folder)
     assert not (tmp_path / "fork").exists()
+
+
+def test_it_refuses_an_end_that_never_comes(tmp_path):
+    with pytest.raises(UserError, match="--stop-after-epoch 6: the run has 5 epochs in all"):
+        ltvr.train.train(
+            tiny_config(**LATE, crt_epochs=1), tmp_path / "run", requests=Requests(last_epoch=6)
+        )
+    assert not (tmp_path / "run").exists()
