@@ -260,14 +260,15 @@ def parse() -> argparse.Namespace:
     a.provider = a.provider or names
     if unknown := set(a.provider) - set(names):
         p.error(f"--provider {unknown.pop()!r}: expected some of {', '.join(names)}")
-    a.shape = [_shape(text, p) for text in a.shape or SHAPES[a.device.type]]
+    a.shape = [shape_of(text, p) for text in a.shape or SHAPES[a.device.type]]
     both = ["cifar10-lt", "balanced"]  # to a CPU they are the same work
     a.plan = a.plan or (both if a.device.type == "cuda" else both[:1])
     a.rounds = a.rounds or (50 if a.device.type == "cuda" else 7)
     return a
 
 
-def _shape(text: str, parser: argparse.ArgumentParser) -> list[int]:
+def shape_of(text: str, parser: argparse.ArgumentParser) -> list[int]:
+    """B, D, H and W of BxDxHxW; another text ends the command with an error."""
     sizes = text.split("x")
     if len(sizes) != 4 or not all(s.isdigit() and int(s) for s in sizes):
         parser.error(f"--shape {text}: expected BxDxHxW, as 64x1024x4x4")

@@ -1,12 +1,13 @@
 """Times on a GPU, the most important first: each row is written as soon as it is measured.
 
-    python bench/gpu_rows.py FILE.jsonl [--seconds S] [--only PART ...] [--once]
+    python bench/gpu_rows.py FILE.jsonl [--seconds S] [--only PART ...] [--shape BxDxHxW ...]
+                              [--once]
 
 A row is one line of JSON. What fails becomes a row with its error, and the next is measured; the
 status is then 1, but for tiles that ask for more than the GPU has. After --seconds no further row
-begins. --once times nothing and runs every row a single time with small tensors: under
-compute-sanitizer on a GPU, and without a GPU under Triton's interpreter (TRITON_INTERPRET=1), to
-find what would fail.
+begins. --once times nothing and runs every row a single time, with small tensors unless --shape
+names others: to compile what will be timed, under a profiler or compute-sanitizer, and without a
+GPU under Triton's interpreter (TRITON_INTERPRET=1), to find what would fail.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 from afa_providers import providers
-from afa_throughput import Problem, check, results
+from afa_throughput import Problem, check, results, shape_of
 from ltvr.afa import ops
 from ltvr.kernels import tiles
 from ltvr.kernels.channel_attention_backward_small import MOST_POSITIONS
@@ -339,8 +340,10 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", metavar="PART", help="rates, augment, check, attention, tile"
     )
+    parser.add_argument("--shape", nargs="+", metavar="BxDxHxW", help="default: five")
     parser.add_argument("--once", action="store_true", help="small, a single time, not timed")
     options = parser.parse_args()
+    shapes = [shape_of(text, parser) for text in options.shape or ()]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and not options.once:
         parser.error("torch sees no GPU here, and only --once runs without one")
@@ -349,7 +352,8 @@ def main() -> None:
     with options.file.open("a") as file:
         head = {"part": "environment", "once": options.once, **environment(device)}
         file.write(json.dumps(head) + "\n")
-        for row in rows(Clock(device, options.once), SMALL if options.once else SHAPES):
+        shapes = shapes or (SMALL if options.once else SHAPES)
+        for row in rows(Clock(device, options.once), shapes):
             if options.only and row.part not in options.only:
                 continue
             if time.monotonic() > end:

@@ -6,9 +6,9 @@
 #
 # Needs torch, triton, numpy, pytest, ninja and a C++ compiler, and no network; PYTHON names the
 # interpreter. OUT_DIR gets, as soon as they are known: summary.txt, gpu_rows.jsonl (the timings),
-# kernel_report.json, train_step.jsonl, and logs.tar.gz with the output of every part. A build that
-# fails ends it; any other part that fails or runs out of its time is noted, and the next one runs.
-# The status is 1 if there was one.
+# train_step.jsonl, counters.csv, and logs.tar.gz with the output of every part. A build that fails
+# ends it; any other part that fails or runs out of its time is noted, and the next one runs. The
+# status is 1 if there was one. SUITE_SECONDS gives it less time than nine minutes.
 #
 # The rehearsal compiles all kernels for sm_90, and runs every row and every part with small tensors
 # under Triton's interpreter, on the CPU: its times mean nothing.
@@ -18,67 +18,116 @@ rehearse=${2:-}
 python=${PYTHON:-python3}
 cd "$(dirname "$0")/.."
 unset TRITON_INTERPRET
-end=$((SECONDS + 530))
-failed=0
-logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
+end=$((SECONDS + ${SUITE_SECONDS:-530}))
+logs=$(mktemp -d) runs=$(mktemp -d)
+trap 'rm -rf "$logs" "$runs"' EXIT
+export out python
+export shapes="1024x1024x2x2 512x1024x4x4 256x1024x8x8 128x1024x14x14 32x1024x2x2"
 
-# part NAME SECONDS COMMAND...: runs for so long at most, and not beyond the end of the nine minutes.
+# part NAME SECONDS COMMAND...: runs for so long at most, and not beyond the end of all.
 part() {
   local name=$1 seconds=$2 start=$SECONDS status
   shift 2
   local left=$((end - SECONDS))
   [ -n "$rehearse" ] && left=100000 seconds=$((10 * seconds))
   if [ "$left" -lt 5 ]; then
-    echo "== $name: no time left" | tee -a "$out/summary.txt"
-    failed=1
+    echo "== $name: no time left" | tee -a "$out/summary.txt" "$logs/failed"
     return 1
   fi
   echo "== $name: $*"
-  timeout -k 5 "$((seconds < left ? seconds : left))" "$@" 2>&1 | tee "$logs/$name.log"
-  status=${PIPESTATUS[0]}
-  [ "$status" -eq 0 ] || failed=1
-  echo "== $name: status $status after $((SECONDS - start)) s" | tee -a "$out/summary.txt"
-  tar -czf "$out/logs.tar.gz" -C "$logs" .
+  timeout -k 5 "$((seconds < left ? seconds : left))" "$@" >"$logs/$name.log" 2>&1
+  status=$?
+  tail -n 12 "$logs/$name.log"
+  echo "== $name: status $status after $((SECONDS - start)) s, at $SECONDS s" | tee -a "$out/summary.txt"
+  [ "$status" -eq 0 ] || echo "$name" >>"$logs/failed"
   return "$status"
+}
+
+keep() {
+  tar -czf "$out/logs.tar.gz" -C "$logs" .
 }
 
 # Clocks, power and what slows the GPU down: read, never set.
 state() {
-  nvidia-smi --format=csv --query-gpu=name,driver_version,compute_cap,clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit,temperature.gpu,clocks_event_reasons.active
+  nvidia-smi --format=csv --query-gpu=name,driver_version,compute_cap,clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit,temperature.gpu,clocks_event_reasons.active >>"$out/summary.txt"
+}
+
+# What compiles is compiled from many processes at a time, so that no timing waits for it.
+warm() {
+  local shape
+  for shape in $shapes; do
+    for only in augment "check attention" tile; do
+      # shellcheck disable=SC2086
+      "$python" bench/gpu_rows.py /dev/null --once --shape "$shape" --only $only &
+    done
+  done
+  wait
+}
+
+# The pipes of the GPU while our kernels run, by its own counters.
+counters() {
+  local shape
+  : >"$out/counters.csv"
+  for shape in 1024x1024x2x2 256x1024x8x8 128x1024x14x14; do
+    echo "# $shape" >>"$out/counters.csv"
+    ncu --clock-control none --kernel-name 'regex:^_' --launch-count 16 --kill yes --csv --page raw \
+      --section SpeedOfLight --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis \
+      --section WarpStateStats --section Occupancy --section LaunchStats \
+      "$python" bench/gpu_rows.py /dev/null --once --shape "$shape" --only augment |
+      grep '^"' >>"$out/counters.csv"
+  done
+}
+
+export -f warm counters
+
+# train NAME COMMAND...: the main job on the embedded data set.
+train() {
+  local name=$1
+  shift
+  part "train_$name" 120 "$@" --preset digits --out "$runs/$name"
 }
 
 : >"$out/summary.txt"
 git log -1 --format='%h %s' >>"$out/summary.txt" 2>/dev/null
+part build 150 "$python" -m pip install -q --no-deps --no-build-isolation -e . || exit 1
 if [ "$rehearse" = --rehearse ]; then
-  arch=90 interpret=(env TRITON_INTERPRET=1) rows=(--once)
+  part compile 60 "$python" bench/kernel_report.py --arch 90 --dtype bf16
+  part rows 215 env TRITON_INTERPRET=1 "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" --once
 elif [ -n "$rehearse" ]; then
   echo "bench/gpu_suite.sh: unknown option $rehearse; there is --rehearse" >&2
   exit 2
 else
-  arch=$("$python" -c 'import torch; print(*torch.cuda.get_device_capability(), sep="")') || {
+  "$python" -c 'import torch; torch.cuda.get_device_capability()' || {
     echo "torch sees no GPU here; --rehearse needs none" >&2
     exit 1
   }
-  interpret=() rows=(--seconds 200)
+  state
+  part warm 110 bash -c warm
+  part rows 150 "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" --seconds 140
+  keep
+  part train_step 50 "$python" bench/afa_throughput.py --train-step --dtype bf16 --rounds 10 --out "$out"
+  state
+  part counters 50 bash -c counters
 fi
-
-part build 150 "$python" -m pip install -q --no-deps --no-build-isolation -e . || exit 1
-[ -n "$rehearse" ] || part state_before 5 state
-# Fills Triton's cache from many processes, so that what follows does not wait for the compiler.
-part compile 60 "$python" bench/kernel_report.py --arch "$arch" --dtype bf16 --json "$out/kernel_report.json"
-part rows 215 "${interpret[@]}" "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" "${rows[@]}"
-[ -n "$rehearse" ] || part state_after 5 state
-# Without conftest.py, which needs what only the trainer does; the compile report needs no GPU.
+keep
+# What is not timed, at the same time. Without conftest.py, which needs what only the trainer does;
+# the compile report needs no GPU.
 parallel=()
-"$python" -c 'import xdist' 2>/dev/null && parallel=(-n auto)
-part tests 90 "${interpret[@]}" "$python" -m pytest -q --noconftest -p no:cacheprovider "${parallel[@]}" \
-  tests/afa/test_fused.py tests/kernels/test_kernels.py -k "not step and not tiles_for"
+"$python" -c 'import xdist' 2>/dev/null && parallel=(-n 8)
+interpret=()
+[ -n "$rehearse" ] && interpret=(env TRITON_INTERPRET=1)
+part tests 120 "${interpret[@]}" "$python" -m pytest -q --noconftest -p no:cacheprovider "${parallel[@]}" \
+  tests/afa/test_fused.py tests/kernels/test_kernels.py -k "not step and not tiles_for" &
+train baseline "$python" -m ltvr.train --method baseline &
+train fused "$python" -m ltvr.train --fused &
+train ranks "$python" -m torch.distributed.run --standalone --nproc-per-node 1 -m ltvr.train --fused --sync-bn &
 if [ -z "$rehearse" ]; then
-  part train_step 45 "$python" bench/afa_throughput.py --train-step --dtype bf16 --rounds 10 --out "$out"
+  train graph env TORCHINDUCTOR_CUDAGRAPHS=1 "$python" -m ltvr.train --fused --compile --fixed-size &
   for tool in memcheck racecheck; do
-    part "$tool" 30 compute-sanitizer --tool "$tool" --error-exitcode 1 \
-      "$python" bench/gpu_rows.py "$logs/$tool.jsonl" --once
+    part "$tool" 100 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      "$python" bench/gpu_rows.py "$logs/$tool.jsonl" --once --only augment check &
   done
 fi
-exit $failed
+wait
+keep
+[ ! -e "$logs/failed" ]

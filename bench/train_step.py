@@ -30,8 +30,8 @@ CLASSES = 100
 CASES = {"2x2": (32, "imagenet"), "8x8": (32, "cifar"), "14x14": (224, "imagenet")}
 """Image size and stem, by the feature map that AFA sees."""
 BATCHES = {
-    "cpu": {"2x2": 64, "8x8": 16},
-    "cuda": {"2x2": 1024, "8x8": 256, "14x14": 128},
+    "cpu": [("2x2", 64), ("8x8", 16)],
+    "cuda": [("2x2", 1024), ("2x2", 32), ("8x8", 256), ("14x14", 128)],
 }
 
 VARIANTS = ("baseline", "rows copied", "ltvr eager", "ltvr fused")
@@ -90,7 +90,7 @@ def measure_steps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     rows = []
     for dtype in arguments.dtype:
-        for case, batch in BATCHES[device.type].items():
+        for case, batch in BATCHES[device.type]:
             print(f"\nResNeXt-50, {CASES[case][0]} px, {case} map, batch {batch}, {dtype}")
             steps = {
                 name: training_step(name, case, batch, types[dtype], device) for name in VARIANTS
