@@ -41,14 +41,14 @@ def augment(
     residual: bool,
     addition: bool,
 ) -> tuple[Tensor, ...]:
-    """Features [B+G, D, N], and what the backward takes."""
+    """Features [B+G, D, N], and what the backward takes, in rows of ``ltvr.layout.width``."""
     check_dtype(x)
     given, last = x, channels_last(x)
     absorbed = absorb(x, w_q, w_k, w_v)
-    q, x = project(dense(x), absorbed.a)
+    q, x = project(dense(x), absorbed.a)  # from here on, rows are as wide as A
     out, lse = channel_attention(q, x, None)
     s, hidden, z = squeeze_excite(out, absorbed.mean, w_1, w_2)
-    parts = _parts(x, out, s, absorbed.w, spatial, gain)
+    parts = _parts(given.shape[2], x, out, s, absorbed.w, spatial, gain)
     features = generate(
         x if residual else None, parts, class_index, variation_index, addition, last
     )
@@ -87,18 +87,19 @@ def augment_backward(
         t.contiguous() for t in (x, q, out, lse, s, hidden, z, a, w)
     )
     d_features = dense(d_features)
-    parts = _parts(x, out, s, w, spatial, gain)
+    batch, positions = x.shape[0], w_q.shape[0]
+    parts = _parts(positions, x, out, s, w, spatial, gain)
     inverse = Inverse(class_offsets, class_rows, variation_offsets, variation_rows)
     d_x_att, d_logit, d_v = generate_backward(d_features, parts, inverse, addition, of_logit=True)
     d_z, d_w_1, d_w_2 = squeeze_excite_backward(d_logit, hidden, z, w_1, w_2)
-    d_out, sums = attended_backward(d_x_att, d_z, out, w)
+    d_out, sums = attended_backward(d_x_att, d_z, out, w, positions)
     d_q, d_k, _ = channel_attention_backward(d_out, q, x, None, out, lse)
     del d_out
-    d_real = d_features[: x.shape[0]] if residual else None
+    d_real = d_features[:batch] if residual else None
     d_x, d_a, d_w_v = projections_backward(
-        x, d_q, d_k, d_v, d_real, a, w, out, d_x_att, sums, x_last
+        x, d_q, d_k, d_v, d_real, a, w, out, d_x_att, sums, x_last, positions
     )
-    scale = 1 / math.sqrt(x.shape[2])
+    scale = 1 / math.sqrt(positions)
     d_w_q, d_w_k = (
         torch.addmm(d, d, other.to(d.dtype), beta=0, alpha=scale)
         for d, other in ((d_a, w_k), (d_a.T, w_q))
@@ -106,8 +107,10 @@ def augment_backward(
     return d_x, d_w_q, d_w_k, d_w_v, d_w_1, d_w_2
 
 
-def _parts(x: Tensor, out: Tensor, s: Tensor, w: Tensor, spatial: bool, gain: float) -> Parts:
+def _parts(
+    positions: int, x: Tensor, out: Tensor, s: Tensor, w: Tensor, spatial: bool, gain: float
+) -> Parts:
     """X_att = out W_V and V = X W_V: made by the kernels, or here where they cannot."""
     if spatial and fits(x):
-        return Parts(out, s, x, w, spatial, gain)
-    return Parts(out @ w, s, x @ w, None, spatial, gain)
+        return Parts(positions, out, s, x, w, spatial, gain)
+    return Parts(positions, out @ w, s, x @ w, None, spatial, gain)

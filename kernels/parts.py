@@ -28,11 +28,8 @@ STATISTICS_ROWS = 128
 
 
 @triton.jit
-def part(
-    ptr, w_ptr, w, sample, rows, cols, D: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr
-):
-    """X_att or V [rows, cols] in float32; what is at ``ptr``, times W_V where there is one."""
-    block = load_block(ptr + sample * D * N, rows, cols, D, N)
+def part(block, w_ptr, w, PRECISION: tl.constexpr):
+    """X_att or V [rows, cols] in float32: what was read of it, times W_V where there is one."""
     # Not two returns: what follows a return is compiled as well.
     return block.to(tl.float32) if w_ptr is None else tl.dot(block, w, input_precision=PRECISION)
 
@@ -61,6 +58,7 @@ def _column_lse_kernel(
     lse_ptr,
     D: tl.constexpr,
     N: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -72,7 +70,7 @@ def _column_lse_kernel(
     for start in tl.range(0, D, BLOCK_D):
         rows = start + tl.arange(0, BLOCK_D)
         # [BLOCK_D, BLOCK_N]
-        x_att = load_block(x_att_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
+        x_att = load_block(x_att_ptr + sample * D * WIDTH, rows, cols, D, WIDTH).to(tl.float32)
         scaled = (1 + load_s(s_ptr, sample, rows, D)) * x_att * LOG2E
         if D % BLOCK_D != 0:
             scaled = tl.where(rows[:, None] < D, scaled, float("-inf"))
@@ -85,14 +83,19 @@ def _column_lse_kernel(
 
 
 class Parts(NamedTuple):
-    """X_att, s and V of a batch, contiguous, and the options of the mask."""
+    """X_att, s and V of a batch, contiguous, and the options of the mask.
 
+    Rows of X_att and V may have zeros behind their N positions, up to the width.
+    """
+
+    positions: int
+    """N"""
     x_att: Tensor
-    """X_att [B, D, N], or with ``w`` the output of the attention: X_att is that times W_V."""
+    """X_att [B, D, width], or with ``w`` the output of the attention: X_att is that times W_V."""
     s: Tensor
     """[B, D]"""
     v: Tensor
-    """V [B, D, N], or with ``w`` X: V is that times W_V."""
+    """V [B, D, width], or with ``w`` X: V is that times W_V."""
     w: Tensor | None
     """W_V [N, N]"""
     spatial: bool
@@ -101,9 +104,10 @@ class Parts(NamedTuple):
     @property
     def arguments(self) -> dict[str, Any]:
         """Of every kernel that has the parts."""
-        _, channels, positions = self.v.shape
+        _, channels, columns = self.v.shape
         tensors = {"x_att_ptr": self.x_att, "s_ptr": self.s, "v_ptr": self.v}
-        return {**tensors, "gain": self.gain, "D": channels, "N": positions}
+        sizes = {"D": channels, "N": self.positions, "WIDTH": columns}
+        return {**tensors, **sizes, "gain": self.gain}
 
     def rows(self, samples: int) -> tuple[tuple[int, int], dict[str, Any]]:
         """Grid of the kernels that take whole rows, as many as fit a block; blocks and W_V."""
@@ -113,20 +117,26 @@ class Parts(NamedTuple):
 
     def columns(self) -> tuple[tuple[int, int], dict[str, int]]:
         """Grid of the column statistics: few columns each, for enough programs; and the blocks."""
-        batch, channels, positions = self.v.shape
-        block_n = min(padded(positions), STATISTICS_COLUMNS)
+        batch, channels, _ = self.v.shape
+        block_n = min(padded(self.positions), STATISTICS_COLUMNS)
         block_d = min(padded(channels), STATISTICS_ROWS)
         blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": 4}
-        return (batch, divide_up(positions, block_n)), blocks
+        return (batch, divide_up(self.positions, block_n)), blocks
 
     def column_lse(self) -> Tensor | None:
         """Log-sum-exp of (1 + s) X_att over the channels [B, N], where the mask is over them."""
         if self.spatial:
             return None
-        batch, channels, positions = self.v.shape
-        lse = self.s.new_empty(batch, positions)
+        batch, channels, columns = self.v.shape
+        lse = self.s.new_empty(batch, self.positions)
         grid, blocks = self.columns()
         _column_lse_kernel[grid](
-            x_att_ptr=self.x_att, s_ptr=self.s, lse_ptr=lse, D=channels, N=positions, **blocks
+            x_att_ptr=self.x_att,
+            s_ptr=self.s,
+            lse_ptr=lse,
+            D=channels,
+            N=self.positions,
+            WIDTH=columns,
+            **blocks,
         )
         return lse

@@ -19,7 +19,7 @@ from torch import Tensor
 from ltvr.kernels.blocks import load_block, place_rows, store_block
 from ltvr.kernels.launch import divide_up, dot_precision
 from ltvr.kernels.rows import product_blocks
-from ltvr.layout import channels_last
+from ltvr.layout import channels_last, width
 
 __all__ = ["Absorbed", "absorb", "project"]
 
@@ -38,10 +38,14 @@ def _absorb_kernel(
     mean_ptr,
     scale,
     N: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A and W_V in the dtype of the features, [rows, cols] of each, and the row means of W_V."""
+    """A and W_V in the dtype of the features, [rows, cols] of each, and the row means of W_V.
+
+    Behind the N rows and columns of the weights are zeros.
+    """
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     a = tl.zeros([BLOCK, BLOCK], tl.float32)
@@ -52,9 +56,9 @@ def _absorb_kernel(
         w_k = load_block(w_k_ptr, cols, some, N, N).to(tl.float32)
         a = tl.dot(w_q, tl.trans(w_k), a, input_precision=PRECISION)
         total += tl.sum(load_block(w_v_ptr, rows, some, N, N).to(tl.float32), 1)
-    store_block(a_ptr, rows, cols, a * scale, N, N)
-    store_block(w_ptr, rows, cols, load_block(w_v_ptr, rows, cols, N, N), N, N)
-    tl.store(mean_ptr + rows, total / N, mask=(rows < N) & (tl.program_id(1) == 0))
+    store_block(a_ptr, rows, cols, a * scale, WIDTH, WIDTH)
+    store_block(w_ptr, rows, cols, load_block(w_v_ptr, rows, cols, N, N), WIDTH, WIDTH)
+    tl.store(mean_ptr + rows, total / N, mask=(rows < WIDTH) & (tl.program_id(1) == 0))
 
 
 @triton.jit
@@ -63,44 +67,46 @@ def _project_kernel(
     a_ptr,
     q_ptr,
     copy_ptr,
+    X_LAST: tl.constexpr,
     D: tl.constexpr,
     N: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Q = X A; X as [N, D] is copied to [D, N] as well, which the attention reads."""
-    base, _, rows = place_rows(D, N, BLOCK_D)
+    """Q = X A; with ``copy_ptr`` X is copied to [D, WIDTH] as well, which the attention reads."""
+    base, row_base, rows = place_rows(D, N, BLOCK_D)
     cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    LAST: tl.constexpr = copy_ptr is not None
     q = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
     for first in tl.static_range(0, N, BLOCK_N):
         some = first + tl.arange(0, BLOCK_N)
-        x = load_block(x_ptr + base, rows, some, D, N, LAST)
-        q = tl.dot(x, load_block(a_ptr, some, cols, N, N), q, input_precision=PRECISION)
-    store_block(q_ptr + base, rows, cols, q, D, N)
-    if LAST:
-        x = load_block(x_ptr + base, rows, cols, D, N, True)
-        store_block(copy_ptr + base, rows, cols, x, D, N)
+        x = load_block(x_ptr + base, rows, some, D, N, X_LAST)
+        q = tl.dot(x, load_block(a_ptr, some, cols, WIDTH, WIDTH), q, input_precision=PRECISION)
+    store_block(q_ptr + row_base * WIDTH, rows, cols, q, D, WIDTH)
+    if copy_ptr is not None:
+        x = load_block(x_ptr + base, rows, cols, D, N, X_LAST)
+        store_block(copy_ptr + row_base * WIDTH, rows, cols, x, D, WIDTH)
 
 
 class Absorbed(NamedTuple):
-    """What the kernels take of the weights, made of them once a step."""
+    """What the kernels take of the weights, made of them once a step; zeros behind N columns."""
 
     a: Tensor
-    """A = W_Q W_K^T / sqrt(N), in the dtype of the features."""
+    """[width, width] A = W_Q W_K^T / sqrt(N), in the dtype of the features."""
     w: Tensor
-    """W_V, in the dtype of the features."""
+    """[width, width] W_V, in the dtype of the features."""
     mean: Tensor
-    """[N] row means of W_V in float32: z = mean(out W_V) = out . mean(W_V)."""
+    """[width] row means of W_V in float32: z = mean(out W_V) = out . mean(W_V)."""
 
 
 def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
     """Absorb the weights [N, N] for features like ``x`` [B, D, N]."""
     positions = x.shape[2]
-    a, w = (x.new_empty(positions, positions) for _ in range(2))
-    mean = x.new_empty(positions, dtype=torch.float32)
-    tiles = divide_up(positions, ABSORB_BLOCK)
+    columns = width(x)
+    a, w = (x.new_empty(columns, columns) for _ in range(2))
+    mean = x.new_empty(columns, dtype=torch.float32)
+    tiles = divide_up(columns, ABSORB_BLOCK)
     with torch.cuda.device_of(x):
         _absorb_kernel[tiles, tiles](
             w_q_ptr=w_q.contiguous(),
@@ -111,6 +117,7 @@ def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
             mean_ptr=mean,
             scale=1 / math.sqrt(positions),
             N=positions,
+            WIDTH=columns,
             BLOCK=ABSORB_BLOCK,
             PRECISION=dot_precision(mean),
             num_warps=2,
@@ -119,20 +126,23 @@ def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
 
 
 def project(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Q = X A, and X as [D, N] in memory: ``x`` itself, or a copy if it is channels_last."""
+    """Q = X A and X, [B, D, width] as [D, width] in memory: ``x`` itself where it is that."""
     batch, channels, positions = x.shape
-    q = x.new_empty(x.shape)
-    copy = x.new_empty(x.shape) if channels_last(x) else None
+    columns = a.shape[0]
+    q = x.new_empty(batch, channels, columns)
+    copy = None if x.is_contiguous() and columns == positions else torch.empty_like(q)
     sizes = product_blocks(x)
-    grid = batch * divide_up(channels, sizes["BLOCK_D"]), divide_up(positions, sizes["BLOCK_N"])
+    grid = batch * divide_up(channels, sizes["BLOCK_D"]), divide_up(columns, sizes["BLOCK_N"])
     with torch.cuda.device_of(x):
         _project_kernel[grid](
             x_ptr=x,
             a_ptr=a,
             q_ptr=q,
             copy_ptr=copy,
+            X_LAST=channels_last(x),
             D=channels,
             N=positions,
+            WIDTH=columns,
             PRECISION=dot_precision(x),
             **sizes,
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, store_block
 from ltvr.kernels.launch import capability, divide_up, dot_precision
-from ltvr.kernels.rows import fits, product_blocks
+from ltvr.kernels.rows import fits, product_blocks, row_blocks
 from ltvr.kernels.tiles import matrix_unit
 from ltvr.layout import channels_last, empty_features
 
@@ -115,6 +115,57 @@ def _features_kernel(
     store_block(sums_ptr + N * N, cols, cols, d_w, N, N)
 
 
+@triton.jit
+def _add_kernel(
+    x_ptr,
+    added_ptr,
+    of_row_ptr,
+    out_ptr,
+    ADDED_LAST: tl.constexpr,
+    OUT_LAST: tl.constexpr,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ADDED_WIDTH: tl.constexpr,
+    OUT_WIDTH: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Out = X + what is added, or + ``of_row`` in all of a row; where PyTorch makes the products.
+
+    Each of the three has its own columns, and its own layout in memory; X is [D, WIDTH].
+    """
+    row_base = tl.program_id(0).to(tl.int64) * D
+    rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    cols = tl.arange(0, BLOCK_N)
+    x = load_block(x_ptr + row_base * WIDTH, rows, cols, D, WIDTH).to(tl.float32)
+    if added_ptr is not None:
+        added_ptr += row_base * ADDED_WIDTH
+        x += load_block(added_ptr, rows, cols, D, ADDED_WIDTH, ADDED_LAST)
+    if of_row_ptr is not None:
+        x += tl.load(of_row_ptr + row_base + rows, mask=rows < D, other=0.0)[:, None]
+    store_block(out_ptr + row_base * OUT_WIDTH, rows, cols, x, D, OUT_WIDTH, OUT_LAST)
+
+
+def _add(x: Tensor, added: Tensor | None, of_row: Tensor | None, out: Tensor) -> None:
+    """Write X [B, D, width] + ``added``, + ``of_row`` [B, D], to ``out``, as wide or narrower."""
+    batch, channels, _ = x.shape
+    blocks = row_blocks(x)
+    with torch.cuda.device_of(x):
+        _add_kernel[batch, divide_up(channels, blocks["BLOCK_D"])](
+            x_ptr=x,
+            added_ptr=added,
+            of_row_ptr=of_row,
+            out_ptr=out,
+            ADDED_LAST=added is not None and channels_last(added),
+            OUT_LAST=channels_last(out),
+            D=channels,
+            WIDTH=x.shape[2],
+            ADDED_WIDTH=None if added is None else added.shape[2],
+            OUT_WIDTH=out.shape[2],
+            **blocks,
+        )
+
+
 def _walk(x: Tensor) -> tuple[int, dict[str, int]]:
     """Programs that walk over the rows of ``x``, and their blocks.
 
@@ -128,19 +179,21 @@ def _walk(x: Tensor) -> tuple[int, dict[str, int]]:
 
 
 def attended_backward(
-    d_x_att: Tensor, d_z: Tensor, out: Tensor, w: Tensor
+    d_x_att: Tensor, d_z: Tensor, out: Tensor, w: Tensor, positions: int
 ) -> tuple[Tensor, Tensor | None]:
     """Gradient of the attention's output, and sums that ``projections_backward`` adds to.
 
     Args:
-        d_x_att: [B, D, N], without the part through z, which may be added to it.
+        d_x_att: [B, D, width], without the part through z, which may be added to it.
         d_z: [B, D]; z is the mean of X_att over N.
-        out: the attention's output [B, D, N].
-        w: W_V [N, N].
+        out: the attention's output [B, D, width].
+        w: W_V [width, width].
+        positions: N.
     """
-    batch, channels, positions = out.shape
+    batch, channels, _ = out.shape
     if not fits(out):
-        d_x_att.add_((d_z / positions).to(d_x_att.dtype).unsqueeze(2))
+        # What is added behind the N positions meets zeros of W_V, or is left out of d_W_V.
+        _add(d_x_att, None, d_z / positions, d_x_att)
         return d_x_att @ w.T, None
     programs, sizes = _walk(out)
     d_out, sums = torch.empty_like(out), d_z.new_empty(programs, 2, positions, positions)
@@ -173,30 +226,30 @@ def projections_backward(
     d_x_att: Tensor,
     sums: Tensor | None,
     x_last: bool,
+    positions: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """d_X [B, D, N], and in float32 d_A and d_W_V [N, N].
 
     Args:
-        x, out: X and the attention's output, [B, D, N].
-        d_q, d_k: gradients of the attention's Q and of X as its keys and values, [B, D, N];
+        x, out: X and the attention's output, [B, D, width].
+        d_q, d_k: gradients of the attention's Q and of X as its keys and values, [B, D, width];
             d_k may be added to.
-        d_v: gradient of V = X W_V, [B, D, N].
+        d_v: gradient of V = X W_V, [B, D, width].
         d_real: gradient of X as part of the real rows, [B, D, N]; None if it is none.
-        a, w: A and W_V [N, N].
+        a, w: A and W_V [width, width].
         d_x_att, sums: as ``attended_backward`` left them.
         x_last: whether d_X is [B, N, D] in memory.
+        positions: N.
     """
-    batch, channels, positions = x.shape
-    d_x = empty_features(x, batch, x_last)
+    batch, channels, _ = x.shape
+    d_x = empty_features(x, (batch, channels, positions), x_last)
     if sums is None:
         flat_x, flat_q, flat_k, flat_v = (t.flatten(0, 1) for t in (x, d_q, d_k, d_v))
         flat_k.addmm_(flat_q, a.T).addmm_(flat_v, w.T)
-        if d_real is None:
-            d_x.copy_(d_k)
-        else:
-            torch.add(d_k, d_real, out=d_x)
+        _add(d_k, d_real, None, d_x)
         d_w = torch.addmm(flat_x.T @ flat_v, out.flatten(0, 1).T, d_x_att.flatten(0, 1))
-        return d_x, (flat_x.T @ flat_q).float(), d_w.float()
+        d_a, d_w = (d[:positions, :positions].float() for d in (flat_x.T @ flat_q, d_w))
+        return d_x, d_a, d_w
     programs, sizes = _walk(x)
     with torch.cuda.device_of(x):
         _features_kernel[(programs,)](

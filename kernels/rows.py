@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ltvr.kernels.launch import capability, padded
+from ltvr.layout import MOST_NARROW_POSITIONS
 
 __all__ = ["fits", "product_blocks", "row_blocks"]
 
@@ -12,23 +13,27 @@ __all__ = ["fits", "product_blocks", "row_blocks"]
 # five tensors of the backward of the split fit the registers.
 ELEMENTS = 2048
 WARPS = 4
-# With more positions a program would read more of a weight than of the features.
-MOST_WEIGHT_POSITIONS = 64
 
 
 def fits(x: Tensor) -> bool:
     """Whether a program holds an [N, N] weight beside rows of ``x`` [B, D, N].
 
-    Else PyTorch makes the products with it. In float32 the registers would not suffice.
+    Else PyTorch makes the products with it: with more positions a program would read more of a
+    weight than of the features, and in float32 the registers would not suffice.
     """
-    return x.element_size() == 2 and x.shape[2] <= MOST_WEIGHT_POSITIONS
+    return x.element_size() == 2 and x.shape[2] <= MOST_NARROW_POSITIONS
 
 
 def row_blocks(x: Tensor) -> dict[str, int]:
-    """Blocks of kernels that take whole rows of ``x`` [B, D, N] and multiply none."""
+    """Blocks of kernels that take whole rows of ``x`` [B, D, N] and multiply none.
+
+    With many positions a block has twice the rows, and the warps: the GPU reads 32 bytes at a time,
+    the channels of one position where features are channels_last.
+    """
     block_n = padded(x.shape[2])
-    block_d = min(padded(x.shape[1]), max(1, ELEMENTS // block_n))
-    return {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": WARPS}
+    factor = 2 if block_n > MOST_NARROW_POSITIONS and x.element_size() == 2 else 1
+    block_d = min(padded(x.shape[1]), max(1, factor * ELEMENTS // block_n))
+    return {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": factor * WARPS}
 
 
 def product_blocks(x: Tensor) -> dict[str, int]:

@@ -28,15 +28,22 @@ __all__ = ["generate", "split_and_generate"]
 
 
 @triton.jit
+def _load(x_att_ptr, v_ptr, sample, rows, cols, D: tl.constexpr, WIDTH: tl.constexpr):
+    """What X_att and V [rows, cols] of a sample are made of."""
+    base = sample * D * WIDTH
+    return (
+        load_block(x_att_ptr + base, rows, cols, D, WIDTH),
+        load_block(v_ptr + base, rows, cols, D, WIDTH),
+    )
+
+
+@triton.jit
 def _split(
-    x_att_ptr, s_ptr, v_ptr, w_ptr, w, lse_ptr, gain, sample, rows, cols,
-    D: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """X_class and X_var [rows, cols] of a sample."""
-    x_att = part(x_att_ptr, w_ptr, w, sample, rows, cols, D, N, PRECISION)
-    v = part(v_ptr, w_ptr, w, sample, rows, cols, D, N, PRECISION)
-    scaled = (1 + load_s(s_ptr, sample, rows, D)) * x_att
-    class_related = gain * softmax(scaled, lse_ptr, sample, cols, N) * v
+    x_att, v, s, w_ptr, w, lse_ptr, gain, sample, cols, N: tl.constexpr, PRECISION: tl.constexpr
+):
+    """X_class and X_var [rows, cols] of a sample, of what ``load_block`` read of X_att and V."""
+    x_att, v = part(x_att, w_ptr, w, PRECISION), part(v, w_ptr, w, PRECISION)
+    class_related = gain * softmax((1 + s) * x_att, lse_ptr, sample, cols, N) * v
     return class_related, v - class_related
 
 
@@ -57,6 +64,7 @@ def _forward_kernel(
     FEATURES_LAST: tl.constexpr,
     D: tl.constexpr,
     N: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -65,25 +73,24 @@ def _forward_kernel(
     rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     cols = tl.arange(0, BLOCK_N)
     w = cols if w_ptr is None else load_block(w_ptr, cols, cols, N, N)  # W_V, if there is one
+    # All is on its way from memory before the first product waits for any of it.
     if target >= batch:
         i = tl.load(class_index_ptr + target - batch)
         j = tl.load(variation_index_ptr + target - batch)
-        out, _ = _split(
-            x_att_ptr, s_ptr, v_ptr, w_ptr, w, lse_ptr, gain, i, rows, cols, D, N, PRECISION
-        )  # fmt: skip
-        _, variation = _split(
-            x_att_ptr, s_ptr, v_ptr, w_ptr, w, lse_ptr, gain, j, rows, cols, D, N, PRECISION
-        )  # fmt: skip
+        x_att_i, v_i = _load(x_att_ptr, v_ptr, i, rows, cols, D, WIDTH)
+        x_att_j, v_j = _load(x_att_ptr, v_ptr, j, rows, cols, D, WIDTH)
+        s_i, s_j = load_s(s_ptr, i, rows, D), load_s(s_ptr, j, rows, D)
+        out, _ = _split(x_att_i, v_i, s_i, w_ptr, w, lse_ptr, gain, i, cols, N, PRECISION)
+        _, variation = _split(x_att_j, v_j, s_j, w_ptr, w, lse_ptr, gain, j, cols, N, PRECISION)
         out += variation
     else:
         out = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
         if x_ptr is not None:
-            out += load_block(x_ptr + target * D * N, rows, cols, D, N)
+            out += load_block(x_ptr + target * D * WIDTH, rows, cols, D, WIDTH)
         if ADDITION:
-            out += _split(
-                x_att_ptr, s_ptr, v_ptr, w_ptr, w, lse_ptr, gain, target, rows, cols,
-                D, N, PRECISION,
-            )[0]  # fmt: skip
+            x_att, v = _load(x_att_ptr, v_ptr, target, rows, cols, D, WIDTH)
+            s = load_s(s_ptr, target, rows, D)
+            out += _split(x_att, v, s, w_ptr, w, lse_ptr, gain, target, cols, N, PRECISION)[0]
     store_block(out_ptr + target * D * N, rows, cols, out, D, N, FEATURES_LAST)
 
 
@@ -96,8 +103,9 @@ def generate(
     features_last: bool,
 ) -> Tensor:
     """Real and generated rows, [B+G, D, N]; in memory [B+G, N, D] if ``features_last``."""
-    batch = parts.v.shape[0]
-    out = empty_features(parts.v, batch + class_index.shape[0], features_last)
+    batch, channels, _ = parts.v.shape
+    sizes = (batch + class_index.shape[0], channels, parts.positions)
+    out = empty_features(parts.v, sizes, features_last)
     grid, blocks = parts.rows(out.shape[0])
     with torch.cuda.device_of(out):
         _forward_kernel[grid](
@@ -129,5 +137,7 @@ def split_and_generate(
     """Real and generated rows, [B+G, D, N]."""
     check_dtype(v)
     x = None if x is None else x.contiguous()
-    parts = Parts(x_att.contiguous(), s.contiguous(), v.contiguous(), None, spatial, gain)
+    parts = Parts(
+        v.shape[2], x_att.contiguous(), s.contiguous(), v.contiguous(), None, spatial, gain
+    )
     return generate(x, parts, class_index, variation_index, addition, features_last=False)

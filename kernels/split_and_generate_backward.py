@@ -61,6 +61,7 @@ def _column_mean_kernel(
     FEATURES_LAST: tl.constexpr,
     D: tl.constexpr,
     N: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -75,9 +76,9 @@ def _column_mean_kernel(
             d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
             variation_rows_ptr, batch, sample, rows, cols, ADDITION, FEATURES_LAST, D, N,
         )  # fmt: skip
-        v = load_block(v_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
+        v = load_block(v_ptr + sample * D * WIDTH, rows, cols, D, WIDTH).to(tl.float32)
         d_mask = gain * v * (d_class - d_variation)
-        x_att = load_block(x_att_ptr + sample * D * N, rows, cols, D, N).to(tl.float32)
+        x_att = load_block(x_att_ptr + sample * D * WIDTH, rows, cols, D, WIDTH).to(tl.float32)
         scaled = (1 + load_s(s_ptr, sample, rows, D)) * x_att
         mask = softmax(scaled, lse_ptr, sample, cols, N)
         if D % BLOCK_D != 0:  # mask may overflow outside the sample: 0 * inf is NaN
@@ -110,6 +111,7 @@ def _backward_kernel(
     FEATURES_LAST: tl.constexpr,
     D: tl.constexpr,
     N: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -118,30 +120,32 @@ def _backward_kernel(
     sample = tl.program_id(0).to(tl.int64)
     rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     cols = tl.arange(0, BLOCK_N)
-    base = sample * D * N
-    # [BLOCK_D, BLOCK_N]
+    base = sample * D * WIDTH
+    # [BLOCK_D, BLOCK_N]; read ahead of what is gathered, which waits for the plan
+    x_att = load_block(x_att_ptr + base, rows, cols, D, WIDTH)
+    v = load_block(v_ptr + base, rows, cols, D, WIDTH)
+    s = load_s(s_ptr, sample, rows, D)
+    w = cols if w_ptr is None else load_block(w_ptr, cols, cols, N, N)  # W_V, if there is one
     d_class, d_variation = _gather_both(
         d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
         variation_rows_ptr, batch, sample, rows, cols, ADDITION, FEATURES_LAST, D, N,
     )  # fmt: skip
-    w = cols if w_ptr is None else load_block(w_ptr, cols, cols, N, N)  # W_V, if there is one
-    v = part(v_ptr, w_ptr, w, sample, rows, cols, D, N, PRECISION)
+    v = part(v, w_ptr, w, PRECISION)
     difference = d_class - d_variation
     d_mask = gain * v * difference
-    x_att = part(x_att_ptr, w_ptr, w, sample, rows, cols, D, N, PRECISION)
-    s = load_s(s_ptr, sample, rows, D)
+    x_att = part(x_att, w_ptr, w, PRECISION)
     mask = softmax((1 + s) * x_att, lse_ptr, sample, cols, N)
     if mean_ptr is None:
         mean = tl.sum(mask * d_mask, 1)[:, None]
     else:
         mean = tl.load(mean_ptr + sample * N + cols, mask=cols < N, other=0.0)[None, :]
     d_scaled = mask * (d_mask - mean)
-    store_block(d_x_att_ptr + base, rows, cols, (1 + s) * d_scaled, D, N)
+    store_block(d_x_att_ptr + base, rows, cols, (1 + s) * d_scaled, D, WIDTH)
     d_s = tl.sum(x_att * d_scaled, 1)[:, None]
     if OF_LOGIT:
         d_s *= s * (1 - s)
     tl.store(d_s_ptr + sample * D + rows[:, None], d_s, mask=rows[:, None] < D)
-    store_block(d_v_ptr + base, rows, cols, d_variation + gain * mask * difference, D, N)
+    store_block(d_v_ptr + base, rows, cols, d_variation + gain * mask * difference, D, WIDTH)
 
 
 class Inverse(NamedTuple):
@@ -156,7 +160,8 @@ class Inverse(NamedTuple):
 def generate_backward(
     d_features: Tensor, parts: Parts, inverse: Inverse, addition: bool, of_logit: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """d_X_att, d_s and d_V, [B, D, N] and [B, D]; d_s of the sigmoid's argument if ``of_logit``.
+    """d_X_att and d_V, as wide as X_att and V, and d_s [B, D], of the sigmoid's argument if
+    ``of_logit``.
 
     ``d_features`` is dense in memory as [D, N] or as [N, D].
     """
@@ -176,7 +181,7 @@ def generate_backward(
         }
         mean = None
         if not parts.spatial:
-            mean = s.new_empty(v.shape[0], v.shape[2])
+            mean = s.new_empty(v.shape[0], parts.positions)
             grid, blocks = parts.columns()
             _column_mean_kernel[grid](**common, mean_ptr=mean, **blocks)
         grid, blocks = parts.rows(v.shape[0])
@@ -207,6 +212,8 @@ def split_and_generate_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """d_X_att, d_s and d_V, [B, D, N] and [B, D]."""
     check_dtype(v)
-    parts = Parts(x_att.contiguous(), s.contiguous(), v.contiguous(), None, spatial, gain)
+    parts = Parts(
+        v.shape[2], x_att.contiguous(), s.contiguous(), v.contiguous(), None, spatial, gain
+    )
     inverse = Inverse(class_offsets, class_rows, variation_offsets, variation_rows)
     return generate_backward(dense(d_features), parts, inverse, addition, of_logit=False)

@@ -107,7 +107,7 @@ def _dense(
             INPUTS=inputs,
             OUTPUTS=outputs,
             BLOCK_B=block_b,
-            BLOCK_K=min(padded(inputs, at_least=16), 32),
+            BLOCK_K=min(padded(inputs, at_least=16), 128),
             BLOCK_N=block_n,
             PRECISION=dot_precision(x),
             num_warps=4,

@@ -176,7 +176,7 @@ class _Absorbed(Function):
             x, *weights, class_index, variation_index, *flags
         )
         inverse = (class_offsets, class_rows, variation_offsets, variation_rows)
-        kept = x if x.is_contiguous() else copy
+        kept = copy if copy.dim() == 3 else x  # an empty vector where X serves as it is
         ctx.save_for_backward(kept, *made, w_q, w_k, w_1, w_2, *inverse)
         ctx.operator = options.operators.augment_backward
         ctx.flags = (*flags, channels_last(x))

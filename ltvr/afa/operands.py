@@ -21,6 +21,7 @@ from ltvr.afa.checks import (
     check_real_rows,
     check_tensor,
 )
+from ltvr.layout import width
 
 __all__ = ["CHECKS", "statistics_dtype"]
 
@@ -166,20 +167,29 @@ def _check_augment_backward(
 ) -> None:
     _check_parts(out, s, x, gain)
     check_real_rows("addition", addition, residual)
-    _check_inverse(d_features, x, class_offsets, class_rows, variation_offsets, variation_rows)
-    wide, positions = statistics_dtype(x), x.shape[2]
+    check_features("d_features", d_features, "B+G, D, N")
+    wide, positions, columns = statistics_dtype(x), d_features.shape[2], width(d_features)
+    check_tensor("x", x, (*x.shape[:2], columns), d_features.dtype, d_features.device)
+    _check_inverse(
+        d_features,
+        x[..., :positions],
+        class_offsets,
+        class_rows,
+        variation_offsets,
+        variation_rows,
+    )
     check_tensor("q", q, x.shape, x.dtype, x.device)
     check_tensor("lse", lse, x.shape[:2], wide, x.device)
     check_tensor("z", z, x.shape[:2], wide, x.device)
     _check_bottleneck(x, w_1, w_2)
     check_tensor("hidden", hidden, (x.shape[0], w_1.shape[0]), wide, x.device)
-    for name, t, dtypes in (
-        ("a", a, x.dtype),
-        ("w", w, x.dtype),
-        ("w_q", w_q, FLOATING),
-        ("w_k", w_k, FLOATING),
+    for name, t, size, dtypes in (
+        ("a", a, columns, x.dtype),
+        ("w", w, columns, x.dtype),
+        ("w_q", w_q, positions, FLOATING),
+        ("w_k", w_k, positions, FLOATING),
     ):
-        check_tensor(name, t, (positions, positions), dtypes, x.device)
+        check_tensor(name, t, (size, size), dtypes, x.device)
 
 
 CHECKS: dict[str, Callable[..., None]] = {

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ltvr.afa.operands import CHECKS, statistics_dtype
-from ltvr.layout import channels_last, empty_features
+from ltvr.layout import channels_last, empty_features, width
 
 __all__ = [
     "ABSORBED",
@@ -332,8 +332,9 @@ def _split_and_generate_backward_fake(*arguments: Any) -> tuple[Tensor, Tensor, 
 #
 # ``ltvr.afa.reference.augment`` with linear projections, on a GPU: x [B, D, N], dense as [D, N] or
 # as [N, D] in memory, and so are features and d_x. Of what the backward takes, ``copy`` is x as
-# [D, N] (empty where x is that already), a = W_Q W_K^T / sqrt(N) and w = W_V in the dtype of x;
-# q = x a and out = softmax(q x^T) x are [B, D, N], lse, s and z [B, D], hidden = relu(W_1 z).
+# [D, width] (empty where x is that already), a = W_Q W_K^T / sqrt(N) and w = W_V [width, width] in
+# the dtype of x; q = x a and out = softmax(q x^T) x are [B, D, width], lse, s and z [B, D], and
+# hidden = relu(W_1 z). Behind the N positions of a width (``ltvr/layout.py``) are zeros.
 
 
 @torch.library.register_fake("ltvr::augment")
@@ -341,20 +342,23 @@ def _augment_fake(*arguments: Any) -> tuple[Tensor, ...]:
     CHECKS["augment"](*arguments)
     x, _, _, _, w_1, _, class_index, *_ = arguments
     batch, channels, positions = x.shape
-    last = channels_last(x)
-    features = empty_features(x, batch + class_index.shape[0], last)
-    copy = x.new_empty(0 if x.is_contiguous() else x.shape)
-    q, out = x.new_empty(x.shape), x.new_empty(x.shape)
+    columns = width(x)
+    sizes = (batch + class_index.shape[0], channels, positions)
+    features = empty_features(x, sizes, channels_last(x))
+    wide = (batch, channels, columns)
+    copy = x.new_empty(0 if x.is_contiguous() and columns == positions else wide)
+    q, out = x.new_empty(wide), x.new_empty(wide)
     lse, s, z = (x.new_empty((batch, channels), dtype=statistics_dtype(x)) for _ in range(3))
     hidden = s.new_empty(batch, w_1.shape[0])
-    a, w = x.new_empty(positions, positions), x.new_empty(positions, positions)
+    a, w = x.new_empty(columns, columns), x.new_empty(columns, columns)
     return features, copy, q, out, lse, s, hidden, z, a, w
 
 
 @torch.library.register_fake("ltvr::augment_backward")
 def _augment_backward_fake(*arguments: Any) -> tuple[Tensor, ...]:
     CHECKS["augment_backward"](*arguments)
-    x, s, w_1, w_2, last = *(arguments[i] for i in (1, 5, 12, 13)), arguments[-1]
-    square = 3 * [(x.shape[2], x.shape[2])]
+    d_features, x, s, w_1, w_2, last = *(arguments[i] for i in (0, 1, 5, 12, 13)), arguments[-1]
+    sizes = (x.shape[0], *d_features.shape[1:])
+    square = 3 * [(sizes[2], sizes[2])]
     weights = (s.new_empty(shape) for shape in (*square, w_1.shape, w_2.shape))
-    return empty_features(x, x.shape[0], last), *weights
+    return empty_features(x, sizes, last), *weights

@@ -191,7 +191,8 @@ def test_augment_is_what_its_fake_says(last, dtype, positions):
     forward = (x, *weights, plan.class_index, plan.variation_index, *flags)
     features, copy, *kept = kernels.augment(*forward)
     w_q, w_k, _, w_1, w_2 = weights
-    backward = (features, copy if last else x, *kept, w_q, w_k, w_1, w_2, *plan[3:], *flags, last)
+    kept_x = copy if copy.dim() == 3 else x
+    backward = (features, kept_x, *kept, w_q, w_k, w_1, w_2, *plan[3:], *flags, last)
     for name, arguments, found in (
         ("augment", forward, (features, copy, *kept)),
         ("augment_backward", backward, kernels.augment_backward(*backward)),
