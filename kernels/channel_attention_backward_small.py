@@ -33,6 +33,9 @@ __all__ = ["MOST_POSITIONS", "channel_attention_backward_small"]
 MOST_POSITIONS = 16
 """Beyond so many, reading and writing d_Q's sum takes longer than making the scores twice."""
 
+_COLUMNS = 16
+"""Of a product over positions: Triton 3.6 takes no fewer, even where exact products need fewer."""
+
 _PIECES = tl.constexpr(3)  # hold a float32: 8 bits each in bfloat16, 11 in TF32
 
 
@@ -223,8 +226,6 @@ def _sum_kernel(
 class _Tile(NamedTuple):
     block_q: int
     block_k: int
-    block_n: int
-    """Columns of the products over positions."""
     warps: int = 4
     stages: int = 1
 
@@ -245,15 +246,13 @@ def _pick_tile(channels: int, positions: int, precision: str, capability: int, o
         many = operands_in_registers and positions > 8
         # On sm_100 fetching blocks ahead takes more instructions than it saves.
         stages = 1 if many or 100 <= capability < 120 else 2
-        tile = _Tile(64, 64 if many and own else 128, 16, stages=stages)
+        tile = _Tile(64, 64 if many and own else 128, stages=stages)
     elif precision == "tf32":
-        tile = _Tile(32 if operands_in_registers and own else 64, 64, 16)
+        tile = _Tile(32 if operands_in_registers and own else 64, 64)
     elif precision == "tf32x3":
-        tile = _Tile(32, 64, 16)
+        tile = _Tile(32, 64)
     else:
-        # Exact products are not for the matrix unit, so that columns are not free.
-        columns = min(padded(positions + 3, at_least=8), 16)
-        tile = _Tile(32, 32, columns) if columns == 8 else _Tile(32, 64, columns, warps=8)
+        tile = _Tile(32, 64, warps=8)
     most = padded(channels, at_least=16)
     return tile._replace(block_q=min(tile.block_q, most), block_k=min(tile.block_k, most))
 
@@ -289,12 +288,12 @@ def channel_attention_backward_small(
     kind = precision if q.dtype == torch.float32 else "half"
     tile = _pick_tile(channels, positions, kind, capability(q), v is not None)
     splits = _splits(batch, divide_up(channels, tile.block_k), q)
-    columns = 0 if q.dtype == torch.float16 else tile.block_n
+    columns = 0 if q.dtype == torch.float16 else _COLUMNS
     copies = 3 if 3 * positions + 3 <= columns else 1
     programs, rows = batch * splits, divide_up(channels, tile.block_q) * tile.block_q
     wide_q = wide_d_out = statistics = None
     if copies * positions + 3 <= columns:
-        wide_q, wide_d_out = (q.new_empty(programs, rows, tile.block_n) for _ in range(2))
+        wide_q, wide_d_out = (q.new_empty(programs, rows, _COLUMNS) for _ in range(2))
     else:
         statistics = lse.new_empty(programs, 2, rows)
     stride = padded(positions, at_least=4)
@@ -325,7 +324,7 @@ def channel_attention_backward_small(
             STRIDE=stride,
             BLOCK_Q=tile.block_q,
             BLOCK_K=tile.block_k,
-            BLOCK_N=tile.block_n,
+            BLOCK_N=_COLUMNS,
             BLOCK_SUM=padded(positions, at_least=8),
             PRECISION=precision,
             enable_fp_fusion=True,
