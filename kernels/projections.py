@@ -16,10 +16,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ltvr.kernels.add import add
 from ltvr.kernels.blocks import load_block, place_rows, store_block
 from ltvr.kernels.launch import divide_up, dot_precision
 from ltvr.kernels.rows import product_blocks
-from ltvr.layout import channels_last, width
+from ltvr.layout import MOST_NARROW_POSITIONS, channels_last, width
 
 __all__ = ["Absorbed", "absorb", "project"]
 
@@ -67,26 +68,25 @@ def _project_kernel(
     a_ptr,
     q_ptr,
     copy_ptr,
-    X_LAST: tl.constexpr,
     D: tl.constexpr,
     N: tl.constexpr,
-    WIDTH: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Q = X A; with ``copy_ptr`` X is copied to [D, WIDTH] as well, which the attention reads."""
-    base, row_base, rows = place_rows(D, N, BLOCK_D)
+    """Q = X A; X as [N, D] is copied to [D, N] as well, which the attention reads."""
+    base, _, rows = place_rows(D, N, BLOCK_D)
+    X_LAST: tl.constexpr = copy_ptr is not None
     cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     q = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
     for first in tl.static_range(0, N, BLOCK_N):
         some = first + tl.arange(0, BLOCK_N)
         x = load_block(x_ptr + base, rows, some, D, N, X_LAST)
-        q = tl.dot(x, load_block(a_ptr, some, cols, WIDTH, WIDTH), q, input_precision=PRECISION)
-    store_block(q_ptr + row_base * WIDTH, rows, cols, q, D, WIDTH)
-    if copy_ptr is not None:
+        q = tl.dot(x, load_block(a_ptr, some, cols, N, N), q, input_precision=PRECISION)
+    store_block(q_ptr + base, rows, cols, q, D, N)
+    if X_LAST:
         x = load_block(x_ptr + base, rows, cols, D, N, X_LAST)
-        store_block(copy_ptr + row_base * WIDTH, rows, cols, x, D, WIDTH)
+        store_block(copy_ptr + base, rows, cols, x, D, N)
 
 
 class Absorbed(NamedTuple):
@@ -129,20 +129,25 @@ def project(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     """Q = X A and X, [B, D, width] as [D, width] in memory: ``x`` itself where it is that."""
     batch, channels, positions = x.shape
     columns = a.shape[0]
-    q = x.new_empty(batch, channels, columns)
-    copy = None if x.is_contiguous() and columns == positions else torch.empty_like(q)
+    copy = None
+    if columns > positions or channels_last(x):
+        copy = x.new_empty(batch, channels, columns)
+    if positions > MOST_NARROW_POSITIONS:
+        if copy is not None:
+            add(copy, x)
+            x = copy
+        return x @ a, x
+    q = x.new_empty(x.shape)
     sizes = product_blocks(x)
-    grid = batch * divide_up(channels, sizes["BLOCK_D"]), divide_up(columns, sizes["BLOCK_N"])
+    grid = batch * divide_up(channels, sizes["BLOCK_D"]), divide_up(positions, sizes["BLOCK_N"])
     with torch.cuda.device_of(x):
         _project_kernel[grid](
             x_ptr=x,
             a_ptr=a,
             q_ptr=q,
             copy_ptr=copy,
-            X_LAST=channels_last(x),
             D=channels,
             N=positions,
-            WIDTH=columns,
             PRECISION=dot_precision(x),
             **sizes,
         )

@@ -16,9 +16,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ltvr.kernels.add import add
 from ltvr.kernels.blocks import load_block, store_block
 from ltvr.kernels.launch import capability, divide_up, dot_precision
-from ltvr.kernels.rows import fits, product_blocks, row_blocks
+from ltvr.kernels.rows import fits, product_blocks
 from ltvr.kernels.tiles import matrix_unit
 from ltvr.layout import channels_last, empty_features
 
@@ -115,65 +116,15 @@ def _features_kernel(
     store_block(sums_ptr + N * N, cols, cols, d_w, N, N)
 
 
-@triton.jit
-def _add_kernel(
-    x_ptr,
-    added_ptr,
-    of_row_ptr,
-    out_ptr,
-    ADDED_LAST: tl.constexpr,
-    OUT_LAST: tl.constexpr,
-    D: tl.constexpr,
-    WIDTH: tl.constexpr,
-    ADDED_WIDTH: tl.constexpr,
-    OUT_WIDTH: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-):
-    """Out = X + what is added, or + ``of_row`` in all of a row; where PyTorch makes the products.
-
-    Each of the three has its own columns, and its own layout in memory; X is [D, WIDTH].
-    """
-    row_base = tl.program_id(0).to(tl.int64) * D
-    rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    cols = tl.arange(0, BLOCK_N)
-    x = load_block(x_ptr + row_base * WIDTH, rows, cols, D, WIDTH).to(tl.float32)
-    if added_ptr is not None:
-        added_ptr += row_base * ADDED_WIDTH
-        x += load_block(added_ptr, rows, cols, D, ADDED_WIDTH, ADDED_LAST)
-    if of_row_ptr is not None:
-        x += tl.load(of_row_ptr + row_base + rows, mask=rows < D, other=0.0)[:, None]
-    store_block(out_ptr + row_base * OUT_WIDTH, rows, cols, x, D, OUT_WIDTH, OUT_LAST)
-
-
-def _add(x: Tensor, added: Tensor | None, of_row: Tensor | None, out: Tensor) -> None:
-    """Write X [B, D, width] + ``added``, + ``of_row`` [B, D], to ``out``, as wide or narrower."""
-    batch, channels, _ = x.shape
-    blocks = row_blocks(x)
-    with torch.cuda.device_of(x):
-        _add_kernel[batch, divide_up(channels, blocks["BLOCK_D"])](
-            x_ptr=x,
-            added_ptr=added,
-            of_row_ptr=of_row,
-            out_ptr=out,
-            ADDED_LAST=added is not None and channels_last(added),
-            OUT_LAST=channels_last(out),
-            D=channels,
-            WIDTH=x.shape[2],
-            ADDED_WIDTH=None if added is None else added.shape[2],
-            OUT_WIDTH=out.shape[2],
-            **blocks,
-        )
-
-
 def _walk(x: Tensor) -> tuple[int, dict[str, int]]:
     """Programs that walk over the rows of ``x``, and their blocks.
 
-    On GPUs whose matrix unit takes its operands from registers a block has half the rows of other
-    products: of five tensors more do not fit beside two weights, and more warps run at a time.
+    On GPUs whose matrix unit takes its operands from registers, and in float32, a block has half
+    the rows of other products: of five tensors more do not fit beside two weights, and more warps
+    run at a time.
     """
     sizes = product_blocks(x)
-    if matrix_unit(capability(x)) == "mma":
+    if x.dtype == torch.float32 or matrix_unit(capability(x)) == "mma":
         sizes["BLOCK_D"] = max(16, sizes["BLOCK_D"] // 2)
     return min(PROGRAMS, x.shape[0] * divide_up(x.shape[1], sizes["BLOCK_D"])), sizes
 
@@ -193,7 +144,7 @@ def attended_backward(
     batch, channels, _ = out.shape
     if not fits(out):
         # What is added behind the N positions meets zeros of W_V, or is left out of d_W_V.
-        _add(d_x_att, None, d_z / positions, d_x_att)
+        add(d_x_att, d_x_att, of_row=d_z / positions)
         return d_x_att @ w.T, None
     programs, sizes = _walk(out)
     d_out, sums = torch.empty_like(out), d_z.new_empty(programs, 2, positions, positions)
@@ -246,7 +197,7 @@ def projections_backward(
     if sums is None:
         flat_x, flat_q, flat_k, flat_v = (t.flatten(0, 1) for t in (x, d_q, d_k, d_v))
         flat_k.addmm_(flat_q, a.T).addmm_(flat_v, w.T)
-        _add(d_k, d_real, None, d_x)
+        add(d_x, d_k, d_real)
         d_w = torch.addmm(flat_x.T @ flat_v, out.flatten(0, 1).T, d_x_att.flatten(0, 1))
         d_a, d_w = (d[:positions, :positions].float() for d in (flat_x.T @ flat_q, d_w))
         return d_x, d_a, d_w

@@ -19,9 +19,9 @@ def fits(x: Tensor) -> bool:
     """Whether a program holds an [N, N] weight beside rows of ``x`` [B, D, N].
 
     Else PyTorch makes the products with it: with more positions a program would read more of a
-    weight than of the features, and in float32 the registers would not suffice.
+    weight than of the features, and in float32 the registers suffice for 16 alone.
     """
-    return x.element_size() == 2 and x.shape[2] <= MOST_NARROW_POSITIONS
+    return x.shape[2] <= (MOST_NARROW_POSITIONS if x.element_size() == 2 else 16)
 
 
 def row_blocks(x: Tensor) -> dict[str, int]:
