@@ -121,19 +121,17 @@ def _backward_kernel(
     rows = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     cols = tl.arange(0, BLOCK_N)
     base = sample * D * WIDTH
-    # [BLOCK_D, BLOCK_N]; read ahead of what is gathered, which waits for the plan
-    x_att = load_block(x_att_ptr + base, rows, cols, D, WIDTH)
-    v = load_block(v_ptr + base, rows, cols, D, WIDTH)
-    s = load_s(s_ptr, sample, rows, D)
-    w = cols if w_ptr is None else load_block(w_ptr, cols, cols, N, N)  # W_V, if there is one
+    # [BLOCK_D, BLOCK_N]
     d_class, d_variation = _gather_both(
         d_features_ptr, segments_ptr, class_offsets_ptr, class_rows_ptr, variation_offsets_ptr,
         variation_rows_ptr, batch, sample, rows, cols, ADDITION, FEATURES_LAST, D, N,
     )  # fmt: skip
-    v = part(v, w_ptr, w, PRECISION)
+    w = cols if w_ptr is None else load_block(w_ptr, cols, cols, N, N)  # W_V, if there is one
+    v = part(load_block(v_ptr + base, rows, cols, D, WIDTH), w_ptr, w, PRECISION)
     difference = d_class - d_variation
     d_mask = gain * v * difference
-    x_att = part(x_att, w_ptr, w, PRECISION)
+    x_att = part(load_block(x_att_ptr + base, rows, cols, D, WIDTH), w_ptr, w, PRECISION)
+    s = load_s(s_ptr, sample, rows, D)
     mask = softmax((1 + s) * x_att, lse_ptr, sample, cols, N)
     if mean_ptr is None:
         mean = tl.sum(mask * d_mask, 1)[:, None]
