@@ -16,10 +16,10 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block
-from ltvr.kernels.launch import divide_up, dot_precision, padded
+from ltvr.kernels.launch import Launch, divide_up, dot_precision, kept, padded
 from ltvr.kernels.rows import product_blocks, row_blocks
 
-__all__ = ["Parts", "load_s", "part", "softmax"]
+__all__ = ["Parts", "load_s", "part", "softmax", "whole_columns", "whole_rows"]
 
 # Columns of one program of the statistics. In bfloat16 they take 32 bytes, the least that the GPU
 # reads from memory.
@@ -84,6 +84,35 @@ def _column_lse_kernel(
     tl.store(lse_ptr + sample * N + cols, lse, mask=cols < N)
 
 
+def whole_rows(v: Tensor, multiplied: bool) -> dict[str, Any]:
+    """Constants of kernels that take whole rows of parts, as many as fit a block.
+
+    Args:
+        v: V of the parts, or X.
+        multiplied: whether there is a W_V.
+    """
+    blocks = product_blocks(v) if multiplied else row_blocks(v)
+    return {"D": v.shape[1], "N": v.shape[2], "PRECISION": dot_precision(v), **blocks}
+
+
+def whole_columns(v: Tensor) -> dict[str, Any]:
+    """Constants of the column statistics: few columns a program, for enough programs."""
+    block_n = min(padded(v.shape[2]), STATISTICS_COLUMNS)
+    block_d = min(padded(v.shape[1]), STATISTICS_ROWS)
+    return {
+        "D": v.shape[1],
+        "N": v.shape[2],
+        "BLOCK_D": block_d,
+        "BLOCK_N": block_n,
+        "num_warps": 4,
+    }
+
+
+@kept
+def _column_lse(v: Tensor) -> Launch:
+    return Launch(_column_lse_kernel, **whole_columns(v))
+
+
 class Parts(NamedTuple):
     """X_att, s and V of a batch, contiguous, and the options of the mask."""
 
@@ -98,35 +127,13 @@ class Parts(NamedTuple):
     spatial: bool
     gain: float
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Of every kernel that has the parts."""
-        _, channels, positions = self.v.shape
-        tensors = {"x_att_ptr": self.x_att, "s_ptr": self.s, "v_ptr": self.v}
-        return {**tensors, "gain": self.gain, "D": channels, "N": positions}
-
-    def rows(self, samples: int) -> tuple[tuple[int, int], dict[str, Any]]:
-        """Grid of the kernels that take whole rows, as many as fit a block; blocks and W_V."""
-        blocks = row_blocks(self.v) if self.w is None else product_blocks(self.v)
-        grid = samples, divide_up(self.v.shape[1], blocks["BLOCK_D"])
-        return grid, {**blocks, "w_ptr": self.w, "PRECISION": dot_precision(self.v)}
-
-    def columns(self) -> tuple[tuple[int, int], dict[str, int]]:
-        """Grid of the column statistics: few columns each, for enough programs; and the blocks."""
-        batch, channels, positions = self.v.shape
-        block_n = min(padded(positions), STATISTICS_COLUMNS)
-        block_d = min(padded(channels), STATISTICS_ROWS)
-        blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": 4}
-        return (batch, divide_up(positions, block_n)), blocks
-
     def column_lse(self) -> Tensor | None:
         """Log-sum-exp of (1 + s) X_att over the channels [B, N], where the mask is over them."""
         if self.spatial:
             return None
-        batch, channels, positions = self.v.shape
+        batch, _, positions = self.v.shape
         lse = self.s.new_empty(batch, positions)
-        grid, blocks = self.columns()
-        _column_lse_kernel[grid](
-            x_att_ptr=self.x_att, s_ptr=self.s, lse_ptr=lse, D=channels, N=positions, **blocks
-        )
+        launch = _column_lse(self.v)
+        grid = batch, divide_up(positions, launch.constants["BLOCK_N"])
+        launch(grid, x_att_ptr=self.x_att, s_ptr=self.s, lse_ptr=lse)
         return lse

@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, place_rows, store_block
-from ltvr.kernels.launch import divide_up, dot_precision
+from ltvr.kernels.launch import Launch, divide_up, dot_precision, kept
 from ltvr.kernels.rows import product_blocks
 from ltvr.layout import channels_last
 
@@ -95,45 +95,46 @@ class Absorbed(NamedTuple):
     """[N] row means of W_V in float32: z = mean(out W_V) = out . mean(W_V)."""
 
 
+@kept
+def _absorption(x: Tensor, precision: str) -> Launch:
+    return Launch(
+        _absorb_kernel, N=x.shape[2], BLOCK=ABSORB_BLOCK, PRECISION=precision, num_warps=2
+    )
+
+
 def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
     """Absorb the weights [N, N] for features like ``x`` [B, D, N]."""
     positions = x.shape[2]
     a, w = (x.new_empty(positions, positions) for _ in range(2))
     mean = x.new_empty(positions, dtype=torch.float32)
     tiles = divide_up(positions, ABSORB_BLOCK)
-    with torch.cuda.device_of(x):
-        _absorb_kernel[tiles, tiles](
-            w_q_ptr=w_q.contiguous(),
-            w_k_ptr=w_k.contiguous(),
-            w_v_ptr=w_v.contiguous(),
-            a_ptr=a,
-            w_ptr=w,
-            mean_ptr=mean,
-            scale=1 / math.sqrt(positions),
-            N=positions,
-            BLOCK=ABSORB_BLOCK,
-            PRECISION=dot_precision(mean),
-            num_warps=2,
-        )
+    launch = _absorption(x, dot_precision(mean))
+    launch(
+        (tiles, tiles),
+        w_q_ptr=w_q.contiguous(),
+        w_k_ptr=w_k.contiguous(),
+        w_v_ptr=w_v.contiguous(),
+        a_ptr=a,
+        w_ptr=w,
+        mean_ptr=mean,
+        scale=1 / math.sqrt(positions),
+    )
     return Absorbed(a, w, mean)
+
+
+@kept
+def _projection(x: Tensor) -> Launch:
+    constants = {"D": x.shape[1], "N": x.shape[2], "PRECISION": dot_precision(x)}
+    return Launch(_project_kernel, **constants, **product_blocks(x))
 
 
 def project(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     """Q = X A, and X as [D, N] in memory: ``x`` itself, or a copy if it is channels_last."""
     batch, channels, positions = x.shape
-    q = x.new_empty(x.shape)
-    copy = x.new_empty(x.shape) if channels_last(x) else None
-    sizes = product_blocks(x)
-    grid = batch * divide_up(channels, sizes["BLOCK_D"]), divide_up(positions, sizes["BLOCK_N"])
-    with torch.cuda.device_of(x):
-        _project_kernel[grid](
-            x_ptr=x,
-            a_ptr=a,
-            q_ptr=q,
-            copy_ptr=copy,
-            D=channels,
-            N=positions,
-            PRECISION=dot_precision(x),
-            **sizes,
-        )
+    q = x.new_empty(batch, channels, positions)
+    copy = torch.empty_like(q) if channels_last(x) else None
+    launch = _projection(x)
+    blocks = divide_up(channels, launch.constants["BLOCK_D"])
+    grid = batch * blocks, divide_up(positions, launch.constants["BLOCK_N"])
+    launch(grid, x_ptr=x, a_ptr=a, q_ptr=q, copy_ptr=copy)
     return q, x if copy is None else copy
