@@ -27,6 +27,7 @@ from triton.runtime.jit import JITFunction
 from ltvr import AFA, LTVR
 from ltvr.afa import ops
 from ltvr.backbones.build import build_backbone
+from ltvr.kernels import launch as launching
 from ltvr.kernels.launch import full_precision
 from plans import batch_labels, batch_plan
 
@@ -130,7 +131,7 @@ class _Offline:
 def _on_gpu(capability: int, precision: str) -> Iterator[None]:
     """What ``ltvr.kernels.launch`` tells the kernels of the GPU and of PyTorch's settings."""
     importlib.import_module("ltvr.kernels")
-    answers = {"capability": capability, "dot_precision": precision}
+    answers = {"_capability": capability, "dot_precision": precision}
     with ExitStack() as stack:
         for module in [m for n, m in sys.modules.items() if n.startswith("ltvr.kernels.")]:
             for name in answers.keys() & vars(module).keys():
@@ -144,20 +145,17 @@ def _recording(
 ) -> Iterator[FakeTensorMode]:
     """Fake tensors, and launches that only go on the list."""
 
-    def record(
-        kernel: JITFunction, *positional: Any, grid: Any, warmup: bool, **named: Any
-    ) -> None:
-        given = {**dict(zip(kernel.arg_names, positional, strict=False)), **named}
-        arguments = {name: given.pop(name) for name in kernel.arg_names}
-        grid = grid({**arguments, **given}) if callable(grid) else grid
-        launches.append(Launch(kernel, arguments, given, grid))
+    def record(launch: launching.Launch, grid: tuple[int, ...], **named: Any) -> None:
+        given = {**named, **launch.constants}
+        arguments = {name: given.pop(name) for name in launch.kernel.arg_names}
+        launches.append(Launch(launch.kernel, arguments, given, grid))
 
     softmax = torch.softmax
     precision = full_precision(capability) if setting.dtype == "fp32" else setting.dtype
     if DTYPES[setting.dtype] != torch.float32:
         precision = "ieee"
     with (
-        patch.object(JITFunction, "run", record),
+        patch.object(launching.Launch, "__call__", record),
         patch.object(ops, "require_triton", lambda _: None),
         _on_gpu(capability, precision),
         patch("ltvr.afa.fused._SLOW_ON_CPU", frozenset()),

@@ -7,13 +7,12 @@ PyTorch's own sum of features as [D, N] and as [N, D] reads or writes 2 bytes at
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, store_block
-from ltvr.kernels.launch import divide_up
+from ltvr.kernels.launch import Launch, divide_up, kept
 from ltvr.kernels.rows import row_blocks
 from ltvr.layout import channels_last
 
@@ -48,6 +47,28 @@ def _add_kernel(
     store_block(out_ptr + row_base * OUT_WIDTH, rows, cols, x, D, OUT_WIDTH, OUT_LAST)
 
 
+@kept
+def _sum(
+    wider: Tensor,
+    widths: tuple[int, int, int | None],
+    out_last: bool,
+    x_last: bool,
+    added_last: bool,
+) -> Launch:
+    out_width, x_width, added_width = widths
+    return Launch(
+        _add_kernel,
+        OUT_LAST=out_last,
+        X_LAST=x_last,
+        ADDED_LAST=added_last,
+        OUT_WIDTH=out_width,
+        X_WIDTH=x_width,
+        ADDED_WIDTH=added_width,
+        D=wider.shape[1],
+        **row_blocks(wider),
+    )
+
+
 def add(
     out: Tensor, x: Tensor, added: Tensor | None = None, *, of_row: Tensor | None = None
 ) -> None:
@@ -56,20 +77,12 @@ def add(
     Each is dense in memory as [D, N] or as [N, D] and has its own N. Where X ends, ``out`` has what
     is added to zeros; where ``out`` ends, X is cut off.
     """
-    batch, channels, _ = x.shape
-    blocks = row_blocks(max(x, out, key=lambda t: t.shape[2]))
-    with torch.cuda.device_of(x):
-        _add_kernel[batch, divide_up(channels, blocks["BLOCK_D"])](
-            out_ptr=out,
-            x_ptr=x,
-            added_ptr=added,
-            of_row_ptr=of_row,
-            OUT_LAST=channels_last(out),
-            X_LAST=channels_last(x),
-            ADDED_LAST=added is not None and channels_last(added),
-            OUT_WIDTH=out.shape[2],
-            X_WIDTH=x.shape[2],
-            ADDED_WIDTH=None if added is None else added.shape[2],
-            D=channels,
-            **blocks,
-        )
+    launch = _sum(
+        x if x.shape[2] > out.shape[2] else out,
+        (out.shape[2], x.shape[2], None if added is None else added.shape[2]),
+        channels_last(out),
+        channels_last(x),
+        added is not None and channels_last(added),
+    )
+    grid = x.shape[0], divide_up(x.shape[1], launch.constants["BLOCK_D"])
+    launch(grid, out_ptr=out, x_ptr=x, added_ptr=added, of_row_ptr=of_row)

@@ -83,7 +83,7 @@ def channel_attention(q: Tensor, k: Tensor, v: Tensor | None) -> tuple[Tensor, T
     check_dtype(q)
     q, k, v = q.contiguous(), k.contiguous(), None if v is None else v.contiguous()
     out = torch.empty_like(k)
-    lse = q.new_empty(q.shape[:2], dtype=torch.float32)
+    lse = q.new_empty(q.shape[0], q.shape[1], dtype=torch.float32)
     launch_attention(
         _forward_kernel,
         "BLOCK_Q",

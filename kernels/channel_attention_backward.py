@@ -155,17 +155,33 @@ def channel_attention_backward(
     d_q, d_k, delta = torch.empty_like(q), torch.empty_like(k), torch.empty_like(lse)
     d_v = None if v is None else torch.empty_like(v)
     tiles = tiles_of(q)
-    common = {
-        "d_out_ptr": d_out,
-        "q_ptr": q,
-        "k_ptr": k,
-        "v_ptr": v,
-        "lse_ptr": lse,
-        "delta_ptr": delta,
-    }
     # In this order: the first leaves delta for the second.
     launch_attention(
-        _d_query_kernel, "BLOCK_Q", tiles.d_query, q, **common, out_ptr=out, d_q_ptr=d_q
+        _d_query_kernel,
+        "BLOCK_Q",
+        tiles.d_query,
+        q,
+        d_out_ptr=d_out,
+        q_ptr=q,
+        k_ptr=k,
+        v_ptr=v,
+        out_ptr=out,
+        lse_ptr=lse,
+        delta_ptr=delta,
+        d_q_ptr=d_q,
     )
-    launch_attention(_d_key_kernel, "BLOCK_K", tiles.d_key, q, **common, d_k_ptr=d_k, d_v_ptr=d_v)
+    launch_attention(
+        _d_key_kernel,
+        "BLOCK_K",
+        tiles.d_key,
+        q,
+        d_out_ptr=d_out,
+        q_ptr=q,
+        k_ptr=k,
+        v_ptr=v,
+        lse_ptr=lse,
+        delta_ptr=delta,
+        d_k_ptr=d_k,
+        d_v_ptr=d_v,
+    )
     return d_q, d_k, k.new_empty(0) if d_v is None else d_v

@@ -26,7 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block, store_block
-from ltvr.kernels.launch import capability, divide_up, dot_precision, padded
+from ltvr.kernels.launch import Launch, capability, divide_up, dot_precision, kept, padded
 
 __all__ = ["MOST_POSITIONS", "channel_attention_backward_small"]
 
@@ -276,6 +276,53 @@ def _splits(batch: int, blocks: int, x: Tensor) -> int:
     return min((1 << power for power in range(blocks.bit_length())), key=time)
 
 
+class _Plan(NamedTuple):
+    """How the keys of a batch are shared out, and the two kernels."""
+
+    programs: int
+    rows: int
+    """Of d_Q's sum of one program."""
+    wide: bool
+    """Whether -lse and -delta are in columns of the products."""
+    backward: Launch
+    sum: Launch
+
+
+@kept
+def _plan(q: Tensor, own_values: bool) -> _Plan:
+    batch, channels, positions = q.shape
+    precision = dot_precision(q)
+    kind = precision if q.dtype == torch.float32 else "half"
+    tile = _pick_tile(channels, positions, kind, capability(q), own_values)
+    splits = _splits(batch, divide_up(channels, tile.block_k), q)
+    columns = 0 if q.dtype == torch.float16 else _COLUMNS
+    copies = 3 if 3 * positions + 3 <= columns else 1
+    common = {
+        "D": channels,
+        "N": positions,
+        "SPLITS": splits,
+        "STRIDE": padded(positions, at_least=4),
+        "enable_fp_fusion": True,
+    }
+    backward = Launch(
+        _backward_kernel,
+        **common,
+        COPIES=copies,
+        BLOCK_Q=tile.block_q,
+        BLOCK_K=tile.block_k,
+        BLOCK_N=_COLUMNS,
+        BLOCK_SUM=padded(positions, at_least=8),
+        PRECISION=precision,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    total = Launch(
+        _sum_kernel, **common, BLOCK_D=tile.block_q, BLOCK_N=common["STRIDE"], num_warps=4
+    )
+    rows = divide_up(channels, tile.block_q) * tile.block_q
+    return _Plan(batch * splits, rows, copies * positions + 3 <= columns, backward, total)
+
+
 def channel_attention_backward_small(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor | None, out: Tensor, lse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -283,64 +330,35 @@ def channel_attention_backward_small(
 
     The same shape on the same kind of GPU gives the same bits.
     """
-    batch, channels, positions = q.shape
-    precision = dot_precision(q)
-    kind = precision if q.dtype == torch.float32 else "half"
-    tile = _pick_tile(channels, positions, kind, capability(q), v is not None)
-    splits = _splits(batch, divide_up(channels, tile.block_k), q)
-    columns = 0 if q.dtype == torch.float16 else _COLUMNS
-    copies = 3 if 3 * positions + 3 <= columns else 1
-    programs, rows = batch * splits, divide_up(channels, tile.block_q) * tile.block_q
+    plan = _plan(q, v is not None)
+    blocks = plan.backward.constants
     wide_q = wide_d_out = statistics = None
-    if copies * positions + 3 <= columns:
-        wide_q, wide_d_out = (q.new_empty(programs, rows, _COLUMNS) for _ in range(2))
+    if plan.wide:
+        wide_q = q.new_empty(plan.programs, plan.rows, blocks["BLOCK_N"])
+        wide_d_out = torch.empty_like(wide_q)
     else:
-        statistics = lse.new_empty(programs, 2, rows)
-    stride = padded(positions, at_least=4)
-    d_q_sum = lse.new_empty(programs, rows, stride)
-    d_q, d_k, d_v = (
-        torch.empty_like(q),
-        torch.empty_like(k),
-        None if v is None else torch.empty_like(v),
+        statistics = lse.new_empty(plan.programs, 2, plan.rows)
+    d_q_sum = lse.new_empty(plan.programs, plan.rows, blocks["STRIDE"])
+    d_q, d_k = torch.empty_like(q), torch.empty_like(k)
+    d_v = None if v is None else torch.empty_like(v)
+    plan.backward(
+        (plan.programs,),
+        d_out_ptr=d_out,
+        q_ptr=q,
+        k_ptr=k,
+        v_ptr=v,
+        out_ptr=out,
+        lse_ptr=lse,
+        wide_q_ptr=wide_q,
+        wide_d_out_ptr=wide_d_out,
+        statistics_ptr=statistics,
+        d_q_sum_ptr=d_q_sum,
+        d_k_ptr=d_k,
+        d_v_ptr=d_v,
     )
-    with torch.cuda.device_of(q):
-        _backward_kernel[(programs,)](
-            d_out_ptr=d_out,
-            q_ptr=q,
-            k_ptr=k,
-            v_ptr=v,
-            out_ptr=out,
-            lse_ptr=lse,
-            wide_q_ptr=wide_q,
-            wide_d_out_ptr=wide_d_out,
-            statistics_ptr=statistics,
-            d_q_sum_ptr=d_q_sum,
-            d_k_ptr=d_k,
-            d_v_ptr=d_v,
-            D=channels,
-            N=positions,
-            SPLITS=splits,
-            COPIES=copies,
-            STRIDE=stride,
-            BLOCK_Q=tile.block_q,
-            BLOCK_K=tile.block_k,
-            BLOCK_N=_COLUMNS,
-            BLOCK_SUM=padded(positions, at_least=8),
-            PRECISION=precision,
-            enable_fp_fusion=True,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
-        _sum_kernel[(batch * rows // tile.block_q,)](
-            d_q_sum_ptr=d_q_sum,
-            d_q_ptr=d_q,
-            D=channels,
-            N=positions,
-            SPLITS=splits,
-            STRIDE=stride,
-            BLOCK_D=tile.block_q,
-            BLOCK_N=stride,
-            enable_fp_fusion=True,
-            num_warps=4,
-        )
+    plan.sum(
+        (q.shape[0] * plan.rows // blocks["BLOCK_Q"],),
+        d_q_sum_ptr=d_q_sum,
+        d_q_ptr=d_q,
+    )
     return d_q, d_k, d_v

@@ -16,9 +16,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import pointers, store_block
-from ltvr.kernels.launch import divide_up
+from ltvr.kernels.launch import Launch, divide_up, kept
 from ltvr.kernels.rows import row_blocks
-from ltvr.layout import channels_last
 
 __all__ = ["SEGMENT", "UNROLL", "class_segments", "gather"]
 
@@ -108,7 +107,24 @@ def gather(
     return acc
 
 
-def class_segments(d_features: Tensor, class_offsets: Tensor, class_rows: Tensor) -> Tensor | None:
+@kept
+def _segments(d_real: Tensor, features_last: bool) -> Launch:
+    blocks = {**row_blocks(d_real), "num_warps": WARPS}
+    batch, channels, positions = d_real.shape
+    return Launch(
+        _segment_kernel,
+        batch=batch,
+        FEATURES_LAST=features_last,
+        D=channels,
+        N=positions,
+        SAMPLES=SAMPLES,
+        **blocks,
+    )
+
+
+def class_segments(
+    d_features: Tensor, class_offsets: Tensor, class_rows: Tensor, features_last: bool
+) -> Tensor | None:
     """Sums [G // SEGMENT, D, N] of the segments that are of one sample, the others not written.
 
     None if there are fewer rows than one segment.
@@ -117,19 +133,15 @@ def class_segments(d_features: Tensor, class_offsets: Tensor, class_rows: Tensor
     segments = rows // SEGMENT.value
     if segments == 0:
         return None
+    d_real, d_generated = d_features[:batch], d_features[batch:]
     _, channels, positions = d_features.shape
     sums = d_features.new_empty(segments, channels, positions, dtype=torch.float32)
-    blocks = {**row_blocks(d_features), "num_warps": WARPS}
-    _segment_kernel[segments, divide_up(channels, blocks["BLOCK_D"])](
-        d_generated_ptr=d_features[batch:],
+    launch = _segments(d_real, features_last)
+    launch(
+        (segments, divide_up(channels, launch.constants["BLOCK_D"])),
+        d_generated_ptr=d_generated,
         offsets_ptr=class_offsets,
         rows_ptr=class_rows,
         segments_ptr=sums,
-        batch=batch,
-        FEATURES_LAST=channels_last(d_features),
-        D=channels,
-        N=positions,
-        SAMPLES=SAMPLES,
-        **blocks,
     )
     return sums

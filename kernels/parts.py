@@ -16,10 +16,10 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block
-from ltvr.kernels.launch import divide_up, dot_precision, padded
+from ltvr.kernels.launch import Launch, divide_up, dot_precision, kept, padded
 from ltvr.kernels.rows import product_blocks, row_blocks
 
-__all__ = ["Parts", "load_s", "part", "softmax"]
+__all__ = ["Parts", "load_s", "part", "softmax", "whole_columns", "whole_rows"]
 
 # Columns of one program of the statistics. In bfloat16 they take 32 bytes, the least that the GPU
 # reads from memory.
@@ -82,6 +82,38 @@ def _column_lse_kernel(
     tl.store(lse_ptr + sample * N + cols, lse, mask=cols < N)
 
 
+def whole_rows(v: Tensor, positions: int, multiplied: bool) -> dict[str, Any]:
+    """Constants of kernels that take whole rows of parts, as many as fit a block.
+
+    Args:
+        v: V of the parts, or X [B, D, width].
+        positions: N.
+        multiplied: whether there is a W_V.
+    """
+    blocks = product_blocks(v) if multiplied else row_blocks(v)
+    sizes = {"D": v.shape[1], "N": positions, "WIDTH": v.shape[2]}
+    return {**sizes, "PRECISION": dot_precision(v), **blocks}
+
+
+def whole_columns(v: Tensor, positions: int) -> dict[str, Any]:
+    """Constants of the column statistics: few columns a program, for enough programs."""
+    block_n = min(padded(positions), STATISTICS_COLUMNS)
+    block_d = min(padded(v.shape[1]), STATISTICS_ROWS)
+    return {
+        "D": v.shape[1],
+        "N": positions,
+        "WIDTH": v.shape[2],
+        "BLOCK_D": block_d,
+        "BLOCK_N": block_n,
+        "num_warps": 4,
+    }
+
+
+@kept
+def _column_lse(v: Tensor, positions: int) -> Launch:
+    return Launch(_column_lse_kernel, **whole_columns(v, positions))
+
+
 class Parts(NamedTuple):
     """X_att, s and V of a batch, contiguous, and the options of the mask.
 
@@ -101,42 +133,13 @@ class Parts(NamedTuple):
     spatial: bool
     gain: float
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Of every kernel that has the parts."""
-        _, channels, columns = self.v.shape
-        tensors = {"x_att_ptr": self.x_att, "s_ptr": self.s, "v_ptr": self.v}
-        sizes = {"D": channels, "N": self.positions, "WIDTH": columns}
-        return {**tensors, **sizes, "gain": self.gain}
-
-    def rows(self, samples: int) -> tuple[tuple[int, int], dict[str, Any]]:
-        """Grid of the kernels that take whole rows, as many as fit a block; blocks and W_V."""
-        blocks = row_blocks(self.v) if self.w is None else product_blocks(self.v)
-        grid = samples, divide_up(self.v.shape[1], blocks["BLOCK_D"])
-        return grid, {**blocks, "w_ptr": self.w, "PRECISION": dot_precision(self.v)}
-
-    def columns(self) -> tuple[tuple[int, int], dict[str, int]]:
-        """Grid of the column statistics: few columns each, for enough programs; and the blocks."""
-        batch, channels, _ = self.v.shape
-        block_n = min(padded(self.positions), STATISTICS_COLUMNS)
-        block_d = min(padded(channels), STATISTICS_ROWS)
-        blocks = {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": 4}
-        return (batch, divide_up(self.positions, block_n)), blocks
-
     def column_lse(self) -> Tensor | None:
         """Log-sum-exp of (1 + s) X_att over the channels [B, N], where the mask is over them."""
         if self.spatial:
             return None
-        batch, channels, columns = self.v.shape
+        batch = self.v.shape[0]
         lse = self.s.new_empty(batch, self.positions)
-        grid, blocks = self.columns()
-        _column_lse_kernel[grid](
-            x_att_ptr=self.x_att,
-            s_ptr=self.s,
-            lse_ptr=lse,
-            D=channels,
-            N=self.positions,
-            WIDTH=columns,
-            **blocks,
-        )
+        launch = _column_lse(self.v, self.positions)
+        grid = batch, divide_up(self.positions, launch.constants["BLOCK_N"])
+        launch(grid, x_att_ptr=self.x_att, s_ptr=self.s, lse_ptr=lse)
         return lse

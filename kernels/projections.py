@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ltvr.kernels.add import add
 from ltvr.kernels.blocks import load_block, place_rows, store_block
-from ltvr.kernels.launch import divide_up, dot_precision
+from ltvr.kernels.launch import Launch, divide_up, dot_precision, kept
 from ltvr.kernels.rows import product_blocks
 from ltvr.layout import MOST_NARROW_POSITIONS, channels_last, width
 
@@ -76,16 +76,16 @@ def _project_kernel(
 ):
     """Q = X A; X as [N, D] is copied to [D, N] as well, which the attention reads."""
     base, _, rows = place_rows(D, N, BLOCK_D)
-    X_LAST: tl.constexpr = copy_ptr is not None
     cols = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    LAST: tl.constexpr = copy_ptr is not None
     q = tl.zeros([BLOCK_D, BLOCK_N], tl.float32)
     for first in tl.static_range(0, N, BLOCK_N):
         some = first + tl.arange(0, BLOCK_N)
-        x = load_block(x_ptr + base, rows, some, D, N, X_LAST)
+        x = load_block(x_ptr + base, rows, some, D, N, LAST)
         q = tl.dot(x, load_block(a_ptr, some, cols, N, N), q, input_precision=PRECISION)
     store_block(q_ptr + base, rows, cols, q, D, N)
-    if X_LAST:
-        x = load_block(x_ptr + base, rows, cols, D, N, X_LAST)
+    if LAST:
+        x = load_block(x_ptr + base, rows, cols, D, N, True)
         store_block(copy_ptr + base, rows, cols, x, D, N)
 
 
@@ -100,6 +100,12 @@ class Absorbed(NamedTuple):
     """[width] row means of W_V in float32: z = mean(out W_V) = out . mean(W_V)."""
 
 
+@kept
+def _absorption(x: Tensor, precision: str) -> Launch:
+    sizes = {"N": x.shape[2], "WIDTH": width(x), "BLOCK": ABSORB_BLOCK}
+    return Launch(_absorb_kernel, **sizes, PRECISION=precision, num_warps=2)
+
+
 def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
     """Absorb the weights [N, N] for features like ``x`` [B, D, N]."""
     positions = x.shape[2]
@@ -107,22 +113,24 @@ def absorb(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Absorbed:
     a, w = (x.new_empty(columns, columns) for _ in range(2))
     mean = x.new_empty(columns, dtype=torch.float32)
     tiles = divide_up(columns, ABSORB_BLOCK)
-    with torch.cuda.device_of(x):
-        _absorb_kernel[tiles, tiles](
-            w_q_ptr=w_q.contiguous(),
-            w_k_ptr=w_k.contiguous(),
-            w_v_ptr=w_v.contiguous(),
-            a_ptr=a,
-            w_ptr=w,
-            mean_ptr=mean,
-            scale=1 / math.sqrt(positions),
-            N=positions,
-            WIDTH=columns,
-            BLOCK=ABSORB_BLOCK,
-            PRECISION=dot_precision(mean),
-            num_warps=2,
-        )
+    launch = _absorption(x, dot_precision(mean))
+    launch(
+        (tiles, tiles),
+        w_q_ptr=w_q.contiguous(),
+        w_k_ptr=w_k.contiguous(),
+        w_v_ptr=w_v.contiguous(),
+        a_ptr=a,
+        w_ptr=w,
+        mean_ptr=mean,
+        scale=1 / math.sqrt(positions),
+    )
     return Absorbed(a, w, mean)
+
+
+@kept
+def _projection(x: Tensor) -> Launch:
+    constants = {"D": x.shape[1], "N": x.shape[2], "PRECISION": dot_precision(x)}
+    return Launch(_project_kernel, **constants, **product_blocks(x))
 
 
 def project(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,18 +145,9 @@ def project(x: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
             add(copy, x)
             x = copy
         return x @ a, x
-    q = x.new_empty(x.shape)
-    sizes = product_blocks(x)
-    grid = batch * divide_up(channels, sizes["BLOCK_D"]), divide_up(positions, sizes["BLOCK_N"])
-    with torch.cuda.device_of(x):
-        _project_kernel[grid](
-            x_ptr=x,
-            a_ptr=a,
-            q_ptr=q,
-            copy_ptr=copy,
-            D=channels,
-            N=positions,
-            PRECISION=dot_precision(x),
-            **sizes,
-        )
+    q = x.new_empty(batch, channels, positions)
+    launch = _projection(x)
+    blocks = divide_up(channels, launch.constants["BLOCK_D"])
+    grid = batch * blocks, divide_up(positions, launch.constants["BLOCK_N"])
+    launch(grid, x_ptr=x, a_ptr=a, q_ptr=q, copy_ptr=copy)
     return q, x if copy is None else copy

@@ -11,6 +11,8 @@ warps, while as the right one each would hold all of it in registers.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from ltvr.kernels.add import add
 from ltvr.kernels.blocks import load_block, store_block
-from ltvr.kernels.launch import capability, divide_up, dot_precision
+from ltvr.kernels.launch import Launch, capability, divide_up, dot_precision, kept
 from ltvr.kernels.rows import fits, product_blocks
 from ltvr.kernels.tiles import matrix_unit
 from ltvr.layout import channels_last, empty_features
@@ -116,7 +118,14 @@ def _features_kernel(
     store_block(sums_ptr + N * N, cols, cols, d_w, N, N)
 
 
-def _walk(x: Tensor) -> tuple[int, dict[str, int]]:
+class _Walk(NamedTuple):
+    """A kernel whose programs walk over the rows."""
+
+    programs: int
+    launch: Launch
+
+
+def _walk(kernel: Any, x: Tensor, **constants: Any) -> _Walk:
     """Programs that walk over the rows of ``x``, and their blocks.
 
     On GPUs whose matrix unit takes its operands from registers, and in float32, a block has half
@@ -126,7 +135,20 @@ def _walk(x: Tensor) -> tuple[int, dict[str, int]]:
     sizes = product_blocks(x)
     if x.dtype == torch.float32 or matrix_unit(capability(x)) == "mma":
         sizes["BLOCK_D"] = max(16, sizes["BLOCK_D"] // 2)
-    return min(PROGRAMS, x.shape[0] * divide_up(x.shape[1], sizes["BLOCK_D"])), sizes
+    batch, channels, positions = x.shape
+    shape = {"samples": batch, "D": channels, "N": positions}
+    launch = Launch(kernel, **shape, PRECISION=dot_precision(x), **constants, **sizes)
+    return _Walk(min(PROGRAMS, batch * divide_up(channels, sizes["BLOCK_D"])), launch)
+
+
+@kept
+def _attended(out: Tensor) -> _Walk:
+    return _walk(_attended_kernel, out)
+
+
+@kept
+def _features(x: Tensor, real_last: bool, x_last: bool) -> _Walk:
+    return _walk(_features_kernel, x, REAL_LAST=real_last, X_LAST=x_last)
 
 
 def attended_backward(
@@ -141,27 +163,21 @@ def attended_backward(
         w: W_V [width, width].
         positions: N.
     """
-    batch, channels, _ = out.shape
     if not fits(out):
         # What is added behind the N positions meets zeros of W_V, or is left out of d_W_V.
         add(d_x_att, d_x_att, of_row=d_z / positions)
         return d_x_att @ w.T, None
-    programs, sizes = _walk(out)
+    programs, launch = _attended(out)
     d_out, sums = torch.empty_like(out), d_z.new_empty(programs, 2, positions, positions)
-    with torch.cuda.device_of(out):
-        _attended_kernel[(programs,)](
-            d_x_att_ptr=d_x_att,
-            d_z_ptr=d_z,
-            out_ptr=out,
-            w_ptr=w,
-            d_out_ptr=d_out,
-            sums_ptr=sums,
-            samples=batch,
-            D=channels,
-            N=positions,
-            PRECISION=dot_precision(out),
-            **sizes,
-        )
+    launch(
+        (programs,),
+        d_x_att_ptr=d_x_att,
+        d_z_ptr=d_z,
+        out_ptr=out,
+        w_ptr=w,
+        d_out_ptr=d_out,
+        sums_ptr=sums,
+    )
     return d_out, sums
 
 
@@ -192,8 +208,7 @@ def projections_backward(
         x_last: whether d_X is [B, N, D] in memory.
         positions: N.
     """
-    batch, channels, _ = x.shape
-    d_x = empty_features(x, (batch, channels, positions), x_last)
+    d_x = empty_features(x, (*x.shape[:2], positions), x_last)
     if sums is None:
         flat_x, flat_q, flat_k, flat_v = (t.flatten(0, 1) for t in (x, d_q, d_k, d_v))
         flat_k.addmm_(flat_q, a.T).addmm_(flat_v, w.T)
@@ -201,25 +216,18 @@ def projections_backward(
         d_w = torch.addmm(flat_x.T @ flat_v, out.flatten(0, 1).T, d_x_att.flatten(0, 1))
         d_a, d_w = (d[:positions, :positions].float() for d in (flat_x.T @ flat_q, d_w))
         return d_x, d_a, d_w
-    programs, sizes = _walk(x)
-    with torch.cuda.device_of(x):
-        _features_kernel[(programs,)](
-            x_ptr=x,
-            d_q_ptr=d_q,
-            d_k_ptr=d_k,
-            d_v_ptr=d_v,
-            d_real_ptr=d_real,
-            a_ptr=a,
-            w_ptr=w,
-            d_x_ptr=d_x,
-            sums_ptr=sums,
-            samples=batch,
-            REAL_LAST=d_real is not None and channels_last(d_real),
-            X_LAST=x_last,
-            D=channels,
-            N=positions,
-            PRECISION=dot_precision(x),
-            **sizes,
-        )
-    d_a, d_w = sums.sum(0)
-    return d_x, d_a, d_w
+    programs, launch = _features(x, d_real is not None and channels_last(d_real), x_last)
+    launch(
+        (programs,),
+        x_ptr=x,
+        d_q_ptr=d_q,
+        d_k_ptr=d_k,
+        d_v_ptr=d_v,
+        d_real_ptr=d_real,
+        a_ptr=a,
+        w_ptr=w,
+        d_x_ptr=d_x,
+        sums_ptr=sums,
+    )
+    total = sums.sum(0)
+    return d_x, total[0], total[1]

@@ -14,14 +14,13 @@ tensor is read from memory once.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, store_block
-from ltvr.kernels.launch import check_dtype
-from ltvr.kernels.parts import Parts, load_s, part, softmax
+from ltvr.kernels.launch import Launch, check_dtype, divide_up, kept
+from ltvr.kernels.parts import Parts, load_s, part, softmax, whole_rows
 from ltvr.layout import empty_features
 
 __all__ = ["generate", "split_and_generate"]
@@ -58,8 +57,8 @@ def _forward_kernel(
     class_index_ptr,
     variation_index_ptr,
     out_ptr,
-    batch,
     gain,
+    batch,
     ADDITION: tl.constexpr,
     FEATURES_LAST: tl.constexpr,
     D: tl.constexpr,
@@ -94,6 +93,19 @@ def _forward_kernel(
     store_block(out_ptr + target * D * N, rows, cols, out, D, N, FEATURES_LAST)
 
 
+@kept
+def _generation(
+    v: Tensor, positions: int, multiplied: bool, addition: bool, features_last: bool
+) -> Launch:
+    return Launch(
+        _forward_kernel,
+        batch=v.shape[0],
+        ADDITION=addition,
+        FEATURES_LAST=features_last,
+        **whole_rows(v, positions, multiplied),
+    )
+
+
 def generate(
     x: Tensor | None,
     parts: Parts,
@@ -104,22 +116,23 @@ def generate(
 ) -> Tensor:
     """Real and generated rows, [B+G, D, N]; in memory [B+G, N, D] if ``features_last``."""
     batch, channels, _ = parts.v.shape
-    sizes = (batch + class_index.shape[0], channels, parts.positions)
-    out = empty_features(parts.v, sizes, features_last)
-    grid, blocks = parts.rows(out.shape[0])
-    with torch.cuda.device_of(out):
-        _forward_kernel[grid](
-            **parts.arguments,
-            x_ptr=x,
-            lse_ptr=parts.column_lse(),
-            class_index_ptr=class_index.contiguous(),
-            variation_index_ptr=variation_index.contiguous(),
-            out_ptr=out,
-            batch=batch,
-            ADDITION=addition,
-            FEATURES_LAST=features_last,
-            **blocks,
-        )
+    rows = batch + class_index.shape[0]
+    out = empty_features(parts.v, (rows, channels, parts.positions), features_last)
+    multiplied = parts.w is not None
+    launch = _generation(parts.v, parts.positions, multiplied, addition, features_last)
+    launch(
+        (rows, divide_up(channels, launch.constants["BLOCK_D"])),
+        x_ptr=x,
+        x_att_ptr=parts.x_att,
+        s_ptr=parts.s,
+        v_ptr=parts.v,
+        w_ptr=parts.w,
+        lse_ptr=parts.column_lse(),
+        class_index_ptr=class_index.contiguous(),
+        variation_index_ptr=variation_index.contiguous(),
+        out_ptr=out,
+        gain=parts.gain,
+    )
     return out
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ltvr.kernels.blocks import load_block, store_block
 from ltvr.kernels.gather import class_segments, gather
-from ltvr.kernels.launch import check_dtype
-from ltvr.kernels.parts import Parts, load_s, part, softmax
+from ltvr.kernels.launch import Launch, check_dtype, divide_up, kept
+from ltvr.kernels.parts import Parts, load_s, part, softmax, whole_columns, whole_rows
 from ltvr.layout import channels_last, dense
 
 __all__ = ["Inverse", "generate_backward", "split_and_generate_backward"]
@@ -55,8 +55,8 @@ def _column_mean_kernel(
     class_rows_ptr,
     variation_offsets_ptr,
     variation_rows_ptr,
-    batch,
     gain,
+    batch,
     ADDITION: tl.constexpr,
     FEATURES_LAST: tl.constexpr,
     D: tl.constexpr,
@@ -104,8 +104,8 @@ def _backward_kernel(
     d_x_att_ptr,
     d_s_ptr,
     d_v_ptr,
-    batch,
     gain,
+    batch,
     ADDITION: tl.constexpr,
     OF_LOGIT: tl.constexpr,
     FEATURES_LAST: tl.constexpr,
@@ -155,6 +155,36 @@ class Inverse(NamedTuple):
     variation_rows: Tensor
 
 
+@kept
+def _column_mean(v: Tensor, positions: int, addition: bool, features_last: bool) -> Launch:
+    return Launch(
+        _column_mean_kernel,
+        batch=v.shape[0],
+        ADDITION=addition,
+        FEATURES_LAST=features_last,
+        **whole_columns(v, positions),
+    )
+
+
+@kept
+def _backward(
+    v: Tensor,
+    positions: int,
+    multiplied: bool,
+    addition: bool,
+    of_logit: bool,
+    features_last: bool,
+) -> Launch:
+    return Launch(
+        _backward_kernel,
+        batch=v.shape[0],
+        ADDITION=addition,
+        OF_LOGIT=of_logit,
+        FEATURES_LAST=features_last,
+        **whole_rows(v, positions, multiplied),
+    )
+
+
 def generate_backward(
     d_features: Tensor, parts: Parts, inverse: Inverse, addition: bool, of_logit: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,35 +193,53 @@ def generate_backward(
 
     ``d_features`` is dense in memory as [D, N] or as [N, D].
     """
-    inverse = Inverse(*(t.contiguous() for t in inverse))
+    class_offsets, class_rows, variation_offsets, variation_rows = (t.contiguous() for t in inverse)
     x_att, s, v = parts.x_att, parts.s, parts.v
-    d_x_att, d_s, d_v = torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
-    with torch.cuda.device_of(v):
-        common = {
-            **parts.arguments,
-            **{f"{name}_ptr": index for name, index in inverse._asdict().items()},
-            "d_features_ptr": d_features,
-            "segments_ptr": class_segments(d_features, inverse.class_offsets, inverse.class_rows),
-            "lse_ptr": parts.column_lse(),
-            "batch": v.shape[0],
-            "ADDITION": addition,
-            "FEATURES_LAST": channels_last(d_features),
-        }
-        mean = None
-        if not parts.spatial:
-            mean = s.new_empty(v.shape[0], parts.positions)
-            grid, blocks = parts.columns()
-            _column_mean_kernel[grid](**common, mean_ptr=mean, **blocks)
-        grid, blocks = parts.rows(v.shape[0])
-        _backward_kernel[grid](
-            **common,
+    batch, channels, _ = v.shape
+    positions = parts.positions
+    last = channels_last(d_features)
+    segments = class_segments(d_features, class_offsets, class_rows, last)
+    lse = parts.column_lse()
+    mean = None
+    if not parts.spatial:
+        mean = s.new_empty(batch, positions)
+        launch = _column_mean(v, positions, addition, last)
+        launch(
+            (batch, divide_up(positions, launch.constants["BLOCK_N"])),
+            d_features_ptr=d_features,
+            segments_ptr=segments,
+            x_att_ptr=x_att,
+            s_ptr=s,
+            v_ptr=v,
+            lse_ptr=lse,
             mean_ptr=mean,
-            d_x_att_ptr=d_x_att,
-            d_s_ptr=d_s,
-            d_v_ptr=d_v,
-            OF_LOGIT=of_logit,
-            **blocks,
+            class_offsets_ptr=class_offsets,
+            class_rows_ptr=class_rows,
+            variation_offsets_ptr=variation_offsets,
+            variation_rows_ptr=variation_rows,
+            gain=parts.gain,
         )
+    d_x_att, d_s, d_v = torch.empty_like(x_att), torch.empty_like(s), torch.empty_like(v)
+    launch = _backward(v, positions, parts.w is not None, addition, of_logit, last)
+    launch(
+        (batch, divide_up(channels, launch.constants["BLOCK_D"])),
+        d_features_ptr=d_features,
+        segments_ptr=segments,
+        x_att_ptr=x_att,
+        s_ptr=s,
+        v_ptr=v,
+        w_ptr=parts.w,
+        lse_ptr=lse,
+        mean_ptr=mean,
+        class_offsets_ptr=class_offsets,
+        class_rows_ptr=class_rows,
+        variation_offsets_ptr=variation_offsets,
+        variation_rows_ptr=variation_rows,
+        d_x_att_ptr=d_x_att,
+        d_s_ptr=d_s,
+        d_v_ptr=d_v,
+        gain=parts.gain,
+    )
     return d_x_att, d_s, d_v
 
 

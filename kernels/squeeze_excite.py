@@ -9,13 +9,12 @@ kernel. All of it is in float32.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block
-from ltvr.kernels.launch import divide_up, dot_precision, padded
+from ltvr.kernels.launch import Launch, divide_up, dot_precision, kept, padded
 from ltvr.kernels.rows import row_blocks
 
 __all__ = ["squeeze_excite", "squeeze_excite_backward"]
@@ -86,33 +85,42 @@ def _dense_kernel(
     tl.store(y_ptr + at, y, mask=inside)
 
 
+@kept
+def _layer(x: Tensor, outputs: int, activation: str, transposed: bool) -> Launch:
+    samples, inputs = x.shape
+    return Launch(
+        _dense_kernel,
+        samples=samples,
+        ACTIVATION=activation,
+        TRANSPOSED=transposed,
+        INPUTS=inputs,
+        OUTPUTS=outputs,
+        # Small blocks, for enough programs: there are few samples.
+        BLOCK_B=16,
+        BLOCK_K=min(padded(inputs, at_least=16), 128),
+        BLOCK_N=min(padded(outputs, at_least=16), 32),
+        PRECISION=dot_precision(x),
+        num_warps=4,
+    )
+
+
 def _dense(
     x: Tensor, w: Tensor, activation: str, active: Tensor | None = None, *, transposed: bool = False
 ) -> Tensor:
     """Activation of X W^T, or of X W if ``transposed``, for X in float32: [B, outputs]."""
-    samples, inputs = x.shape
+    samples = x.shape[0]
     outputs = w.shape[1 if transposed else 0]
     y = x.new_empty(samples, outputs)
-    # Small blocks, for enough programs: there are few samples.
-    block_b, block_n = 16, min(padded(outputs, at_least=16), 32)
-    with torch.cuda.device_of(x):
-        _dense_kernel[divide_up(samples, block_b), divide_up(outputs, block_n)](
-            x_ptr=x,
-            w_ptr=w.contiguous(),
-            active_ptr=active,
-            y_ptr=y,
-            samples=samples,
-            ACTIVATION=activation,
-            TRANSPOSED=transposed,
-            INPUTS=inputs,
-            OUTPUTS=outputs,
-            BLOCK_B=block_b,
-            BLOCK_K=min(padded(inputs, at_least=16), 128),
-            BLOCK_N=block_n,
-            PRECISION=dot_precision(x),
-            num_warps=4,
-        )
+    launch = _layer(x, outputs, activation, transposed)
+    blocks = divide_up(samples, launch.constants["BLOCK_B"])
+    grid = blocks, divide_up(outputs, launch.constants["BLOCK_N"])
+    launch(grid, x_ptr=x, w_ptr=w.contiguous(), active_ptr=active, y_ptr=y)
     return y
+
+
+@kept
+def _squeeze(out: Tensor) -> Launch:
+    return Launch(_squeeze_kernel, D=out.shape[1], N=out.shape[2], **row_blocks(out))
 
 
 def squeeze_excite(
@@ -124,18 +132,11 @@ def squeeze_excite(
         mean: row means of W_V [N].
         w_1, w_2: [D/r, D] and [D, D/r].
     """
-    batch, channels, positions = out.shape
+    batch, channels, _ = out.shape
     z = mean.new_empty(batch, channels)
-    blocks = row_blocks(out)
-    with torch.cuda.device_of(out):
-        _squeeze_kernel[batch, divide_up(channels, blocks["BLOCK_D"])](
-            out_ptr=out,
-            mean_ptr=mean,
-            z_ptr=z,
-            D=channels,
-            N=positions,
-            **blocks,
-        )
+    launch = _squeeze(out)
+    grid = batch, divide_up(channels, launch.constants["BLOCK_D"])
+    launch(grid, out_ptr=out, mean_ptr=mean, z_ptr=z)
     hidden = _dense(z, w_1, "relu")
     return _dense(hidden, w_2, "sigmoid"), hidden, z
 

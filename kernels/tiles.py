@@ -11,7 +11,7 @@ import triton
 from torch import Tensor
 
 from ltvr.device import AUTOTUNE
-from ltvr.kernels.launch import capability, divide_up, dot_precision, padded
+from ltvr.kernels.launch import Launch, capability, divide_up, dot_precision, kept, padded
 
 __all__ = ["Tile", "Tiles", "launch_attention", "matrix_unit", "pick_tiles", "tiles_of"]
 
@@ -159,10 +159,31 @@ def _parts(columns: int, widest: int) -> tuple[int, ...]:
     return tuple(parts)
 
 
+@kept
 def tiles_of(x: Tensor) -> Tiles:
     """Return the tiles for features ``x`` [B, D, N] on the GPU that holds them."""
     precision = dot_precision(x) if x.dtype == torch.float32 else "half"
     return pick_tiles(x.shape[1], x.shape[2], precision, capability(x))
+
+
+@kept
+def _attention(x: Tensor, kernel: Any, tile: Tile) -> Launch:
+    offsets = itertools.accumulate(tile.parts, initial=0)
+    sizes: dict[str, Any] = {
+        "BLOCK_Q": tile.block_q,
+        "BLOCK_K": tile.block_k,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
+    return Launch(
+        _tuned(kernel) if AUTOTUNE else kernel,
+        D=x.shape[1],
+        N=x.shape[2],
+        PARTS=tuple(zip(offsets, tile.parts, strict=False)),
+        PRECISION=dot_precision(x),
+        enable_fp_fusion=True,
+        **({} if AUTOTUNE else sizes),
+    )
 
 
 def launch_attention(
@@ -174,33 +195,16 @@ def launch_attention(
         blocked: the kernel's name for the block that the grid divides the channels into.
         tile: sizes of the blocks.
         x: any of the tensors [B, D, N]: gives the shape, the dtype and the GPU.
-        pointers: the tensors by the names of the kernel's parameters.
+        pointers: the tensors by the names of the kernel's parameters, in their order.
     """
     batch, channels, positions = x.shape
-    sizes: dict[str, Any] = {
-        "BLOCK_Q": tile.block_q,
-        "BLOCK_K": tile.block_k,
-        "num_warps": tile.warps,
-        "num_stages": tile.stages,
-    }
-    if AUTOTUNE:
-        kernel, sizes = _tuned(kernel), {}
 
-    def grid(meta: dict[str, Any]) -> tuple[int, int]:
-        rows = divide_up(channels, meta[blocked])
+    def grid(sizes: dict[str, Any]) -> tuple[int, int]:
+        rows = divide_up(channels, sizes[blocked])
         return batch * rows, divide_up(positions, sum(tile.parts))
 
-    offsets = itertools.accumulate(tile.parts, initial=0)
-    with torch.cuda.device_of(x):
-        kernel[grid](
-            **pointers,
-            D=channels,
-            N=positions,
-            PARTS=tuple(zip(offsets, tile.parts, strict=False)),
-            PRECISION=dot_precision(x),
-            enable_fp_fusion=True,
-            **sizes,
-        )
+    launch = _attention(x, kernel, tile)
+    launch(grid if AUTOTUNE else grid(launch.constants), **pointers)
 
 
 @functools.cache

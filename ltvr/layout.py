@@ -11,7 +11,7 @@ __all__ = ["MOST_NARROW_POSITIONS", "channels_last", "dense", "empty_features", 
 
 def channels_last(x: Tensor) -> bool:
     """Whether each sample of ``x`` [B, D, N] lies in memory as [N, D], and not as [D, N]."""
-    return x.transpose(1, 2).is_contiguous() and not x.is_contiguous()
+    return not x.is_contiguous() and x.transpose(1, 2).is_contiguous()
 
 
 def dense(x: Tensor) -> Tensor:

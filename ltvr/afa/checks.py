@@ -109,7 +109,7 @@ def check_features(name: str, x: object, axes: str) -> None:
 def check_tensor(
     name: str,
     tensor: object,
-    shape: Sequence[int],
+    shape: tuple[int, ...],
     dtypes: torch.dtype | Sequence[torch.dtype],
     device: torch.device,
 ) -> None:
@@ -119,7 +119,7 @@ def check_tensor(
     if tensor.dtype not in dtypes:
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name}: expected {known}, got {_dtype(tensor)}")
-    if tuple(tensor.shape) != tuple(shape):
+    if tensor.shape != shape:
         raise ValueError(f"{name}: expected shape {list(shape)}, got {list(tensor.shape)}")
     if tensor.device != device:
         raise ValueError(f"{name}: expected it on {device}, got it on {tensor.device}")

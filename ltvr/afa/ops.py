@@ -7,6 +7,7 @@ call of an operator that needs it says what is missing and how to get it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -14,6 +15,7 @@ import re
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -230,14 +232,24 @@ def kernels(backend: str, device: torch.device) -> Kernels:
     instead of two, so C++ has no absorbed form.
     """
     if backend == "triton" and device.type != "cuda":
-        return Kernels(importlib.import_module("ltvr.kernels"), absorbs=True)
+        return Kernels(_triton_kernels(), absorbs=True)
     return Kernels(torch.ops.ltvr, absorbs=backend == "triton")
 
 
+@functools.cache
+def _triton_kernels() -> ModuleType:
+    """Import them where they are first needed: Triton may be missing, and takes long to load."""
+    return importlib.import_module("ltvr.kernels")
+
+
 def _triton(name: str) -> Callable[..., Any]:
+    check = CHECKS[name]
+
     def call(*arguments: Any) -> Any:
-        CHECKS[name](*arguments)
-        return getattr(importlib.import_module("ltvr.kernels"), name)(*arguments)
+        check(*arguments)
+        # Triton launches on the current device. The tensors are on one, as was checked.
+        with torch.cuda.device_of(next(a for a in arguments if isinstance(a, Tensor))):
+            return getattr(_triton_kernels(), name)(*arguments)
 
     return call
 

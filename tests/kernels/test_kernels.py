@@ -74,7 +74,7 @@ def test_channel_attention(kernels, shape, shared, dtype):
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("positions", [36, 144, 196, 256])
 def test_tiles_of_any_gpu_give_the_same(kernels, monkeypatch, positions, capability):
-    monkeypatch.setattr("ltvr.kernels.tiles.capability", lambda _: capability)
+    monkeypatch.setattr("ltvr.kernels.launch._capability", lambda _: capability)
     check_channel_attention(kernels, (1, 17, positions), True, torch.float16)
 
 
@@ -106,6 +106,7 @@ def test_programs_share_the_keys_of_a_sample(kernels, monkeypatch, positions, sp
     """Of three blocks of keys one program has all, or two have two and one."""
     small = importlib.import_module("ltvr.kernels.channel_attention_backward_small")
     monkeypatch.setattr(small, "_splits", lambda *_: splits)
+    monkeypatch.setattr(small, "_plan", small._plan.__wrapped__)  # not one that is kept
     q, k, d_out = (randn(1, 280, positions, dtype=torch.float16, seed=seed) for seed in range(3))
     q /= positions**0.5
     leaves = [t.double().requires_grad_() for t in (q, k)]
