@@ -1,4 +1,8 @@
-"""The fused operators in Triton, imported as ``ltvr.kernels``: one file an operator."""
+"""The fused operators in Triton, imported as ``ltvr.kernels``: one file an operator.
+
+They launch on the current device, and take their arguments as they are. ``torch.ops.ltvr`` checks
+the arguments and makes the device that of the tensors (``ltvr/afa/ops.py``).
+"""
 
 from ltvr.kernels.augment import augment, augment_backward
 from ltvr.kernels.channel_attention import channel_attention

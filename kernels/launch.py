@@ -108,9 +108,9 @@ def kept(make: Callable[..., Made]) -> Callable[..., Made]:
 class Launch:
     """A kernel on one GPU with all that it takes but tensors and floats.
 
-    To find the compiled kernel that fits its arguments takes Triton two thirds of a launch's time
-    on the host. It is found once for every kind of arguments that Triton tells apart: of a tensor
-    the dtype and whether it begins at a multiple of 16 bytes, of a float nothing.
+    To find the compiled kernel that fits its arguments took Triton half of what a launch takes the
+    host. It is found once for every kind of arguments that Triton tells apart: of a tensor the
+    dtype and whether it begins at a multiple of 16 bytes, of a float nothing.
     """
 
     def __init__(self, kernel: Any, **constants: Any) -> None:

@@ -114,7 +114,9 @@ def check_tensor(
     device: torch.device,
 ) -> None:
     """Refuse what is not a dense tensor of this shape, on this device, of one of these dtypes."""
-    tensor = _dense(name, tensor)
+    # Not by ``_dense`` alone: some fifty tensors are checked in a step, and a call takes time.
+    if not isinstance(tensor, Tensor) or tensor.is_nested or tensor.layout != torch.strided:
+        tensor = _dense(name, tensor)
     dtypes = (dtypes,) if isinstance(dtypes, torch.dtype) else dtypes
     if tensor.dtype not in dtypes:
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
