@@ -252,7 +252,7 @@ def _pick_tile(channels: int, positions: int, precision: str, capability: int, o
     elif precision == "tf32x3":
         tile = _Tile(32, 64)
     else:
-        tile = _Tile(32, 64, warps=8)
+        tile = _Tile(32, 32) if positions <= 8 else _Tile(32, 64, warps=8)
     most = padded(channels, at_least=16)
     return tile._replace(block_q=min(tile.block_q, most), block_k=min(tile.block_k, most))
 

@@ -128,12 +128,14 @@ class _Walk(NamedTuple):
 def _walk(kernel: Any, x: Tensor, **constants: Any) -> _Walk:
     """Programs that walk over the rows of ``x``, and their blocks.
 
-    On GPUs whose matrix unit takes its operands from registers, and in float32, a block has half
-    the rows of other products: of five tensors more do not fit beside two weights, and more warps
-    run at a time.
+    On GPUs whose matrix unit takes its operands from registers a block has half the rows of other
+    products: of five tensors more do not fit beside two weights, and more warps run at a time. In
+    float32 it has a quarter.
     """
     sizes = product_blocks(x)
-    if x.dtype == torch.float32 or matrix_unit(capability(x)) == "mma":
+    if x.dtype == torch.float32:
+        sizes["BLOCK_D"] = max(16, sizes["BLOCK_D"] // 4)
+    elif matrix_unit(capability(x)) == "mma":
         sizes["BLOCK_D"] = max(16, sizes["BLOCK_D"] // 2)
     batch, channels, positions = x.shape
     shape = {"samples": batch, "D": channels, "N": positions}
