@@ -90,16 +90,24 @@ def errors(step: Step, exact: list[Tensor]) -> list[float]:
     ]
 
 
+def spacing(dtype: torch.dtype) -> float:
+    """Distance from 1 to the next number that products tell apart; TF32 keeps 11 bits."""
+    if dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32":
+        return 2.0**-10
+    return torch.finfo(dtype).eps
+
+
 def check(
     problem: Problem, available: dict[str, Provider], work: str
 ) -> tuple[dict[str, Step], dict[str, float]]:
     """Split into steps worth timing, and the worst error of those that are not.
 
-    The rule of the tests: an error at most twice the eager reference's, and a small term.
+    The rule of the tests: an error at most twice the eager reference's, and a small term, which is
+    that of the precision of the products.
     """
     exact = results(problem.double().step(available["eager"], work))
     steps = {name: problem.step(provider, work) for name, provider in available.items()}
-    small = max(1e-5, 4 * torch.finfo(problem.leaves[0].dtype).eps)
+    small = max(1e-5, 4 * spacing(problem.leaves[0].dtype))
     eager = errors(steps["eager"], exact)
     wrong: dict[str, float] = {}
     if not max(eager) < 1e-3 + 10 * small:

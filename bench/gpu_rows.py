@@ -208,11 +208,11 @@ def _torch_attention(
     return run, lambda: torch.autograd.grad(run(), leaves, d_padded)
 
 
-def tile_row(clock: Clock, shape: list[int], kernel: str, tile: tiles.Tile) -> dict[str, Any]:
+def tile_row(
+    clock: Clock, shape: list[int], dtype: str, kernel: str, tile: tiles.Tile
+) -> dict[str, Any]:
     """One kernel of the attention with another tile: the whole forward, or the whole backward."""
-    q, k, d_out = attention_operands(
-        clock, shape, "bf16" if clock.device.type == "cuda" else "fp16"
-    )
+    q, k, d_out = attention_operands(clock, shape, dtype)
     changed = tiles.tiles_of(q)._replace(**{kernel: tile})
     with ExitStack() as stack:
         for file in ("channel_attention", "channel_attention_backward"):
@@ -261,15 +261,15 @@ def rates_row(clock: Clock, dtype: str) -> dict[str, Any]:
     return {"copy_bytes_per_second": 2e6 * size / copy["median"], **rates._asdict()}
 
 
-def swept(clock: Clock, shape: list[int]) -> Iterator[Row]:
+def swept(clock: Clock, shape: list[int], dtype: str) -> Iterator[Row]:
     """Tiles near those that are taken. Few positions have one backward, with tiles of its own."""
     positions = shape[2] * shape[3]
-    x = torch.empty(1, shape[1], positions, dtype=torch.float16, device=clock.device)
+    x = torch.empty(1, shape[1], positions, dtype=DTYPES[dtype], device=clock.device)
     taken = tiles.tiles_of(x)
     for kernel in ("forward",) if positions <= MOST_POSITIONS else taken._fields:
         for tile in tiles_near(getattr(taken, kernel)):
-            settings = {"shape": shape, "kernel": kernel, "tile": list(tile)}
-            yield Row("tile", settings, partial(tile_row, clock, shape, kernel, tile))
+            settings = {"shape": shape, "dtype": dtype, "kernel": kernel, "tile": list(tile)}
+            yield Row("tile", settings, partial(tile_row, clock, shape, dtype, kernel, tile))
 
 
 def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
@@ -311,12 +311,16 @@ def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
         for shape in shapes:
             yield augment(shape, dtype, "fused", "cifar10-lt", "nhwc")
             yield checked(shape, dtype)
+    for dtype in ("tf32", "fp32"):
+        for provider in ("eager", "sdpa"):
+            for shape in shapes:
+                yield augment(shape, dtype, provider, "cifar10-lt", "nhwc")
     if on_gpu:
         for provider in ("compiled sdpa", "compiled eager"):
             for shape in shapes[:2]:
                 yield augment(shape, half, provider, "cifar10-lt", "nhwc")
     for shape in shapes:
-        yield from swept(clock, shape)
+        yield from swept(clock, shape, half)
 
 
 def measured(row: Row) -> dict[str, Any]:

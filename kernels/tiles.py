@@ -13,7 +13,15 @@ from torch import Tensor
 from ltvr.device import AUTOTUNE
 from ltvr.kernels.launch import capability, divide_up, dot_precision, padded
 
-__all__ = ["Tile", "Tiles", "launch_attention", "matrix_unit", "pick_tiles", "tiles_of"]
+__all__ = [
+    "Tile",
+    "Tiles",
+    "launch_attention",
+    "matrix_unit",
+    "pick_tiles",
+    "pieces_of",
+    "tiles_of",
+]
 
 Unit = Literal["mma", "wgmma", "tcgen05"]
 
@@ -58,8 +66,10 @@ class _Row(NamedTuple):
 # wgmma (Hopper): four warps hold 64 rows, and two such groups share what they read.
 # tcgen05 (Blackwell): as many rows, but tensor memory ends at 512 columns.
 #
-# Beyond 64 positions d_key of tf32x3 spills 8 bytes on sm_80 and 32 on sm_90, where the block that
-# does not spill keeps shared memory busy for 1.6 times as long.
+# Beyond 64 positions d_key of tf32x3 spills 8 bytes on sm_80 and 40 on sm_90, and d_query there 16:
+# the blocks that do not spill keep shared memory busy for longer. With TF32 on sm_90 a program makes
+# all columns up to 208, and so the scores once instead of four times; for that d_query spills 8
+# bytes at 196, and d_key 344 where the values are not the keys.
 _TABLE: dict[tuple[str, Unit], list[_Row]] = {
     ("half", "mma"): [
         _Row(16, (128, 64, 16, 8, 3), (64, 64, 16, 4, 3), (64, 64, 16, 4, 3)),
@@ -84,7 +94,9 @@ _TABLE: dict[tuple[str, Unit], list[_Row]] = {
         _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
     ],
     ("tf32", "wgmma"): [
-        _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
+        _Row(16, (64, 32, 16, 4, 2), (64, 32, 16, 4, 2), (32, 64, 16, 4, 2)),
+        _Row(64, (128, 64, 64, 8, 3), (128, 64, 64, 8, 2), (64, 64, 64, 4, 2)),
+        _Row(208, (128, 32, 128, 8, 2), (64, 32, 64, 4, 2), (32, 64, 128, 4, 2)),
     ],
     ("tf32", "tcgen05"): [
         _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
@@ -94,6 +106,7 @@ _TABLE: dict[tuple[str, Unit], list[_Row]] = {
         _Row(64, (64, 16, 64, 4, 2), (64, 16, 64, 4, 2), (16, 64, 32, 4, 1)),
     ],
     ("tf32x3", "wgmma"): [
+        _Row(16, (64, 32, 16, 4, 2), (64, 32, 16, 4, 2), (32, 64, 16, 4, 2)),
         _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
     ],
     ("tf32x3", "tcgen05"): [
@@ -130,10 +143,10 @@ def pick_tiles(channels: int, positions: int, precision: str, capability: int) -
         capability: of the GPU, as 80, 90 or 100.
     """
     table = _TABLE[precision, matrix_unit(capability)]
-    # Beyond the last row a program makes 128 columns of its result, and sums the scores over all
-    # columns in steps of 128.
-    most = table[-1].columns
-    columns = positions if positions <= most else min(128, most)
+    # Beyond the last row a program makes so many columns of its result, and sums the scores over
+    # all columns in steps of as many.
+    share = 128 if precision == "half" else 64
+    columns = positions if positions <= table[-1].columns else share
     row = next(row for row in table if columns <= row.columns)
     rows = padded(channels, at_least=16)
 
@@ -161,6 +174,16 @@ def tiles_of(x: Tensor) -> Tiles:
     """Return the tiles for features ``x`` [B, D, N] on the GPU that holds them."""
     precision = dot_precision(x) if x.dtype == torch.float32 else "half"
     return pick_tiles(x.shape[1], x.shape[2], precision, capability(x))
+
+
+def pieces_of(x: Tensor) -> int:
+    """Return in how many pieces (``pieces.py``) the products take features ``x`` [B, D, N].
+
+    Few positions have few products, whose time is not worth the splitting of scores.
+    """
+    if x.dtype != torch.float32 or x.shape[2] <= 16 or matrix_unit(capability(x)) != "wgmma":
+        return 1
+    return {"tf32": 2, "tf32x3": 3, "ieee": 1}[dot_precision(x)]
 
 
 def launch_attention(
@@ -192,9 +215,11 @@ def launch_attention(
     with torch.cuda.device_of(x):
         kernel[grid](
             **pointers,
+            stride=x.numel(),
             D=channels,
             N=positions,
             PARTS=tuple(zip(offsets, tile.parts, strict=False)),
+            PIECES=pieces_of(x),
             PRECISION=dot_precision(x),
             enable_fp_fusion=True,
             **sizes,

@@ -25,6 +25,23 @@ def test_every_provider_is_right_and_a_wrong_one_is_found():
     assert len(steps) == 4 and not wrong
 
 
+def test_a_result_is_held_to_the_precision_of_its_products():
+    problem = Problem.draw([3, 32, 2, 2], torch.float32, CPU, "cifar10-lt")
+    eager = providers(CPU, "spatial")["eager"]
+
+    def scaled(by):
+        return Provider(lambda x, *w: eager.decompose(x, *w) * by, eager.augment)
+
+    available = {"eager": eager, "tf32": scaled(1 + 2**-11), "wrong": scaled(1.02)}
+    assert set(check(problem, available, "decompose")[1]) == {"tf32", "wrong"}
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        assert set(check(problem, available, "decompose")[1]) == {"wrong"}
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
 def test_peak_memory_counts_what_is_held_at_once():
     def forward():
         first = torch.ones(250_000)  # 1 MB
