@@ -67,7 +67,7 @@ class _Row(NamedTuple):
 # tcgen05 (Blackwell): as many rows, but tensor memory ends at 512 columns.
 #
 # Beyond 64 positions d_key of tf32x3 spills 8 bytes on sm_80 and 40 on sm_90, and d_query there 16:
-# the blocks that do not spill keep shared memory busy for longer. With TF32 on sm_90 a program makes
+# the blocks that do not spill keep shared memory busy for longer. On sm_90 a program in TF32 makes
 # all columns up to 208, and so the scores once instead of four times; for that d_query spills 8
 # bytes at 196, and d_key 344 where the values are not the keys.
 _TABLE: dict[tuple[str, Unit], list[_Row]] = {
