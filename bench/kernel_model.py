@@ -128,8 +128,7 @@ def floors(launch: Launch, binary: Binary, capability: int) -> dict[str, float]:
         "shared": warps * loop.shared_bytes / SHARED_BYTES,
     }
     if binary.unit:
-        precision = launch.constants["PRECISION"]
-        times = 3 if precision == "tf32x3" else 1
+        times = _times(launch)
         rate = gpu.products["half" if element == 2 else "tf32"]
         clocks["matrix"] = times * operations(launch) / 2 / turns / rate
         operands = sum(_operands(p, binary.unit) for p in _products(launch))
@@ -158,7 +157,7 @@ def _turns(launch: Launch) -> int:
     """Turns of the loop, of all programs: one a block of queries with a block of keys."""
     named = launch.constants
     blocks = math.prod(-(-named["D"] // named[block]) for block in ("BLOCK_Q", "BLOCK_K"))
-    return int(named["q_ptr"].shape[0] * blocks * math.prod(launch.grid[1:]))
+    return int(named["q_ptr"].shape[-3] * blocks * math.prod(launch.grid[1:]))
 
 
 def _products(launch: Launch) -> list[Product]:
@@ -171,7 +170,16 @@ def _streamed_bytes(launch: Launch) -> int:
     """Bytes that a turn reads, of all columns: more than the caches nearer than L2 hold."""
     shape, named = SHAPES[launch.name], launch.constants
     tensors = [named[name] for name in shape.streamed if named[name] is not None]
-    return sum(named[shape.loop] * t.shape[-1] * t.element_size() for t in tensors)
+    row = sum(t.shape[-1] * t.element_size() for t in tensors)
+    return int(named[shape.loop] * row * named.get("PIECES", 1))
+
+
+def _times(launch: Launch) -> int:
+    """Products of the matrix unit for one of the kernel's."""
+    pieces = launch.constants.get("PIECES", 1)
+    if pieces == 1:
+        return 3 if launch.constants["PRECISION"] == "tf32x3" else 1
+    return int(pieces * (pieces + 1) // 2)
 
 
 def _operands(product: Product, unit: str) -> int:

@@ -1,7 +1,8 @@
 """Blocks of a [D, N] sample. They are read without a mask where whole blocks make up the sample.
 
 A block's sides are powers of two. Columns that are not are made of parts beside each other: a tuple
-of blocks with the same rows, whose PARTS are pairs of offset and width.
+of blocks with the same rows, whose PARTS are pairs of offset and width. Operands of products are
+parts in pieces (``pieces.py``), one piece or more, which lie STRIDE elements from each other.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, disable-error-code="assignment"
@@ -11,11 +12,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ltvr.kernels.pieces import product, transposed
+
 __all__ = [
     "LOG2E",
     "add_products",
     "first_column",
     "load_block",
+    "load_operand",
     "load_parts",
     "place_rows",
     "pointers",
@@ -101,6 +105,29 @@ def load_parts(ptr, rows, first, PARTS: tl.constexpr, D: tl.constexpr, N: tl.con
 
 
 @triton.jit
+def _load_pieces(
+    ptr, stride, rows, cols, D: tl.constexpr, N: tl.constexpr, PIECES: tl.constexpr
+):  # fmt: skip
+    pieces = ()
+    for i in tl.static_range(PIECES):
+        pieces += (load_block(ptr + i * stride, rows, cols, D, N),)
+    return pieces
+
+
+@triton.jit
+def load_operand(
+    ptr, stride, rows, first, PARTS: tl.constexpr, D: tl.constexpr, N: tl.constexpr,
+    PIECES: tl.constexpr,
+):  # fmt: skip
+    """Read the columns from ``first`` on, a tuple of pieces for each part."""
+    blocks = ()
+    for i in tl.static_range(len(PARTS)):
+        cols = first + PARTS[i][0] + tl.arange(0, PARTS[i][1])
+        blocks += (_load_pieces(ptr, stride, rows, cols, D, N, PIECES),)
+    return blocks
+
+
+@triton.jit
 def store_parts(ptr, rows, first, values, PARTS: tl.constexpr, D: tl.constexpr, N: tl.constexpr):
     """Write what ``load_parts`` reads."""
     for i in tl.static_range(len(PARTS)):
@@ -134,32 +161,31 @@ def scale_parts(parts, factors):
 
 @triton.jit
 def add_products(a, parts, sums, PRECISION: tl.constexpr):
-    """Return ``sums`` + A B, for B in parts."""
+    """Return ``sums`` + A B, for A in pieces and B in parts of pieces."""
     blocks = ()
     for i in tl.static_range(len(parts)):
-        blocks += (tl.dot(a, parts[i], sums[i], input_precision=PRECISION),)
+        blocks += (product(a, parts[i], sums[i], PRECISION),)
     return blocks
 
 
 @triton.jit
 def products(
-    a, a_ptr, a_rows, b, b_ptr, b_rows, PARTS: tl.constexpr, D: tl.constexpr, N: tl.constexpr,
-    PRECISION: tl.constexpr,
+    a, a_ptr, a_rows, b, b_ptr, b_rows, stride, PARTS: tl.constexpr, D: tl.constexpr,
+    N: tl.constexpr, PIECES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Return A B^T, summed over all N positions.
 
     ``a`` and ``b`` hold the columns of this program. Where these are not all, they are one part,
     and every block of columns is read in its turn.
     """
-    if PARTS[len(PARTS) - 1][0] + PARTS[len(PARTS) - 1][1] >= N:
-        acc = tl.dot(a[0], tl.trans(b[0]), input_precision=PRECISION)
-        for i in tl.static_range(1, len(PARTS)):
-            acc = tl.dot(a[i], tl.trans(b[i]), acc, input_precision=PRECISION)
-        return acc
     acc = tl.zeros([a_rows.shape[0], b_rows.shape[0]], tl.float32)
+    if PARTS[len(PARTS) - 1][0] + PARTS[len(PARTS) - 1][1] >= N:
+        for i in tl.static_range(len(PARTS)):
+            acc = product(a[i], transposed(b[i]), acc, PRECISION)
+        return acc
     for first in tl.range(0, N, PARTS[0][1]):
         cols = first + tl.arange(0, PARTS[0][1])
-        a_block = load_block(a_ptr, a_rows, cols, D, N)
-        b_block = load_block(b_ptr, b_rows, cols, D, N)
-        acc = tl.dot(a_block, tl.trans(b_block), acc, input_precision=PRECISION)
+        a_block = _load_pieces(a_ptr, stride, a_rows, cols, D, N, PIECES)
+        b_block = _load_pieces(b_ptr, stride, b_rows, cols, D, N, PIECES)
+        acc = product(a_block, transposed(b_block), acc, PRECISION)
     return acc

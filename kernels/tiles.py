@@ -13,7 +13,15 @@ from torch import Tensor
 from ltvr.device import AUTOTUNE
 from ltvr.kernels.launch import Launch, capability, divide_up, dot_precision, kept, padded
 
-__all__ = ["Tile", "Tiles", "launch_attention", "matrix_unit", "pick_tiles", "tiles_of"]
+__all__ = [
+    "Tile",
+    "Tiles",
+    "launch_attention",
+    "matrix_unit",
+    "pick_tiles",
+    "pieces_of",
+    "tiles_of",
+]
 
 Unit = Literal["mma", "wgmma", "tcgen05"]
 
@@ -60,8 +68,8 @@ class _Row(NamedTuple):
 # wgmma (Hopper): four warps hold 64 rows.
 # tcgen05 (Blackwell): as many rows, but tensor memory ends at 512 columns.
 #
-# Beyond 64 positions the backward of tf32 on Hopper spills up to 384 bytes, and was timed at 4.2 ms
-# in place of 15.9 where no program spilled and four made the scores of the same rows.
+# On Hopper a program in tf32 makes all columns up to 208, and so the scores once instead of four
+# times; for that d_query spills 8 bytes at 196, and d_key 344 where the values are not the keys.
 #
 # Beyond 64 positions d_key of tf32x3 spills 8 bytes on sm_80 and 32 on sm_90, where the block that
 # does not spill keeps shared memory busy for 1.6 times as long.
@@ -89,8 +97,9 @@ _TABLE: dict[tuple[str, Unit], list[_Row]] = {
         _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
     ],
     ("tf32", "wgmma"): [
-        _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
-        _Row(208, (128, 32, 128, 8, 2), (64, 32, 128, 4, 1), (32, 128, 128, 8, 1)),
+        _Row(16, (64, 32, 16, 4, 2), (64, 32, 16, 4, 2), (32, 64, 16, 4, 2)),
+        _Row(64, (128, 64, 64, 8, 3), (128, 64, 64, 8, 2), (64, 64, 64, 4, 2)),
+        _Row(208, (128, 32, 128, 8, 2), (64, 32, 64, 4, 2), (32, 64, 128, 4, 2)),
     ],
     ("tf32", "tcgen05"): [
         _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
@@ -136,10 +145,10 @@ def pick_tiles(channels: int, positions: int, precision: str, capability: int) -
         capability: of the GPU, as 80, 90 or 100.
     """
     table = _TABLE[precision, matrix_unit(capability)]
-    # Beyond the last row a program makes 128 columns of its result, and sums the scores over all
-    # columns in steps of 128.
-    most = table[-1].columns
-    columns = positions if positions <= most else min(128, most)
+    # Beyond the last row a program makes so many columns of its result, and sums the scores over
+    # all columns in steps of as many.
+    share = 128 if precision == "half" else 64
+    columns = positions if positions <= table[-1].columns else share
     row = next(row for row in table if columns <= row.columns)
     rows = padded(channels, at_least=16)
 
@@ -170,6 +179,17 @@ def tiles_of(x: Tensor) -> Tiles:
     return pick_tiles(x.shape[1], x.shape[2], precision, capability(x))
 
 
+def pieces_of(x: Tensor) -> int:
+    """Return in how many pieces (``pieces.py``) the products take features ``x`` [B, D, N].
+
+    TF32 on Hopper, where two pieces hold more than it and were 1.6 times as fast at 64 positions.
+    Few positions have few products, whose time is not worth the splitting of scores.
+    """
+    if x.dtype != torch.float32 or x.shape[2] <= 16 or matrix_unit(capability(x)) != "wgmma":
+        return 1
+    return 2 if dot_precision(x) == "tf32" else 1
+
+
 @kept
 def _attention(x: Tensor, kernel: Any, tile: Tile) -> Launch:
     offsets = itertools.accumulate(tile.parts, initial=0)
@@ -183,7 +203,9 @@ def _attention(x: Tensor, kernel: Any, tile: Tile) -> Launch:
         _tuned(kernel) if AUTOTUNE else kernel,
         D=x.shape[1],
         N=x.shape[2],
+        stride=x.numel(),
         PARTS=tuple(zip(offsets, tile.parts, strict=False)),
+        PIECES=pieces_of(x),
         PRECISION=dot_precision(x),
         enable_fp_fusion=True,
         **({} if AUTOTUNE else sizes),

@@ -43,9 +43,13 @@ def randn(*shape, dtype, seed):
 
 def close(got, expected, dtype):
     """Relative RMS within a few roundings of the dtype."""
+    close_to(got, expected, 2 * torch.finfo(dtype).eps + 1e-6)
+
+
+def close_to(got, expected, limit):
+    """Relative RMS within a limit."""
     assert got.isfinite().all()
     error = (got.double() - expected).pow(2).mean().sqrt()
-    limit = 2 * torch.finfo(dtype).eps + 1e-6
     assert error <= limit * expected.pow(2).mean().sqrt() + 1e-12
 
 
@@ -76,6 +80,19 @@ def test_channel_attention(kernels, shape, shared, dtype):
 def test_tiles_of_any_gpu_give_the_same(kernels, monkeypatch, positions, capability):
     monkeypatch.setattr("ltvr.kernels.launch._capability", lambda _: capability)
     check_channel_attention(kernels, (1, 17, positions), True, torch.float16)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="float32 in pieces is for sm_90")
+@pytest.mark.parametrize("shared", [True, False], ids=["keys are values", "own values"])
+@pytest.mark.parametrize("positions", [36, 196])
+def test_two_pieces_hold_more_than_tf32(kernels, monkeypatch, positions, shared):
+    # The interpreter cannot convert to bfloat16. At these magnitudes float16 holds as much.
+    monkeypatch.setattr("ltvr.kernels.pieces.DTYPE", torch.float16)
+    monkeypatch.setattr("ltvr.kernels.launch._capability", lambda _: 90)
+    for file in ("launch", "tiles"):
+        monkeypatch.setattr(f"ltvr.kernels.{file}.dot_precision", lambda _: "tf32")
+    monkeypatch.setattr(f"{__name__}.close", lambda got, exact, _: close_to(got, exact, 1e-5))
+    check_channel_attention(kernels, (1, 17, positions), shared, torch.float32)
 
 
 def check_channel_attention(kernels, shape, shared, dtype):
@@ -243,6 +260,9 @@ UNIT = {80: "HMMA", 86: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "H
 # twice.
 RESCALES = {("bf16", "16x16", 89)}
 
+# Bytes; kernels/tiles.py says for what.
+SPILLS = {("tf32", "14x14", 90): 8}
+
 
 def test_every_launch_of_a_step_fits_its_architecture(tmp_path):
     steps = report(tmp_path, "--only", *SPAN)
@@ -252,7 +272,7 @@ def test_every_launch_of_a_step_fits_its_architecture(tmp_path):
         for x in step["launches"]:
             case = dtype, size, x["arch"]
             seen.add("/".join(map(str, case)))
-            assert x["spilled"] == 0, x
+            assert x["spilled"] <= SPILLS.get(case, 0), x
             assert x["shared"] <= x["shared_limit"], x
             assert x["tensor_memory"] <= 512, x
             if not x["dot"]:
