@@ -6,9 +6,10 @@
 #
 # Needs torch, triton, numpy, pytest, ninja and a C++ compiler, and no network; PYTHON names the
 # interpreter. OUT_DIR gets, as soon as they are known: summary.txt, gpu_rows.jsonl (the timings),
-# train_step.jsonl, counters.csv, and logs.tar.gz with the output of every part. A build that fails
-# ends it; any other part that fails or runs out of its time is noted, and the next one runs. The
-# status is 1 if there was one. SUITE_SECONDS gives it less time than nine minutes.
+# train_step.jsonl, counters.csv, and logs.tar.gz with the output of every part. What is not built is
+# built, and a build that fails ends it; any other part that fails or runs out of its time is noted,
+# and the next one runs. The status is 1 if there was one. SUITE_SECONDS gives it less time than nine
+# minutes.
 #
 # The rehearsal compiles all kernels for sm_90, and runs every row and every part with small tensors
 # under Triton's interpreter, on the CPU: its times mean nothing.
@@ -22,6 +23,20 @@ end=$((SECONDS + ${SUITE_SECONDS:-530}))
 logs=$(mktemp -d) runs=$(mktemp -d)
 trap 'rm -rf "$logs" "$runs"' EXIT
 export out python
+# Time; memory, second and first cache, instruction issue, exponentials, matrix unit, warps in percent
+# of what there is; and what warps wait for.
+export metrics=gpu__time_duration.sum,gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed
+for metric in lts__throughput.avg.pct_of_peak_sustained_elapsed \
+  l1tex__throughput.avg.pct_of_peak_sustained_active \
+  sm__issue_active.avg.pct_of_peak_sustained_elapsed \
+  sm__inst_executed_pipe_xu.avg.pct_of_peak_sustained_active \
+  sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active \
+  sm__warps_active.avg.pct_of_peak_sustained_active launch__registers_per_thread; do
+  metrics+=,$metric
+done
+for stall in barrier long_scoreboard mio_throttle short_scoreboard wait; do
+  metrics+=,smsp__average_warps_issue_stalled_${stall}_per_issue_active.ratio
+done
 export shapes="1024x1024x2x2 512x1024x4x4 256x1024x8x8 128x1024x14x14 32x1024x2x2"
 
 # part NAME SECONDS COMMAND...: runs for so long at most, and not beyond the end of all.
@@ -71,8 +86,7 @@ counters() {
   for shape in 1024x1024x2x2 256x1024x8x8 128x1024x14x14; do
     echo "# $shape" >>"$out/counters.csv"
     ncu --clock-control none --kernel-name 'regex:^_' --launch-count 16 --kill yes --csv --page raw \
-      --section SpeedOfLight --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis \
-      --section WarpStateStats --section Occupancy --section LaunchStats \
+      --metrics "$metrics" \
       "$python" bench/gpu_rows.py /dev/null --once --shape "$shape" --only augment |
       grep '^"' >>"$out/counters.csv"
   done
@@ -89,7 +103,8 @@ train() {
 
 : >"$out/summary.txt"
 git log -1 --format='%h %s' >>"$out/summary.txt" 2>/dev/null
-part build 150 "$python" -m pip install -q --no-deps --no-build-isolation -e . || exit 1
+"$python" -c 'from ltvr.afa import ops; ops.require_extension(); import ltvr.kernels' 2>/dev/null ||
+  part build 150 "$python" -m pip install -q --no-deps --no-build-isolation -e . || exit 1
 if [ "$rehearse" = --rehearse ]; then
   part compile 60 "$python" bench/kernel_report.py --arch 90 --dtype bf16
   part rows 215 env TRITON_INTERPRET=1 "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" --once
@@ -103,11 +118,11 @@ else
   }
   state
   part warm 110 bash -c warm
-  part rows 150 "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" --seconds 140
+  part rows 135 "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" --seconds 125
   keep
   part train_step 50 "$python" bench/afa_throughput.py --train-step --dtype bf16 --rounds 10 --out "$out"
   state
-  part counters 50 bash -c counters
+  part counters 60 bash -c counters
 fi
 keep
 # What is not timed, at the same time. Without conftest.py, which needs what only the trainer does;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import warnings
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ __all__ = [
     "pick_tiles",
     "pieces_of",
     "tiles_of",
+    "warn_of_slow_products",
 ]
 
 Unit = Literal["mma", "wgmma", "tcgen05"]
@@ -172,10 +174,23 @@ def _parts(columns: int, widest: int) -> tuple[int, ...]:
     return tuple(parts)
 
 
+def warn_of_slow_products(positions: int, precision: str) -> None:
+    """Say so where the attention was slower than PyTorch's own (docs/speed.md)."""
+    if positions > 64 and precision in ("tf32x3", "ieee"):
+        warnings.warn(
+            f"AFA over {positions} positions in float32 without TF32 takes a GPU longer than "
+            "backend='reference' does: train with --amp bf16, or set "
+            "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+            stacklevel=2,
+        )
+
+
 @kept
 def tiles_of(x: Tensor) -> Tiles:
     """Return the tiles for features ``x`` [B, D, N] on the GPU that holds them."""
     precision = dot_precision(x) if x.dtype == torch.float32 else "half"
+    if x.is_cuda:
+        warn_of_slow_products(x.shape[2], precision)
     return pick_tiles(x.shape[1], x.shape[2], precision, capability(x))
 
 

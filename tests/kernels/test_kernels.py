@@ -95,6 +95,17 @@ def test_two_pieces_hold_more_than_tf32(kernels, monkeypatch, positions, shared)
     check_channel_attention(kernels, (1, 17, positions), shared, torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("positions", "precision", "slow"),
+    [(196, "tf32x3", True), (81, "ieee", True), (64, "ieee", False), (196, "tf32", False)],
+)
+def test_slow_products_are_warned_of(kernels, recwarn, positions, precision, slow):
+    from ltvr.kernels.tiles import warn_of_slow_products
+
+    warn_of_slow_products(positions, precision)
+    assert ["--amp bf16" in str(w.message) for w in recwarn] == slow * [True]
+
+
 def check_channel_attention(kernels, shape, shared, dtype):
     q, k, v, d_out = (randn(*shape, dtype=dtype, seed=seed) for seed in range(4))
     q /= shape[2] ** 0.5
