@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import pkgutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -27,14 +28,17 @@ from tilelens.core.symbolic_metadata import INT32, SymbolicTensorValue
 from triton.runtime.jit import JITFunction
 from z3 import And, FreshInt
 
+import ltvr.kernels
 from ltvr import plan_synthesis
 from ltvr.kernels import (
     augment,
     augment_backward,
     channel_attention,
     channel_attention_backward,
+    launch,
     split_and_generate,
     split_and_generate_backward,
+    tiles,
 )
 
 # [B, D, N]: channels that end inside a block, and that do not; positions of every kind of tile.
@@ -49,20 +53,6 @@ SHAPES = [
     (1, 64, 256),
     (1, 17, 300),
 ]
-
-
-FILES = (
-    "channel_attention",
-    "channel_attention_backward",
-    "channel_attention_backward_small",
-    "gather",
-    "parts",
-    "projections",
-    "projections_backward",
-    "split_and_generate",
-    "split_and_generate_backward",
-    "squeeze_excite",
-)
 
 
 class Sanitizer(SymbolicSanitizer):
@@ -112,7 +102,7 @@ def sanitized() -> Iterator[dict[str, Sanitizer]]:
     sanitizers = {}
     with ExitStack() as stack:
         stack.enter_context(patch.object(ReduceSymbolicExpr, "concretize", concrete_sum))
-        for file in FILES:
+        for file in sorted(found.name for found in pkgutil.iter_modules(ltvr.kernels.__path__)):
             module = importlib.import_module(f"ltvr.kernels.{file}")
             kernels = {k: f for k, f in vars(module).items() if k.endswith("_kernel")}
             for name, kernel in kernels.items():
@@ -129,6 +119,15 @@ def run_channel_attention(shape: tuple[int, int, int]) -> None:
         v = torch.zeros(shape, dtype=dtype) if own_values else None
         out, lse = channel_attention(q, k, v)
         channel_attention_backward(d_out, q, k, v, out, lse)
+
+
+def run_channel_attention_in_pieces(shape: tuple[int, int, int]) -> None:
+    """The same in float32 with TF32, on a Hopper."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(launch, "_capability", lambda _: 90))
+        for module in (launch, tiles):
+            stack.enter_context(patch.object(module, "dot_precision", lambda _: "tf32"))
+        run_channel_attention(shape)
 
 
 def run_split_and_generate(shape: tuple[int, int, int]) -> None:
@@ -158,7 +157,7 @@ def run_augment(shape: tuple[int, int, int]) -> None:
         flags: tuple[Any, ...] = (True, 1.0, True, True)
         gathered, inverse = (plan.class_index, plan.variation_index), plan[3:]
         features, copy, *kept = augment(x, *weights, *gathered, *flags)
-        x = copy if copy.numel() else x
+        x = copy if copy.dim() == 3 else x
         arguments: tuple[Any, ...] = (features, x, *kept, *named, *inverse, *flags, last)
         augment_backward(*arguments)
 
@@ -169,6 +168,7 @@ def main() -> None:
     with sanitized() as sanitizers:
         for shape in SHAPES:
             run_channel_attention(shape)
+            run_channel_attention_in_pieces(shape)
             run_split_and_generate(shape)
             run_augment(shape)
             for name, client in sanitizers.items():
