@@ -326,7 +326,8 @@ def _saying_how_to_go_on(run: Run) -> Iterator[None]:
 
 
 def _go_on(run: Run) -> str:
-    return shlex.join(["python", "-m", "ltvr.train", "--resume", str(run.folder)])
+    start = ["python"] if distributed.launched() == 1 else ["torchrun", "..."]
+    return shlex.join([*start, "-m", "ltvr.train", "--resume", str(run.folder)])
 
 
 def _check_end(config: Config, requests: Requests | None) -> None:

@@ -133,7 +133,7 @@ def by_class(gain: Gain, classes: Sequence[str]) -> str:
         [short(classes[k]) for k, row in told if (row.gain or 0) * sign > 0] for sign in (1, -1)
     )
     said = [
-        f"{what} {', '.join(names[:CLASSES_TO_NAME])}{', ...' * (len(names) > CLASSES_TO_NAME)}"
+        f"{what} in {', '.join(names[:CLASSES_TO_NAME])}{', ...' * (len(names) > CLASSES_TO_NAME)}"
         for what, names in (("better", better), ("worse", worse))
         if names
     ]
