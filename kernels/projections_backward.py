@@ -216,7 +216,9 @@ def projections_backward(
         flat_k.addmm_(flat_q, a.T).addmm_(flat_v, w.T)
         add(d_x, d_k, d_real)
         d_w = torch.addmm(flat_x.T @ flat_v, out.flatten(0, 1).T, d_x_att.flatten(0, 1))
-        d_a, d_w = (d[:positions, :positions].float() for d in (flat_x.T @ flat_q, d_w))
+        d_a, d_w = (
+            d[:positions, :positions].contiguous().float() for d in (flat_x.T @ flat_q, d_w)
+        )
         return d_x, d_a, d_w
     programs, launch = _features(x, d_real is not None and channels_last(d_real), x_last)
     launch(

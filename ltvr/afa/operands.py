@@ -47,9 +47,11 @@ def _check_attention_backward(
     check_tensor("lse", lse, q.shape[:2], statistics_dtype(q), q.device)
 
 
-def _check_parts(x_att: Tensor, s: Tensor, v: Tensor, gain: float) -> None:
-    check_features("v", v, "B, D, N")
-    check_tensor("x_att", x_att, v.shape, v.dtype, v.device)
+def _check_parts(
+    x_att: Tensor, s: Tensor, v: Tensor, gain: float, names: tuple[str, str] = ("x_att", "v")
+) -> None:
+    check_features(names[1], v, "B, D, N")
+    check_tensor(names[0], x_att, v.shape, v.dtype, v.device)
     check_tensor("s", s, v.shape[:2], statistics_dtype(v), v.device)
     check_factor("gain", gain, "on the mask", MOST_GAIN)
 
@@ -165,11 +167,12 @@ def _check_augment_backward(
     addition: bool,
     x_last: bool,
 ) -> None:
-    _check_parts(out, s, x, gain)
-    check_real_rows("addition", addition, residual)
     check_features("d_features", d_features, "B+G, D, N")
+    check_features("x", x, "B, D, width")
     wide, positions, columns = statistics_dtype(x), d_features.shape[2], width(d_features)
     check_tensor("x", x, (*x.shape[:2], columns), d_features.dtype, d_features.device)
+    _check_parts(out, s, x, gain, ("out", "x"))
+    check_real_rows("addition", addition, residual)
     _check_inverse(
         d_features,
         x[..., :positions],

@@ -1,5 +1,6 @@
 """The fused backends against the reference in float64: values, every gradient, and their rules."""
 
+import itertools
 import os
 from types import SimpleNamespace
 
@@ -177,7 +178,7 @@ def test_channels_last_goes_in_and_comes_out(shape, dtype):
 @needs_triton
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize(
-    ("dtype", "positions"), [(torch.float16, 9), (torch.float32, 9), (torch.float16, 81)]
+    ("dtype", "positions"), itertools.product((torch.float16, torch.float32), (9, 81))
 )
 def test_augment_is_what_its_fake_says(last, dtype, positions):
     """Shapes, dtypes and strides: what torch.compile plans memory by."""
