@@ -178,8 +178,8 @@ def warn_of_slow_products(positions: int, precision: str) -> None:
     """Say so where the attention was slower than PyTorch's own (docs/speed.md)."""
     if positions > 64 and precision in ("tf32x3", "ieee"):
         warnings.warn(
-            f"AFA over {positions} positions in float32 without TF32 takes a GPU longer than "
-            "backend='reference' does: train with --amp bf16, or set "
+            f"AFA over {positions} positions in float32 without TF32: over 196 this took an H200 "
+            "2.8 times as long as backend='reference'; train with --amp bf16, or set "
             "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
             stacklevel=2,
         )

@@ -82,16 +82,22 @@ def test_tiles_of_any_gpu_give_the_same(kernels, monkeypatch, positions, capabil
     check_channel_attention(kernels, (1, 17, positions), True, torch.float16)
 
 
-@pytest.mark.skipif(not INTERPRETED, reason="float32 in pieces is for sm_90")
+@pytest.mark.skipif(
+    not INTERPRETED and not (NATIVE and torch.cuda.get_device_capability() == (9, 0)),
+    reason="float32 in pieces is for sm_90",
+)
 @pytest.mark.parametrize("shared", [True, False], ids=["keys are values", "own values"])
 @pytest.mark.parametrize("positions", [36, 196])
 def test_two_pieces_hold_more_than_tf32(kernels, monkeypatch, positions, shared):
-    # The interpreter cannot convert to bfloat16. At these magnitudes float16 holds as much.
-    monkeypatch.setattr("ltvr.kernels.pieces.DTYPE", torch.float16)
-    monkeypatch.setattr("ltvr.kernels.launch._capability", lambda _: 90)
+    limit = 5e-5  # TF32 itself has an error of some 3e-4, two pieces by a model of 7e-6
+    if INTERPRETED:
+        # It cannot convert to bfloat16. At these magnitudes float16 holds more, as much as float32.
+        monkeypatch.setattr("ltvr.kernels.pieces.DTYPE", torch.float16)
+        monkeypatch.setattr("ltvr.kernels.launch._capability", lambda _: 90)
+        limit = 1e-5
     for file in ("launch", "tiles"):
         monkeypatch.setattr(f"ltvr.kernels.{file}.dot_precision", lambda _: "tf32")
-    monkeypatch.setattr(f"{__name__}.close", lambda got, exact, _: close_to(got, exact, 1e-5))
+    monkeypatch.setattr(f"{__name__}.close", lambda got, exact, _: close_to(got, exact, limit))
     check_channel_attention(kernels, (1, 17, positions), shared, torch.float32)
 
 
