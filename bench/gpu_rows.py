@@ -1,7 +1,7 @@
 """Times on a GPU, the most important first: each row is written as soon as it is measured.
 
-    python bench/gpu_rows.py FILE.jsonl [--seconds S] [--only PART ...] [--shape BxDxHxW ...]
-                              [--once]
+    python bench/gpu_rows.py FILE.jsonl [--seconds S] [--only PART ...] [--dtype DTYPE ...]
+                              [--shape BxDxHxW ...] [--once]
 
 A row is one line of JSON. What fails becomes a row with its error, and the next is measured; the
 status is then 1, but for tiles that ask for more than the GPU has. After --seconds no further row
@@ -314,6 +314,9 @@ def rows(clock: Clock, shapes: list[list[int]]) -> Iterator[Row]:
         for provider in ("eager", "sdpa") if dtype != "fp16" else ():
             for shape in shapes:
                 yield augment(shape, dtype, provider, "cifar10-lt", "nhwc")
+        for kernel in ("ltvr", "efficient") if on_gpu and dtype != "fp16" else ():
+            for shape in shapes:
+                yield attention(shape, dtype, kernel)
     if on_gpu:
         for provider in ("compiled sdpa", "compiled eager"):
             for shape in shapes[:2]:
@@ -346,6 +349,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", metavar="PART", help="rates, augment, check, attention, tile"
     )
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, help="default: all")
     parser.add_argument("--shape", nargs="+", metavar="BxDxHxW", help="default: five")
     parser.add_argument("--once", action="store_true", help="small, a single time, not timed")
     options = parser.parse_args()
@@ -361,6 +365,8 @@ def main() -> None:
         shapes = shapes or (SMALL if options.once else SHAPES)
         for row in rows(Clock(device, options.once), shapes):
             if options.only and row.part not in options.only:
+                continue
+            if options.dtype and row.settings["dtype"] not in options.dtype:
                 continue
             if time.monotonic() > end:
                 print(f"out of time before {row.part} {row.settings}")

@@ -2,7 +2,8 @@
 # All that is wanted from a GPU, in one command of at most nine minutes, the most important first.
 #
 #     bench/gpu_suite.sh OUT_DIR              on a machine with an NVIDIA GPU
-#     bench/gpu_suite.sh OUT_DIR --rehearse   without one: finds what would fail there
+#     bench/gpu_suite.sh OUT_DIR --untimed    tests, checkers of memory and trainings alone
+#     bench/gpu_suite.sh OUT_DIR --rehearse   without a GPU: finds what would fail there
 #
 # Needs torch, triton, numpy, pytest, ninja and a C++ compiler, and no network; PYTHON names the
 # interpreter. OUT_DIR gets, as soon as they are known: summary.txt, gpu_rows.jsonl (the timings),
@@ -15,7 +16,15 @@
 # under Triton's interpreter, on the CPU: its times mean nothing.
 set -uo pipefail
 out=$(mkdir -p "${1:?usage: bench/gpu_suite.sh OUT_DIR [--rehearse]}" && cd "$1" && pwd)
-rehearse=${2:-}
+rehearse=
+case ${2:-} in
+"" | --untimed) only=${2:-} ;;
+--rehearse) only= rehearse=1 ;;
+*)
+  echo "bench/gpu_suite.sh: unknown option $2; there are --untimed and --rehearse" >&2
+  exit 2
+  ;;
+esac
 python=${PYTHON:-python3}
 cd "$(dirname "$0")/.."
 unset TRITON_INTERPRET
@@ -98,25 +107,24 @@ export -f warm counters
 train() {
   local name=$1
   shift
-  part "train_$name" 120 "$@" --preset digits --out "$runs/$name"
+  part "train_$name" 200 "$@" --preset digits --out "$runs/$name"
 }
 
 : >"$out/summary.txt"
 git log -1 --format='%h %s' >>"$out/summary.txt" 2>/dev/null
 "$python" -c 'from ltvr.afa import ops; ops.require_extension(); import ltvr.kernels' 2>/dev/null ||
   part build 150 "$python" -m pip install -q --no-deps --no-build-isolation -e . || exit 1
-if [ "$rehearse" = --rehearse ]; then
+if [ -n "$rehearse" ]; then
   part compile 60 "$python" bench/kernel_report.py --arch 90 --dtype bf16
   part rows 215 env TRITON_INTERPRET=1 "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" --once
-elif [ -n "$rehearse" ]; then
-  echo "bench/gpu_suite.sh: unknown option $rehearse; there is --rehearse" >&2
-  exit 2
 else
   "$python" -c 'import torch; torch.cuda.get_device_capability()' || {
     echo "torch sees no GPU here; --rehearse needs none" >&2
     exit 1
   }
   state
+fi
+if [ -z "$rehearse$only" ]; then
   part warm 110 bash -c warm
   part rows 135 "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" --seconds 125
   keep
@@ -131,7 +139,7 @@ parallel=()
 "$python" -c 'import xdist' 2>/dev/null && parallel=(-n 8)
 interpret=()
 [ -n "$rehearse" ] && interpret=(env TRITON_INTERPRET=1)
-part tests 120 "${interpret[@]}" "$python" -m pytest -q --noconftest -p no:cacheprovider "${parallel[@]}" \
+part tests 180 "${interpret[@]}" "$python" -m pytest -q --noconftest -p no:cacheprovider "${parallel[@]}" \
   tests/afa/test_fused.py tests/kernels/test_kernels.py -k "not step and not tiles_for" &
 train baseline "$python" -m ltvr.train --method baseline &
 train fused "$python" -m ltvr.train --fused &
@@ -139,8 +147,8 @@ train ranks "$python" -m torch.distributed.run --standalone --nproc-per-node 1 -
 if [ -z "$rehearse" ]; then
   train graph env TORCHINDUCTOR_CUDAGRAPHS=1 "$python" -m ltvr.train --fused --compile --fixed-size &
   for tool in memcheck racecheck; do
-    part "$tool" 100 compute-sanitizer --tool "$tool" --error-exitcode 1 \
-      "$python" bench/gpu_rows.py "$logs/$tool.jsonl" --once --only augment check &
+    part "$tool" 200 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      "$python" bench/gpu_rows.py "$logs/$tool.jsonl" --once --only check &
   done
 fi
 wait

@@ -28,12 +28,14 @@ def row_blocks(x: Tensor) -> dict[str, int]:
     """Blocks of kernels that take whole rows of ``x`` [B, D, N] and multiply none.
 
     With many positions a block has twice the rows, and the warps: the GPU reads 32 bytes at a time,
-    the channels of one position where features are channels_last.
+    the channels of one position where features are channels_last. A block of few elements has
+    fewer warps: they would all hold the same.
     """
     block_n = padded(x.shape[2])
     factor = 2 if block_n > MOST_NARROW_POSITIONS and x.element_size() == 2 else 1
     block_d = min(padded(x.shape[1]), max(1, factor * ELEMENTS // block_n))
-    return {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": factor * WARPS}
+    warps = min(factor * WARPS, max(1, block_d * block_n // 128))
+    return {"BLOCK_D": block_d, "BLOCK_N": block_n, "num_warps": warps}
 
 
 def product_blocks(x: Tensor) -> dict[str, int]:

@@ -58,11 +58,12 @@ class _Row(NamedTuple):
     d_key: tuple[int, int, int, int, int]
 
 
-# Queries, keys, widest part, warps, stages. Those of half precision on Hopper are the fastest of
-# those timed on an H200 (bench/results/gpu_tiles.jsonl): four warps that wait for each other less
-# beat eight that share what they read. All others were chosen by what the compiler reports
-# (bench/kernel_report.py): registers do not spill, shared memory and tensor memory suffice, no
-# warps do the same work twice, and of such tiles the one whose busiest pipe has least to do.
+# Queries, keys, widest part, warps, stages. Those of Hopper are the fastest of those timed, half
+# precision on an H200 and float32 on an H100 (bench/results/gpu_tiles.jsonl), but for float32 of
+# few positions: four warps that wait for each other less beat eight that share what they read. All
+# others were chosen by what the compiler reports (bench/kernel_report.py): registers do not spill,
+# shared memory and tensor memory suffice, no warps do the same work twice, and of such tiles the
+# one whose busiest pipe has least to do.
 #
 # mma (Ampere, Ada, consumer Blackwell): a warp holds 16 rows, or 32 where these fit its registers,
 # which halves what it reads from shared memory. Parts of 64 columns take fewest registers. All
@@ -70,11 +71,9 @@ class _Row(NamedTuple):
 # wgmma (Hopper): four warps hold 64 rows.
 # tcgen05 (Blackwell): as many rows, but tensor memory ends at 512 columns.
 #
-# On Hopper a program in tf32 makes all columns up to 208, and so the scores once instead of four
-# times; for that d_query spills 8 bytes at 196, and d_key 344 where the values are not the keys.
-#
-# Beyond 64 positions d_key of tf32x3 spills 8 bytes on sm_80 and 32 on sm_90, where the block that
-# does not spill keeps shared memory busy for 1.6 times as long.
+# On Hopper a program in float32 makes all columns up to 208, and so the scores once instead of four
+# times. Beyond 64 positions its backward spills: 8 bytes at 196 in tf32, and up to 1 KB in tf32x3,
+# whose blocks that spill less were slower. There d_key of tf32x3 spills 8 bytes on sm_80.
 _TABLE: dict[tuple[str, Unit], list[_Row]] = {
     ("half", "mma"): [
         _Row(16, (128, 64, 16, 8, 3), (64, 64, 16, 4, 3), (64, 64, 16, 4, 3)),
@@ -100,8 +99,8 @@ _TABLE: dict[tuple[str, Unit], list[_Row]] = {
     ],
     ("tf32", "wgmma"): [
         _Row(16, (64, 32, 16, 4, 2), (64, 32, 16, 4, 2), (32, 64, 16, 4, 2)),
-        _Row(64, (128, 64, 64, 8, 3), (128, 64, 64, 8, 2), (64, 64, 64, 4, 2)),
-        _Row(208, (128, 32, 128, 8, 2), (64, 32, 64, 4, 2), (32, 64, 128, 4, 2)),
+        _Row(64, (128, 64, 64, 8, 3), (64, 64, 64, 4, 2), (32, 64, 64, 4, 2)),
+        _Row(208, (128, 64, 128, 8, 2), (64, 32, 64, 4, 2), (32, 64, 128, 4, 2)),
     ],
     ("tf32", "tcgen05"): [
         _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
@@ -111,7 +110,9 @@ _TABLE: dict[tuple[str, Unit], list[_Row]] = {
         _Row(64, (64, 16, 64, 4, 2), (64, 16, 64, 4, 2), (16, 64, 32, 4, 1)),
     ],
     ("tf32x3", "wgmma"): [
-        _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
+        _Row(16, (64, 32, 64, 4, 2), (64, 32, 64, 4, 2), (32, 64, 64, 4, 2)),
+        _Row(64, (64, 64, 64, 4, 2), (64, 64, 64, 4, 2), (32, 64, 64, 4, 2)),
+        _Row(208, (128, 32, 128, 8, 1), (64, 32, 64, 4, 1), (16, 64, 128, 4, 2)),
     ],
     ("tf32x3", "tcgen05"): [
         _Row(64, (64, 32, 64, 4, 2), (64, 32, 64, 8, 2), (32, 64, 64, 8, 2)),
@@ -175,11 +176,11 @@ def _parts(columns: int, widest: int) -> tuple[int, ...]:
 
 
 def warn_of_slow_products(positions: int, precision: str) -> None:
-    """Say so where the attention was slower than PyTorch's own (docs/speed.md)."""
+    """Say so where the attention may be slower than PyTorch's own (docs/speed.md)."""
     if positions > 64 and precision in ("tf32x3", "ieee"):
         warnings.warn(
-            f"AFA over {positions} positions in float32 without TF32: over 196 this took an H200 "
-            "2.8 times as long as backend='reference'; train with --amp bf16, or set "
+            f"AFA over {positions} positions in float32 without TF32 may take this GPU longer than "
+            "backend='reference'; train with --amp bf16, or set "
             "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
             stacklevel=2,
         )
@@ -197,12 +198,13 @@ def tiles_of(x: Tensor) -> Tiles:
 def pieces_of(x: Tensor) -> int:
     """Return in how many pieces (``pieces.py``) the products take features ``x`` [B, D, N].
 
-    TF32 on Hopper, where two pieces hold more than it and were 1.6 times as fast at 64 positions.
-    Few positions have few products, whose time is not worth the splitting of scores.
+    On Hopper two for TF32, which hold more than it, and three, which hold a float32, where three
+    TF32 products would make it: a step at 64 positions took an H100 2.9 and 4.7 ms, without pieces
+    an H200 3.8 and 8.5. Few positions have few products, not worth the splitting of scores.
     """
     if x.dtype != torch.float32 or x.shape[2] <= 16 or matrix_unit(capability(x)) != "wgmma":
         return 1
-    return 2 if dot_precision(x) == "tf32" else 1
+    return {"tf32": 2, "tf32x3": 3}.get(dot_precision(x), 1)
 
 
 @kept

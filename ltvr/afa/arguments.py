@@ -71,11 +71,17 @@ def check_mask(mask_axis: MaskAxis, mask_gain: float, attention_addition: bool) 
     check_flag("attention_addition", attention_addition)
 
 
+# Asked once: torch.compile cannot trace the question under PyTorch 2.11.
+_WITH_AUTOCAST = frozenset(
+    kind for kind in ("cpu", "cuda", "mps", "xpu", "hpu") if torch.amp.is_autocast_available(kind)
+)
+
+
 def _dtypes_beside(x: Tensor) -> tuple[torch.dtype, ...]:
     """Dtypes that the weights may have: that of ``x``, or those that autocast casts as well."""
     wide = torch.float64
     if x.dtype == wide or not (
-        torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
+        x.device.type in _WITH_AUTOCAST and torch.is_autocast_enabled(x.device.type)
     ):
         return (x.dtype,)
     return tuple(dtype for dtype in FLOATING if dtype != wide)

@@ -300,6 +300,8 @@ def plan_synthesis(
 # out = softmax(q k^T) v over the D keys, the scale already in q; lse [B, D] is the row log-sum-exp
 # in float32 (float64 for float64). All other tensors [B, D, N], contiguous, one dtype. Without v
 # the keys are the values too (the absorbed form): d_k is the gradient of both, and d_v is empty.
+# Scores beyond 1e9, of training that has diverged, may give infinities on a GPU: its exponents are
+# made by a multiplication and an addition at once, whose rounding then exceeds what exp takes.
 
 
 @torch.library.register_fake("ltvr::channel_attention")
