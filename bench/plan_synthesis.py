@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltvr.afa.planning import SynthesisPlan, plan_synthesis, plan_synthesis_reference
+from ltvr.afa.plan import SynthesisPlan
+from ltvr.afa.planning import plan_synthesis
+from ltvr.afa.planning_reference import plan_synthesis_reference
 
 BATCHES = (32, 128, 1024)
 CLASSES = (10, 1000)

@@ -5,7 +5,7 @@
 // is a pure function of its arguments: every random number is computed from the seed, the step and
 // the number of the row, in one thread and in time O(B + G). A batch may be cut into groups, each
 // planned by itself, as if it were a batch; group g holds the samples g, g + groups, g + 2 groups.
-// `plan_synthesis_reference` in ltvr/afa/planning.py states the same in NumPy, and
+// `plan_synthesis_reference` in ltvr/afa/planning_reference.py states the same in NumPy, and
 // tests/afa/test_plan_synthesis.py checks that both give the same bits.
 
 #include <ATen/core/Tensor.h>
@@ -189,7 +189,7 @@ std::pair<Tensor, Tensor> invert(const Tensor& index, int64_t batch) {
 
 // ---- The op -------------------------------------------------------------------------------------
 
-constexpr int64_t kMostGenerated = int64_t{1} << 24;  // as in ltvr/afa/planning.py
+constexpr int64_t kMostGenerated = int64_t{1} << 24;  // as in ltvr/afa/plan.py
 
 void check_arguments(
     const Tensor& labels, double gamma, double alpha, int64_t step, int64_t groups) {

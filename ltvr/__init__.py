@@ -8,7 +8,8 @@ if sys.argv[:1] == ["-m"] and any(a.startswith("ltvr.") for a in sys.orig_argv[1
     # This is a command, python -m ltvr.NAME, and the imports below take seconds.
     EndAtOnce(lambda: "stopped; nothing was saved").install()
 
-from ltvr.afa.planning import SynthesisPlan, plan_synthesis
+from ltvr.afa.plan import SynthesisPlan
+from ltvr.afa.planning import plan_synthesis
 from ltvr.decompositions.afa import AFA
 from ltvr.networks.network import LTVR
 

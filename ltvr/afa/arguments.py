@@ -19,7 +19,7 @@ from ltvr.afa.checks import (
     check_flag,
     check_tensor,
 )
-from ltvr.afa.planning import SynthesisPlan, check_fit
+from ltvr.afa.plan import SynthesisPlan, check_fit
 
 __all__ = ["MaskAxis", "Projection", "check_arguments", "check_mask"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ltvr.afa import fused, ops, reference
 from ltvr.afa.checks import check_choice
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.plan import SynthesisPlan
 from ltvr.errors import brief
 
 __all__ = ["Backend", "augment", "decompose", "enhance", "resolve_backend"]

@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from ltvr.afa.arguments import MaskAxis, Projection, check_arguments
 from ltvr.afa.ops import Kernels
-from ltvr.afa.planning import SynthesisPlan, check_plan
+from ltvr.afa.plan import SynthesisPlan, check_plan
 from ltvr.afa.reference import project
 from ltvr.layout import channels_last
 

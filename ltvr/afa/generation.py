@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.plan import SynthesisPlan
 
 __all__ = ["PAPER", "Combination", "Generation", "StopGradient"]
 

@@ -19,7 +19,7 @@ from ltvr.afa.checks import (
     check_real_rows,
     check_tensor,
 )
-from ltvr.afa.planning import SynthesisPlan, check_plan
+from ltvr.afa.plan import SynthesisPlan, check_plan
 
 __all__ = [
     "augment",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ltvr.afa.planning import IGNORED, SynthesisPlan
+from ltvr.afa.plan import IGNORED, SynthesisPlan
 from ltvr.transfer import to_device
 
 __all__ = ["Targets"]
@@ -16,7 +16,7 @@ __all__ = ["Targets"]
 class Targets(NamedTuple):
     """One label a row, or two and the share of the first.
 
-    A row whose label is ``ltvr.afa.planning.IGNORED`` counts in no loss.
+    A row whose label is ``ltvr.afa.plan.IGNORED`` counts in no loss.
     """
 
     labels: Tensor

@@ -17,7 +17,7 @@ from ltvr.afa.checks import (
     check_integer,
 )
 from ltvr.afa.generation import PAPER
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.plan import SynthesisPlan
 from ltvr.config.options import Options, option
 from ltvr.decompositions.base import Decomposition, bottleneck
 from ltvr.errors import UserError, brief

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ltvr.afa.checks import check_features
 from ltvr.afa.generation import PAPER, Generation
-from ltvr.afa.planning import SynthesisPlan, check_fit, check_plan, plan_synthesis
+from ltvr.afa.plan import SynthesisPlan, check_fit, check_plan
+from ltvr.afa.planning import plan_synthesis
 from ltvr.config.options import Options
 from ltvr.config.slots import Component
 from ltvr.errors import UserError

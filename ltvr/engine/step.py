@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.plan import SynthesisPlan
 from ltvr.clock import Clock
 from ltvr.data.targets import Targets
 from ltvr.losses.base import Loss, Outputs

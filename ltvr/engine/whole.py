@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.plan import SynthesisPlan
 from ltvr.clock import Clock
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets

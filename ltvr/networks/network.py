@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ltvr.afa.planning import SynthesisPlan
+from ltvr.afa.plan import SynthesisPlan
 from ltvr.backbones.base import dry_run
 from ltvr.classifiers.base import Classifier
 from ltvr.classifiers.linear import Linear

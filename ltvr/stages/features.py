@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from ltvr.afa.planning import SynthesisPlan, most_generated, plan_synthesis
+from ltvr.afa.plan import SynthesisPlan
+from ltvr.afa.planning import most_generated, plan_synthesis
 from ltvr.afa.rarity import confused_donors, head_donors, weights_of_classes
 from ltvr.clock import Clock
 from ltvr.config.config import Config

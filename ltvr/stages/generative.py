@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ltvr.afa.planning import IGNORED, SynthesisPlan, plan_synthesis
+from ltvr.afa.plan import IGNORED, SynthesisPlan
+from ltvr.afa.planning import plan_synthesis
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option

@@ -21,7 +21,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ltvr import AFA, LTVR, SynthesisPlan, plan_synthesis
 from ltvr.afa import functional, ops, reference
-from ltvr.afa.planning import most_generated, plan_synthesis_reference
+from ltvr.afa.planning import most_generated
+from ltvr.afa.planning_reference import plan_synthesis_reference
 from ltvr.decompositions.base import Decomposition
 
 SAMPLE = int(os.environ.get("LTVR_FUZZ", "400"))

@@ -16,15 +16,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ltvr.afa import ops
-from ltvr.afa.planning import (
-    IGNORED,
-    SynthesisPlan,
-    _philox4x32,
-    check_plan,
-    most_generated,
-    plan_synthesis,
-    plan_synthesis_reference,
-)
+from ltvr.afa.plan import IGNORED, SynthesisPlan, check_plan
+from ltvr.afa.planning import most_generated, plan_synthesis
+from ltvr.afa.planning_reference import _philox4x32, plan_synthesis_reference
 
 needs_extension = pytest.mark.skipif(
     not ops.extension_available(), reason="the C++ extension is not built"

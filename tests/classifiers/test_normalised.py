@@ -8,7 +8,7 @@ import torch
 from conftest import tiny_config
 from torch._dynamo.testing import CompileCounter
 
-from ltvr.afa.planning import IGNORED
+from ltvr.afa.plan import IGNORED
 from ltvr.classifiers import CLASSIFIERS
 from ltvr.classifiers._normalised import Normalised
 from ltvr.clock import Clock

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import weighted_mean
 
-from ltvr.afa.planning import IGNORED
+from ltvr.afa.plan import IGNORED
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.losses import LOSSES

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import tiny_config
 
-from ltvr.afa.planning import check_plan
+from ltvr.afa.plan import check_plan
 from ltvr.clock import Clock
 from ltvr.errors import UserError
 from ltvr.losses.base import Divisors

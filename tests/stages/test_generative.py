@@ -6,7 +6,7 @@ import torch
 from conftest import tiny_config
 
 import ltvr.train
-from ltvr.afa.planning import IGNORED
+from ltvr.afa.plan import IGNORED
 from ltvr.clock import Clock
 from ltvr.errors import UserError
 from ltvr.losses.base import Divisors
