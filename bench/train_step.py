@@ -1,19 +1,22 @@
 """A whole training step of ResNeXt-50: the baseline, LTVR with eager AFA, LTVR fused.
 
-The method runs the last stage on real and generated rows. What that alone costs is the fourth
-variant: the baseline with a copy of a row in place of each generated one.
+The method runs the last stage on real and generated rows. What that alone costs is another
+variant: the baseline with a copy of a row in place of each generated one. Small batches on a GPU
+wait for the host: there the baseline and LTVR fused are also timed as CUDA graphs, as
+``--compile --fixed-size`` makes them.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltvr import LTVR, SynthesisPlan, plan_synthesis
 from ltvr.afa.functional import resolve_backend
+from ltvr.afa.planning import most_generated
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.decompositions.base import Decomposition
@@ -35,6 +38,9 @@ BATCHES = {
 }
 
 VARIANTS = ("baseline", "rows copied", "ltvr eager", "ltvr fused")
+GRAPHS = ("baseline, graph", "ltvr fused, graph")
+FEW = 64
+"""A GPU is also given graphs of so many images at most."""
 
 
 class Copies(Decomposition):
@@ -50,6 +56,7 @@ def training_step(
 ) -> Step:
     """Forward with the loss, under autocast; backward, SGD and the plan of the next batch."""
     size, stem = CASES[case]
+    variant, _, graph = variant.partition(", ")
     torch.manual_seed(0)
     backend = "reference"
     if variant == "ltvr fused":
@@ -65,12 +72,17 @@ def training_step(
     labels = torch.arange(batch) % CLASSES
     targets = Targets(labels).to(device)
     loss = CrossEntropy(NoOptions(), torch.bincount(labels, minlength=CLASSES))
-    step = TrainingStep(model, loss.to(device))
+    step: nn.Module = TrainingStep(model, loss.to(device))
+    if graph:
+        step = cast(nn.Module, torch.compile(step, mode="reduce-overhead"))
 
     def forward() -> torch.Tensor:
         plan = None
         if insert_after is not None:
-            plan = plan_synthesis(labels, seed=0, step=0).to(device)
+            plan = plan_synthesis(labels, seed=0, step=0)
+            if graph:
+                plan = plan.padded(most_generated(batch, 1.0, CLASSES))
+            plan = plan.to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             rows = step(images, targets, plan)
         of = Divisors.of(rows.weights, batch)
@@ -85,15 +97,17 @@ def training_step(
 
 
 def measure_steps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time and print the four variants, for every map and dtype; a row each."""
+    """Time and print the variants, for every map and dtype; a row each."""
     device = arguments.device
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     rows = []
     for dtype in arguments.dtype:
         for case, batch in BATCHES[device.type]:
             print(f"\nResNeXt-50, {CASES[case][0]} px, {case} map, batch {batch}, {dtype}")
+            graphs = GRAPHS if device.type == "cuda" and batch <= FEW else ()
             steps = {
-                name: training_step(name, case, batch, types[dtype], device) for name in VARIANTS
+                name: training_step(name, case, batch, types[dtype], device)
+                for name in (*VARIANTS, *graphs)
             }
             peaks = {name: peak_memory(step, device) for name, step in steps.items()}  # warms up
             times = interleaved(steps, device, arguments.rounds, arguments.seconds)
@@ -106,7 +120,7 @@ def measure_steps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     "over_baseline": found["median"] / least, "peak_bytes": peaks[name],
                 })  # fmt: skip
                 print(
-                    f"{name:12}{found['median']:10.1f} ms ({found['p10']:.1f}-{found['p90']:.1f})"
+                    f"{name:18}{found['median']:10.1f} ms ({found['p10']:.1f}-{found['p90']:.1f})"
                     f"{rows[-1]['images_per_second']:10.1f} images/s"
                     f"{rows[-1]['over_baseline']:8.2f} of the baseline's time"
                     f"{peaks[name] / 1e6:10.0f} MB",
