@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import io
 import json
@@ -10,7 +11,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Stopped",
     "UserError",
     "brief",
+    "did_you_mean",
+    "expected",
     "run",
     "shown",
 ]
@@ -106,6 +109,24 @@ def brief(value: object) -> str:
     except ValueError:  # a whole number of more digits than Python writes out
         text = f"a {type(value).__name__} of too many digits"
     return shown(text if len(text) <= 200 else f"{text[:120]}...{text[-40:]}")
+
+
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """``did you mean X?`` of the nearest of ``names``, or of two; empty where none is near."""
+
+    def likeness(other: str) -> float:
+        return difflib.SequenceMatcher(None, other, str(name)).ratio()
+
+    near = difflib.get_close_matches(str(name), list(names), 2)
+    nearest = [other for other in near if likeness(other) == likeness(near[0])]
+    return f"did you mean {' or '.join(nearest)}?" if nearest else ""
+
+
+def expected(name: object, names: Iterable[str], also: str = "") -> str:
+    """``expected one of ...``, and ``also``, with the nearest of ``names``."""
+    names = list(names)
+    hint = did_you_mean(name, names)
+    return f"expected one of {', '.join(names)}{also}" + (f"; {hint}" if hint else "")
 
 
 def run(main: Callable[[], int | None], *, ranks: bool = False) -> NoReturn:

@@ -18,7 +18,7 @@ from ltvr.config.config import Config, Schema
 from ltvr.config.options import options_of
 from ltvr.config.run import RunOptions
 from ltvr.data.options import DataOptions
-from ltvr.errors import UserError
+from ltvr.errors import UserError, expected
 from ltvr.networks.options import NetworkOptions
 from ltvr.stages.options import TrainingOptions
 
@@ -147,7 +147,7 @@ def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     path = folder / f"{source}.yaml" if source in names else Path(source)
     if not _is_file(path):
-        raise UserError(f"{kind} {source!r}: expected one of {', '.join(names)}, or a file")
+        raise UserError(f"{kind} {source!r}: {expected(source, names, ', or a file')}")
     values = read_values(path)
     try:
         SCHEMA.config({k: v for k, v in values.items() if k not in SCHEMA.options})

@@ -9,7 +9,7 @@ from torch import nn
 from ltvr.backbones import BACKBONES
 from ltvr.backbones.base import Family, Normalisation, Parts
 from ltvr.backbones.options import Stem
-from ltvr.errors import UserError
+from ltvr.errors import UserError, expected
 
 __all__ = ["build_backbone", "check_pretrained", "take_apart"]
 
@@ -110,7 +110,7 @@ def _family(name: str) -> Family:
         known.sort(key=lambda n: (":" in n, n))  # a pattern of many names comes last
         meant = next(filter(None, (f.meant(name) for f in _families())), "")
         hint = f"; did you mean {meant}?" if meant else ""
-        raise UserError(f"backbone = {name!r}: expected one of {', '.join(known)}{hint}")
+        raise UserError(f"backbone = {name!r}: {expected(name, known)}{hint}")
     return family
 
 

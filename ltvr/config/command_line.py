@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import types
 import typing
 from typing import Any, NoReturn
 
 from ltvr.config.config import Config, Schema
 from ltvr.config.options import Option, Options, options_of
-from ltvr.errors import UserError
+from ltvr.errors import UserError, did_you_mean
 
 __all__ = ["Parser", "add_arguments", "flag", "given", "positive", "refuse_unused", "title"]
 
@@ -24,13 +23,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise, for ``ltvr.errors.run`` to print."""
         near = [
-            f"{word} -> did you mean {match[0]}?"
+            f"{word} -> {hint}"
             for word in message.replace(":", " ").split()
             if word.startswith("--")
-            and word != "--"
+            and word not in {"--", *self._option_string_actions}
             and "/" not in word  # argparse names an option of two forms as --fused/--no-fused
-            and (match := difflib.get_close_matches(word, self._option_string_actions, 1))
-            and match[0] != word
+            and (hint := did_you_mean(word, self._option_string_actions))
         ]
         raise UserError(f"{message}; {near[0] if near else 'see --help'}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from ltvr.config.options import NoOptions, Option, Options, lineage, options_of
 from ltvr.config.slots import Slot
-from ltvr.errors import UserError, brief
+from ltvr.errors import UserError, brief, did_you_mean
 
 __all__ = ["Config", "Schema"]
 
@@ -75,9 +74,8 @@ class Schema:
         """
         for name in values:
             if name not in self.options:
-                near = difflib.get_close_matches(str(name), self.options, 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise UserError(f"unknown field {brief(name)}{hint}")
+                hint = did_you_mean(name, self.options)
+                raise UserError(f"unknown field {brief(name)}{f'; {hint}' if hint else ''}")
         config = Config(
             self,
             {

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ltvr.config.options import NoOptions, Options
-from ltvr.errors import UserError
+from ltvr.errors import UserError, expected
 
 __all__ = ["Component", "Slot"]
 
@@ -61,7 +61,7 @@ class Slot(Generic[T]):
                 the interface declares for the class (``title: ClassVar[str]``).
         """
         if name not in self.names():
-            raise UserError(f"{self.kind} = {name!r}: expected one of {', '.join(self.names())}")
+            raise UserError(f"{self.kind} = {name!r}: {expected(name, self.names())}")
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         found = list(self._exported(module))
         if len(found) != 1:

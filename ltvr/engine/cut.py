@@ -59,7 +59,8 @@ class Cut(NamedTuple):
                 for number in range(1, cut.groups + 1)
                 if cut.groups % (number * options.accumulate) == 0
             ]
-            start = f"start {' or '.join(fits)} ranks, or " if ranks > 1 and fits else ""
+            several = "s" * (fits[-1:] != ["1"])
+            start = f"start {' or '.join(fits)} rank{several}, or " if ranks > 1 and fits else ""
             raise UserError(
                 f"synthesis_group = {options.synthesis_group}: a batch of {size} is cut into "
                 f"{cut.groups} group{'s' * (cut.groups > 1)}, which {together} cannot share; "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from ltvr.config.options import Option
-from ltvr.errors import UserError, brief
+from ltvr.errors import UserError, brief, did_you_mean
 from ltvr.settings import SCHEMA
 
 __all__ = ["Place"]
@@ -45,14 +44,14 @@ class Place:
         found = self.mapping(value, f"{next(iter(names))}: ...")
         for key in found:
             if key not in names:
-                hint = _meant(key, names) or f"expected {', '.join(names)}"
+                hint = did_you_mean(key, names) or f"expected {', '.join(names)}"
                 raise self.error(f"unknown key {brief(key)}; {hint}")
         return found
 
     def one_of(self, value: Any, names: Collection[str], what: str) -> str:
         """One of these names."""
         if not isinstance(value, str) or value not in names:
-            hint = _meant(value, names)
+            hint = did_you_mean(value, names)
             expected = f"expected {what}, one of {', '.join(names)}"
             raise self.error(f"{brief(value)}: {expected}{hint and '; '}{hint}")
         return value
@@ -89,7 +88,7 @@ class Place:
     def option(self, name: Any) -> Option:
         """The option of a name."""
         if name not in SCHEMA.options:
-            hint = _meant(name, SCHEMA.options) or "see python -m ltvr.train --help"
+            hint = did_you_mean(name, SCHEMA.options) or "see python -m ltvr.train --help"
             raise self.error(f"unknown option {brief(name)}; {hint}")
         return SCHEMA.options[name]
 
@@ -99,8 +98,3 @@ class Place:
             return option.read(value)
         except UserError as error:
             raise self.error(str(error)) from None
-
-
-def _meant(name: Any, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(str(name), names, 1)
-    return f"did you mean {near[0]}?" if near else ""
