@@ -2,6 +2,7 @@
 # make lint, make docs, make bench: what they say; each sets up first, too.
 # make sanitize: fuzz the C++ under AddressSanitizer and UBSan.
 PYTHON ?= python3
+PACKAGES ?= torch==2.14.1 torchvision==0.29.1
 BIN := .venv/bin
 READY := .venv/.ready
 CXX_FILES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
@@ -34,7 +35,7 @@ sanitize: $(READY)
 # torch first: the extension is compiled against the torch that will load it.
 $(READY): setup.py pyproject.toml $(CXX_FILES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q "torch==2.14.1" "torchvision==0.29.1" "setuptools>=77" ninja
+	$(BIN)/pip install -q "setuptools>=77" ninja $(foreach each,$(PACKAGES),"$(each)")
 	$(BIN)/pip install -q --no-build-isolation -e ".[dev]"
 	touch $@
 

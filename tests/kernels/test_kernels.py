@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -285,19 +286,22 @@ UNIT = {80: "HMMA", 86: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "H
 # twice.
 RESCALES = {("bf16", "16x16", 89)}
 
-# Bytes; kernels/tiles.py says for what.
+# Bytes; kernels/tiles.py says for what. Triton 3.6 spills a little more.
 SPILLS = {("tf32", "14x14", 90): 8}
+OLDER = {("fp16", "4x4", 100): 24}
 
 
 def test_every_launch_of_a_step_fits_its_architecture(tmp_path):
     steps = report(tmp_path, "--only", *SPAN)
+    newer = tuple(map(int, version("triton").split(".")[:2])) >= (3, 8)
+    spills = SPILLS if newer else SPILLS | OLDER
     seen = set()
     for step in steps:
         dtype, size = step["setting"]["dtype"], step["map"]
         for x in step["launches"]:
             case = dtype, size, x["arch"]
             seen.add("/".join(map(str, case)))
-            assert x["spilled"] <= SPILLS.get(case, 0), x
+            assert x["spilled"] <= spills.get(case, 0), x
             assert x["shared"] <= x["shared_limit"], x
             assert x["tensor_memory"] <= 512, x
             if not x["dot"]:
