@@ -55,8 +55,8 @@ def show_costs(jobs: Sequence[Job]) -> None:
     untimed = costs.untimed(jobs)
     if untimed:
         print(
-            f"what {sum(map(len, untimed))} of {len(jobs)} runs cost no run here tells; timing a "
-            f"few steps of {len(untimed)}, which is kept:"
+            f"no run here tells what {sum(map(len, untimed))} of {len(jobs)} cost; timing a few "
+            f"steps of {len(untimed)}, whose times are kept:"
         )
     for number, alike in enumerate(untimed, 1):
         print(f"{alike[0].name} ({number} of {len(untimed)})", flush=True)
@@ -64,18 +64,22 @@ def show_costs(jobs: Sequence[Job]) -> None:
             costs.time(alike[0])
         except UserError as error:
             why |= dict.fromkeys(alike, f"cannot be measured: {error}")
-    total, unknown = 0.0, 0
-    for job in jobs:
+    names = [f"{job.log.parent.name}/{job.name}" for job in jobs]
+    width = max(map(len, names), default=0)
+    total, unknown, done = 0.0, 0, 0
+    for name, job in zip(names, jobs, strict=True):
         found, left = job.look(), ""
+        done += found.state == "done"
         if found.state in ("missing", "begun"):
             cost = costs.of(job) if isinstance(job, Training) else None
             total += cost.seconds if cost else 0.0
             unknown += cost is None
             time = duration(cost.seconds) if cost else "?"
             left = f"{time:>8}  {cost.how if cost else why.get(job, 'not measured')}"
-        print(f"{job.log.parent.name}/{job.name:32} {found.state:12} {left}{shown(found.why)}")
+        print(f"{name:{width}}  {found.state:10} {left}{shown(found.why)}".rstrip())
     more = f", and what {unknown} of them cost is not known" if unknown else ""
-    print(f"\nleft, one run after the other: {duration(total)}{more}")
+    left = f"left, one run after the other: {duration(total)}{more}"
+    print(f"\n{'nothing is left' if done == len(jobs) else left}")
 
 
 def duration(seconds: float) -> str:

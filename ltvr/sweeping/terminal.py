@@ -18,16 +18,17 @@ __all__ = ["best", "counted", "outline", "score"]
 def outline(design: Design) -> str:
     """How many configurations there are, for how long, and what decides between them."""
     sweep, number = design.sweep, len(design.configurations)
-    steps = [f"{_many(number, 'configuration')}, {_many(len(sweep.repeats), 'run')} of each"]
+    each = f"{_many(number, 'configuration')}, {_many(len(sweep.repeats), 'run')} of each"
     if halving := sweep.halving:
-        steps += [
-            f"the best {halving.number(number, rung)} at {epochs} epochs"
-            for rung, epochs in enumerate(halving.epochs)
-        ]
-        steps[1] = f"all at {_many(halving.epochs[0], 'epoch')}"
+        first, *later = halving.epochs
+        best = (
+            f", then the best {halving.number(number, rung)} at {epochs}"
+            for rung, epochs in enumerate(later, 1)
+        )
+        each += f": all at {_many(first, 'epoch')}{''.join(best)}"
     stage = f"the stage {sweep.stage}" if sweep.stage else "the last stage"
     judged = f"judged by {METRICS[sweep.metric]} of {stage} on a hold-out, never on the test set"
-    return f"sweep {sweep.name}: {', then '.join(steps)}; {judged}"
+    return f"sweep {sweep.name}: {each}; {judged}"
 
 
 def counted(design: Design, rung: Rung, jobs: Sequence[Training]) -> str:
@@ -55,7 +56,7 @@ def best(design: Design, rungs: Sequence[Rung]) -> str:
     over, more = reference(design, rungs[-1]), gain(design, rungs[-1], line)
     beside = f", {said_gain(more)} over {over.configuration.label}" if over and more else ""
     if over is line:
-        beside = f", and nothing is over {sweep.compare_with}"
+        beside = ", the arm that gains are over"
     return (
         f"best: {line.configuration.label}: {METRICS[sweep.metric]} of the hold-out "
         f"{spread(line.spread(sweep.metric))} % ({_many(len(line.found), 'run')}){beside}; chosen "

@@ -101,7 +101,7 @@ def test_runs_of_one_cost_are_timed_once_and_what_is_known_is_not(there, monkeyp
     ]
     show_costs(jobs)
     out = capsys.readouterr().out
-    assert probed == [0.9, 0.8] and out.startswith("what 4 of 5 runs cost no run here tells; ")
+    assert probed == [0.9, 0.8] and out.startswith("no run here tells what 4 of 5 cost; ")
     assert out.index("\nmore-0.1-seed0 (1 of 2)\n") < out.index("runs/same-seed0")
     assert out.count("7 s  probe of 2 steps") == 4 and "  45 s  epochs of there-seed0\n" in out
     assert out.endswith("left, one run after the other: 0:01:13\n")  # the first epoch warms up

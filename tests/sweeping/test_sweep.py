@@ -97,7 +97,7 @@ def test_arms_share_a_trunk_and_what_is_there_stays(sweep, tmp_path):
     assert tables == {path: path.read_bytes() for path in tables}
     assert written == {path: path.stat().st_mtime_ns for path in written}
     code, out, err = sweep(lines, "--list")
-    assert code == 0 and out.count(" done") == 3 and "left, one run after the other: 0 s" in out
+    assert code == 0 and out.count(" done") == 3 and "\nnothing is left\n" in out
     assert re.search(r"wild-.*-seed0: diverged: the loss", out)
 
 
@@ -117,6 +117,8 @@ def test_halving_trains_the_best_for_longer_and_a_kill_loses_nothing(sweep, tmp_
     assert [each["score"] is None for each in rung] == [False, True, True]
     code, out, err = command(ltvr.sweep, *words)
     assert code == 0 and out.count(": done") >= 3, err
+    assert ": all at 1 epoch, then the best 1 at 2; judged by balanced accuracy" in out
+    assert "\n3 runs at 1 epoch, 1 done, 2 left" in out and "\n1 run at 2 epochs, 0 done, 1" in out
     found = json.loads(table.read_text())
     first, last = found["rungs"]
     scores = [each["score"] for each in first]
