@@ -104,6 +104,14 @@ def test_two_runs_side_by_side(finished, baseline, tmp_path, command, quick):
         assert (again / f"probe.{kind}").read_bytes() == (with_afa / f"probe.{kind}").read_bytes()
 
 
+def test_of_a_hold_out_nothing_is_said_of_the_test_set(tmp_path, command, quick, no_report):
+    changes = {"holdout": 4, "holdout_from": "left-out", "epochs": 1}
+    train(tiny_config(method="baseline", **changes), tmp_path / "run")
+    code, out, err = command(ltvr.probe, tmp_path / "run", "--balanced-images", 5)
+    assert code == 0 and "reads the test set" not in out + err and "never on the test set" in err
+    assert "40 judged images (the hold-out)" in (tmp_path / "run" / "probe.md").read_text()
+
+
 def test_what_is_refused(finished, baseline, tmp_path, command):
     for words, said in (
         (["--neighbours", 0], "--neighbours 0: expected 1 to"),
