@@ -11,6 +11,7 @@ from pathlib import Path
 from ltvr import errors
 from ltvr.comparison.entries import check_comparable, read_entry
 from ltvr.config.command_line import Parser, flag
+from ltvr.data.options import DataOptions
 from ltvr.engine.evaluation import load_own, moved
 from ltvr.engine.trained import (
     add_device,
@@ -24,12 +25,16 @@ from ltvr.figures.plot import Plot, write
 from ltvr.probes.figures import draw_accuracies, draw_history
 from ltvr.probes.images import USUAL, USUAL_IN_ALL
 from ltvr.probes.probed import Probed, Sizes, probe
-from ltvr.reports.probes import as_csv, as_json, as_markdown
+from ltvr.reports.probes import as_csv, as_json, as_markdown, as_summary
 from ltvr.runs import files
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["main"]
 
+OF_THE_TEST_SET = (
+    "reads the test set, since it was trained without a hold-out: choose nothing by these figures; "
+    "--holdout in training keeps images to choose by"
+)
 SIZES = Sizes(neighbours=10, batches=200, images=None, balanced_images=None)
 
 
@@ -39,8 +44,9 @@ def parser() -> Parser:
         "probe",
         "Ask what the features of runs have learnt: the neighbours of generated rows among real "
         "ones, their distances and losses, what the mask selects, what X_class and X_var tell, "
-        "and a linear probe with balanced labels. Written to RUN/probe.md, .csv and .json, with "
-        "figures in RUN/probe; of several runs also side by side, to --out.",
+        "and a linear probe with balanced labels. The main figures are printed; all are written to "
+        "RUN/probe.md, .csv and .json, with plots in RUN/probe, and of several runs also side by "
+        "side, to --out.",
         several=True,
     )
     p.add_argument(
@@ -83,13 +89,15 @@ def main() -> None:
         for note in check_comparable(entries[0], entry):
             print(note, file=sys.stderr)
     folders = [shown(run.folder.name) for run in runs]
-    found = []
+    found, written = [], []
     for path, folder in zip(paths, folders, strict=True):
         name = folder if folders.count(folder) == 1 else shown(path)
-        found.append(probe_run(path, name, arguments))
-    print(f"\n{as_markdown(found, [])}")
+        of_run, where = probe_run(path, name, arguments)
+        found.append(of_run)
+        written.append(where)
     if arguments.out is not None:
-        write_all(arguments.out, "probe", found, compared(found))
+        written.append(write_all(arguments.out, "probe", found, compared(found)))
+    print("", *as_summary(found), "", *(f"all of it: {each}" for each in written), sep="\n")
 
 
 def check_numbers(arguments: argparse.Namespace) -> None:
@@ -104,8 +112,8 @@ def check_numbers(arguments: argparse.Namespace) -> None:
             raise UserError(f"{flag(name)} {value}: expected 1 to 1000000000")
 
 
-def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> Probed:
-    """Run all probes of a run, and write what they found into its folder.
+def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> tuple[Probed, str]:
+    """Run all probes of a run, and write what they found into its folder; return it, and where.
 
     Raises:
         UserError: a run that has not come so far, or images that are missing or others.
@@ -121,6 +129,8 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> Probed:
     data = load_own(run, trained.config)
     for note in data.notes:
         print(shown(note), file=sys.stderr)
+    if trained.config.of(DataOptions).judged_on == "test":
+        print(f"{name}: {OF_THE_TEST_SET}", file=sys.stderr, flush=True)
     found = probe(
         trained,
         weights,
@@ -132,8 +142,8 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> Probed:
     )
     own = weights.name == trained_features(run).name
     figures = {name: plot for each in found.sections for name, plot in each.figures.items()}
-    write_all(run.folder, "probe" if own else f"probe-{weights.stem}", [found], figures)
-    return found
+    table = "probe" if own else f"probe-{weights.stem}"
+    return found, write_all(run.folder, table, [found], figures)
 
 
 def compared(found: Sequence[Probed]) -> dict[str, Plot]:
@@ -149,8 +159,11 @@ def compared(found: Sequence[Probed]) -> dict[str, Plot]:
     }
 
 
-def write_all(folder: Path, name: str, found: Sequence[Probed], figures: dict[str, Plot]) -> None:
+def write_all(folder: Path, name: str, found: Sequence[Probed], figures: dict[str, Plot]) -> str:
     """Write the tables, ``NAME.md``, ``.csv`` and ``.json``, and the figures, into ``NAME/``.
+
+    Returns:
+        The files, for a reader.
 
     Raises:
         CannotWrite: a disk that is full, read-only or broken, or a name that is taken.
@@ -169,7 +182,7 @@ def write_all(folder: Path, name: str, found: Sequence[Probed], figures: dict[st
     files.write(
         folder / f"{name}.json", json.dumps(whole[0] if len(whole) == 1 else whole, indent=1) + "\n"
     )
-    print(f"{shown(folder / name)}.md, .csv, .json; figures: {shown(place)}", flush=True)
+    return f"{shown(folder / name)}.md, .csv, .json; figures: {shown(place)}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ltvr.data.options import DataOptions
 from ltvr.errors import UserError, shown
 from ltvr.figures.paper import FIGURES
 from ltvr.jobs.children import Job, do_all
-from ltvr.jobs.costs import show_costs
+from ltvr.jobs.progress import Progress, show_costs
 from ltvr.jobs.training import Training
 from ltvr.reproduction.catalogue import CATALOGUE, Catalogue, Setting
 from ltvr.reproduction.comparison import judge
@@ -277,7 +277,7 @@ def main() -> int:
     failed: dict[Job, str] = {}
 
     def ended(job: Job, why: str) -> None:
-        print(f"{job.log.parent.name}/{job.name}: {shown(why) if why else 'done'}", flush=True)
+        progress.ended(job, shown(why) if why else "done")
         if why:
             failed[job] = why
         for sheet in sheets:
@@ -286,7 +286,9 @@ def main() -> int:
 
     if not arguments.tables_only:
         say_when_stopped(lambda: "stopped; the same command goes on")
-        do_all(in_order(sheets), arguments.jobs, ended)
+        jobs = in_order(sheets)
+        progress = Progress(jobs, f"{len(jobs)} runs for {len(sheets)} tables and figures")
+        do_all(jobs, arguments.jobs, ended)
     for sheet in sheets:
         print(" ".join(map(str, report(sheet, failed, about, folder))))
     own = any(getattr(arguments, name) is not None for name in ("dataset", "imbalance", "preset"))

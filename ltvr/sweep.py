@@ -11,7 +11,7 @@ from ltvr import errors
 from ltvr.config.command_line import Parser, positive
 from ltvr.errors import UserError, shown
 from ltvr.jobs.children import Job, do_all
-from ltvr.jobs.costs import show_costs
+from ltvr.jobs.progress import Progress, show_costs
 from ltvr.jobs.training import Training
 from ltvr.signals import say_when_stopped
 from ltvr.sweeping.configurations import Design
@@ -21,6 +21,7 @@ from ltvr.sweeping.plots import draw
 from ltvr.sweeping.results import Results, Rung
 from ltvr.sweeping.sharing import jobs_of, of_diverged
 from ltvr.sweeping.tables import write
+from ltvr.sweeping.terminal import best, counted, outline, score
 
 __all__ = ["main"]
 
@@ -97,16 +98,9 @@ def main() -> None:
     if arguments.list:
         show(design, rungs)
         return
-    for note in design.notes:
-        print(note)
+    for note in (outline(design), *design.notes):
+        print(note, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
-
-    def ended(job: Job, why: str) -> None:
-        print(f"{job.name}: {shown(why) if why else 'done'}", flush=True)
-        if why and not (isinstance(job, Training) and of_diverged(job)):
-            raise UserError(f"{job.name}: {why}; mend it, and the same command goes on")
-        write(design, results.rungs(), folder / "sweep")
-
     if not arguments.tables_only:
         say_when_stopped(lambda: "stopped; the same command goes on")
         while not (rungs[-1].complete and len(rungs) == len(design.sweep.rungs)):
@@ -115,10 +109,30 @@ def main() -> None:
                     f"no configuration has a {METRICS[design.sweep.metric]} to go on by: every one "
                     "has diverged, or there is no such class; see the table, and change the file"
                 )
-            do_all(jobs_of(rungs[-1]), arguments.jobs, ended)
-            rungs = results.rungs()
+            rungs = train(rungs[-1], results, arguments.jobs, folder / "sweep")
     files = [*write(design, rungs, folder / "sweep"), *draw(design, rungs, folder)]
     print(" ".join(map(str, files)))
+    print(best(design, rungs))
+
+
+def train(rung: Rung, results: Results, at_a_time: int, path: Path) -> list[Rung]:
+    """Train the runs of a rung, and write what there is after each; return the rungs then.
+
+    Raises:
+        UserError: a run that failed, but for one that diverged.
+    """
+    design, jobs = results.design, jobs_of(rung)
+    progress = Progress(jobs, counted(design, rung, jobs))
+
+    def ended(job: Job, why: str) -> None:
+        rungs = results.rungs()
+        progress.ended(job, shown(why) if why else score(rungs[rung.number], job))
+        if why and not (isinstance(job, Training) and of_diverged(job)):
+            raise UserError(f"{job.name}: {why}; mend it, and the same command goes on")
+        write(design, rungs, path)
+
+    do_all(jobs, at_a_time, ended)
+    return results.rungs()
 
 
 if __name__ == "__main__":

@@ -37,8 +37,12 @@ __all__ = [
 class EpochSampler(Sampler[int]):
     """The order of an epoch, of which every rank takes each W-th sample.
 
-    The order is a pure function of ``seed`` and of the epoch (``set_epoch``), the same on every
-    rank, as of ``DistributedSampler``. Rank r of W takes the samples r, r + W, r + 2W, ... of it:
+    An epoch has as many samples as the data set, n; where classes are balanced, those of rare ones
+    come several times in it, and some of frequent ones not at all. The order is a pure function of
+    ``seed`` and of the epoch, the same on every rank, as of ``DistributedSampler``: call
+    ``set_epoch(e)`` before each, or every epoch has the order of epoch 0.
+
+    Rank r of W takes the samples r, r + W, r + 2W, ... of it:
     with batches of b images on each rank, the W b images of a step are the same for every W.
 
     Args:
@@ -101,11 +105,11 @@ class EpochSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch, from 0, is to be read next; call it before each, as on every rank."""
+        """Say which epoch, from 0, is read next; before each, or it has the order of the last."""
         self.epoch = check_integer("epoch", epoch, 0, "an epoch, from 0")
 
     def __len__(self) -> int:
-        """Samples of this rank, as many as of every other: what is left over is left out."""
+        """Samples of this rank in an epoch: n / W, as of every other; what is over is left out."""
         return len(self.labels) // self.world_size
 
     def __iter__(self) -> Iterator[int]:
@@ -125,7 +129,8 @@ class InstanceSampler(EpochSampler):
 class ClassAwareSampler(EpochSampler):
     """p_k = 1 / C: the classes in shuffled cycles, four samples of each in a row.
 
-    ``ltvr.samplers.class_aware.ClassAware``. Striding spreads the four over the ranks.
+    An epoch has n samples, about n / C of each class; ``set_epoch(e)`` before each gives another
+    order. ``ltvr.samplers.class_aware.ClassAware``. Striding spreads the four over the ranks.
 
     Args:
         draw: ``cycles``, or ``multinomial`` to draw classes and samples with replacement.

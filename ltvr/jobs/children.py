@@ -73,7 +73,7 @@ class Job(Protocol):
 def do_all(
     todo: Sequence[Job], at_a_time: int, ended: Callable[[Job, str], None]
 ) -> dict[Job, str]:
-    """Do what is not done of these jobs, and go on with what has begun.
+    """Do what is not done of these jobs, and go on with what has begun; say when each begins.
 
     A failure takes no other job with it, but those that need it.
 
@@ -118,6 +118,9 @@ def do_all(
                         print(f"{job.name}: another process is at it; waiting", flush=True)
                     elif found is not None and job not in children.running:
                         end(job, found.why)
+                    elif found is not None:
+                        how = "goes on" if found.state == "begun" else "begins"
+                        print(f"{job.name}: {how}, see {job.log}", flush=True)
             time.sleep(PAUSE if waiting else 0)
     return failed
 

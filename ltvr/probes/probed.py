@@ -157,7 +157,10 @@ def _notes(
     """What was looked at, in words."""
     of_all = described["images"] == len(data.train)
     which = "all" if of_all else f"{described['images']} at random of the"
-    judged_on = {"test": "the test set", "hold-out": "the hold-out"}[options.judged_on]
+    judged_on = {
+        "test": "the test set, by which nothing may be chosen",
+        "hold-out": "the hold-out",
+    }[options.judged_on]
     notes = [
         f"Weights: {described['weights']}, in eval mode: BatchNorm by the running statistics that "
         f"the stage {described['stage']} ended with. Images without augmentation: {which} "

@@ -11,10 +11,21 @@ from ltvr.engine.accuracy_table import COLUMNS, SHOTS
 from ltvr.errors import shown
 from ltvr.probes.lines import Line, Section
 from ltvr.probes.probed import Probed
+from ltvr.probes.rows import ALONE
 
-__all__ = ["as_csv", "as_json", "as_markdown"]
+__all__ = ["as_csv", "as_json", "as_markdown", "as_summary"]
 
 SUBSETS = ("all", *SHOTS)
+EVERY_CLASS = "mean over all classes"
+MAIN = (
+    ("frozen", "", "accuracy", "accuracy, {}"),
+    ("head", "", "accuracy", "accuracy of the head: {}"),
+    ("neighbours", "embedding", " nearest: own class", "neighbours of the own class: {}"),
+    ("apart", "embedding", "told apart", "told apart: {}"),
+    ("parts", "pooled", "accuracy", "the class from {}, linear probe"),
+    ("mask", "", "one fixed pattern", "variance of the mask that is one fixed pattern"),
+)
+"""What a summary has: section, space, how the measure ends, and what it is called of which rows."""
 EVERY = (
     "All, Many, Medium, Few: the mean over the classes of a subset, each class counting alike; n/a "
     "where none has such rows."
@@ -47,6 +58,29 @@ def as_markdown(runs: Sequence[Probed], figures: Sequence[str]) -> str:
         lines += [f"- {formula}" for formula in first.formulas]
         lines += ["", *(f"![{first.title}]({path})" for path in figures if _of(path) == name), ""]
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def as_summary(runs: Sequence[Probed]) -> list[str]:
+    """The main figures in a few lines for a terminal, a column a run: means over all classes."""
+    rows: dict[str, dict[int, str]] = {}
+    for run in _longest(runs):
+        for name, space, ending, called in MAIN:
+            section = _section(run, name)
+            for line in [] if section is None else section.lines:
+                if line.space == space and line.measure.endswith(ending) and ALONE not in line.of:
+                    label = _measure(called.format(line.of), line.unit)
+                    number = _number(line.means["all"], line.unit)
+                    rows.setdefault(label, {})[id(run)] = number
+    width = max(map(len, [*rows, EVERY_CLASS]))
+    widths = [max(len(run.name), 6) for run in runs]
+    table = {EVERY_CLASS: {id(run): run.name for run in runs}} | rows
+    return [
+        "  ".join([
+            f"{label:{width}}",
+            *(f"{own.get(id(run), ''):>{w}}" for run, w in zip(runs, widths, strict=True)),
+        ]).rstrip()
+        for label, own in table.items()
+    ]  # fmt: skip
 
 
 def as_csv(runs: Sequence[Probed]) -> str:

@@ -19,7 +19,7 @@ from ltvr.sweeping.configurations import Design, said
 from ltvr.sweeping.plan import METRICS, Repeat
 from ltvr.sweeping.results import Gain, Line, Rung
 
-__all__ = ["by_score", "gain", "reference", "write"]
+__all__ = ["at_epochs", "by_score", "chosen", "gain", "reference", "said_gain", "write"]
 
 SHOTS = ("many", "medium", "few")
 OF_THE_JUDGING = ("holdout", "holdout_from", "holdout_fold")
@@ -61,7 +61,8 @@ def gain(design: Design, rung: Rung, line: Line) -> Gain | None:
     return None if over is None or over is line else line.over(over)
 
 
-def _at(design: Design, rung: Rung) -> str:
+def at_epochs(design: Design, rung: Rung) -> str:
+    """Of a rung of halving, its epochs; empty without halving."""
     if not design.sweep.halving:
         return ""
     number = design.sweep.halving.epochs[rung.number]
@@ -72,15 +73,16 @@ def _tables(design: Design, rungs: Sequence[Rung]) -> Iterator[list[list[str]]]:
     """The last rung first."""
     sweep = design.sweep
     for rung in reversed(rungs):
-        heads = [f"configuration{_at(design, rung)}", "seeds", f"{METRICS[sweep.metric]}, %"]
+        heads = [f"configuration{at_epochs(design, rung)}", "seeds", f"{METRICS[sweep.metric]}, %"]
         heads += ["error of the hold-out"] if sweep.metric == "balanced_accuracy" else []
         heads += [f"gain over {sweep.compare_with}"] if sweep.compare_with else []
         heads += ["Many", "Medium", "Few", "epochs", "seconds"]
         rows = []
         for line in by_score(rung):
+            over = gain(design, rung, line)
             cells = [line.configuration.label, _seeds(line), _score(line)]
             cells += [plain(line.error, 2)] if sweep.metric == "balanced_accuracy" else []
-            cells += [_gain(gain(design, rung, line))] if sweep.compare_with else []
+            cells += [said_gain(over) if over else ""] if sweep.compare_with else []
             cells += [spread(line.spread(name)) for name in SHOTS]
             rows.append([*cells, _epochs(line), plain(line.seconds, 0)])
         yield [heads, *rows]
@@ -101,9 +103,8 @@ def _score(line: Line) -> str:
     return f"{found}; diverged: {seeds}" if found else "diverged"
 
 
-def _gain(found: Gain | None) -> str:
-    if found is None:
-        return ""
+def said_gain(found: Gain) -> str:
+    """A gain, ± half of its 95 % interval where there is one."""
     return signed(found.mean) + ("" if found.half is None else f" ± {found.half:.2f}")
 
 
@@ -135,8 +136,8 @@ def _notes(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:
             label, arm = over.configuration.label, sweep.compare_with
             best = "" if label == arm else f", the best of {arm}"
             yield (
-                f"Gains{_at(design, rung)} are over {label}{best}: paired by seed, ± half of the "
-                "95 % interval (Student's t)."
+                f"Gains{at_epochs(design, rung)} are over {label}{best}: paired by seed, ± half of "
+                "the 95 % interval (Student's t)."
             )
     if sweep.how:
         yield f"Points: {sweep.how} of {', '.join(sweep.swept)}."
@@ -164,7 +165,7 @@ def _notes(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:
 
 def _best(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:
     """What was chosen, once all is there."""
-    best = _chosen(design, rungs)
+    best = chosen(design, rungs)
     if best is not None:
         yield (
             f"Best: {best.configuration.label}. The figures that chose it among "
@@ -173,7 +174,8 @@ def _best(design: Design, rungs: Sequence[Rung]) -> Iterator[str]:
         )
 
 
-def _chosen(design: Design, rungs: Sequence[Rung]) -> Line | None:
+def chosen(design: Design, rungs: Sequence[Rung]) -> Line | None:
+    """The best configuration, once every run has ended."""
     done = len(rungs) == len(design.sweep.rungs) and rungs[-1].complete
     return rungs[-1].best() if done else None
 
@@ -220,7 +222,7 @@ def _csv(design: Design, rungs: Sequence[Rung]) -> str:
 
 def _record(design: Design, rungs: Sequence[Rung]) -> dict[str, Any]:
     """The same for a program, run by run."""
-    sweep, best = design.sweep, _chosen(design, rungs)
+    sweep, best = design.sweep, chosen(design, rungs)
     lines = [line for rung in rungs for line in rung.lines]
     on = dict.fromkeys(result.judged_on for line in lines for result in line.found.values())
     return {

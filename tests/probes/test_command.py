@@ -73,16 +73,43 @@ def test_two_runs_side_by_side(finished, baseline, tmp_path, command, quick):
         )
     text = (tmp_path / "out" / "probe.md").read_text()
     row = "| accuracy, % | linear probe, balanced | without |"
-    assert row in text and row in out and row not in (with_afa / "probe.md").read_text()
+    assert row in text and row not in (with_afa / "probe.md").read_text()
+    # Printed is a summary, with the same numbers, and where all of them are.
+    summarised, files = out[out.index("\n\n") :].strip().split("\n\n")
+    heads, *rows = summarised.splitlines()
+    assert heads.split()[-2:] == [with_afa.name, without.name] and 10 < len(rows) < 30
+    of_afa, of_baseline = (
+        next(
+            line
+            for line in json.loads((run / "probe.json").read_text())["probes"]["frozen"]["lines"]
+        )
+        for run in (with_afa, without)
+    )
+    assert rows[0].split()[-2:] == [f"{each['means']['all']:.1f}" for each in (of_afa, of_baseline)]
+    assert files.splitlines() == [
+        f"all of it: {folder / 'probe'}.md, .csv, .json; figures: {folder / 'probe'}"
+        for folder in (with_afa, without, tmp_path / "out")
+    ]
+    for run in (with_afa, without):
+        assert err.count(f"{run.name}: reads the test set, since it was trained without") == 1
     for figure in ("history", "parts", "frozen"):
         assert f"(probe/{figure}.png)" in text
         assert (tmp_path / "out" / "probe" / f"{figure}.png").is_file()
 
     # The same again, of a copy of the run alone.
     again = shutil.copytree(finished, tmp_path / "again" / "with-afa")
-    assert command(ltvr.probe, again, *words[:-2])[0] == 0
+    code, out, err = command(ltvr.probe, again, *words[:-2])
+    assert code == 0 and len(out.splitlines()) <= 30 and "/again/with-afa/probe.md" in out
     for kind in KINDS:
         assert (again / f"probe.{kind}").read_bytes() == (with_afa / f"probe.{kind}").read_bytes()
+
+
+def test_of_a_hold_out_nothing_is_said_of_the_test_set(tmp_path, command, quick, no_report):
+    changes = {"holdout": 4, "holdout_from": "left-out", "epochs": 1}
+    train(tiny_config(method="baseline", **changes), tmp_path / "run")
+    code, out, err = command(ltvr.probe, tmp_path / "run", "--balanced-images", 5)
+    assert code == 0 and "reads the test set" not in out + err and "never on the test set" in err
+    assert "40 judged images (the hold-out)" in (tmp_path / "run" / "probe.md").read_text()
 
 
 def test_what_is_refused(finished, baseline, tmp_path, command):

@@ -55,12 +55,27 @@ def test_arms_share_a_trunk_and_what_is_there_stays(sweep, tmp_path):
     """After a change of the file, too: what is trained is trained once."""
     code, out, err = sweep("  light: {lay_back_start: 0.5, gamma: 0.5}\n", "--jobs", 2)
     assert code == 0, err
+    said = out.splitlines()
+    assert said[0].startswith("sweep tiny: 3 configurations, 1 run of each; judged by balanced ")
+    assert said[1] == "3 runs and 1 trunk that they share, 0 done, 4 left"
+    assert re.search(r"\nepoch1-ours.*: begins, see .*/trunks/epoch1-ours.*-seed0.log\n", out)
+    found = rows(tmp_path)
+    score = float(found["baseline"]["balanced_accuracy_mean"])
+    done = rf"\nruns/baseline-.*-seed0: done, balanced accuracy {score:.2f} %; \d left"
+    assert out.count(": begins, see") == 4 and re.search(done, out), out
+    ours = max(("ours", "light"), key=lambda arm: float(found[arm]["balanced_accuracy_mean"]))
+    better = f"{float(found[ours]['balanced_accuracy_mean']):.2f}"
+    gained = f"{float(found[ours]['gain']):+.2f} over baseline"
+    assert said[-1] == (
+        f"best: {ours}: balanced accuracy of the hold-out {better} % (1 run), {gained}; chosen "
+        "among 3, which flatters it"
+    )
     runs, trunks = tmp_path / "tiny" / "runs", tmp_path / "tiny" / "trunks"
     assert folders(runs) == ["baseline seed0", "light seed0", "ours seed0"]
     assert folders(trunks) == ["epoch1-ours seed0"]
     (trunk,), (light,) = trunks.glob("*-seed0"), runs.glob("light-*-seed0")
     assert Run(light).manifest()["forked"] == {"run": str(trunk), "epoch": 1}
-    before, found = accuracy(runs, "baseline"), rows(tmp_path)
+    before = accuracy(runs, "baseline")
     assert float(found["baseline"]["balanced_accuracy_mean"]) == pytest.approx(before, abs=1e-4)
     gain = accuracy(runs, "light") - before
     assert float(found["light"]["gain"]) == pytest.approx(gain, abs=2e-4)
@@ -71,7 +86,8 @@ def test_arms_share_a_trunk_and_what_is_there_stays(sweep, tmp_path):
     written = {path: path.stat().st_mtime_ns for path in runs.glob("*/summary.json")}
     lines = "  half: {lay_back_start: 0.5, gamma: 0.5}\n  wild: {method: baseline, lr: 1.0e+9}\n"
     code, out, err = sweep(lines)
-    assert code == 0 and ": done" not in out and out.count("diverged: the loss became") == 1
+    assert code == 0 and ": done" not in out and "\n4 runs, 3 done, 1 left" in out
+    assert out.count("diverged: the loss became") == 1
     assert rows(tmp_path)["half"]["gain"] == found["light"]["gain"]
     assert rows(tmp_path)["wild"]["diverged"] == "seed0"
     tables = {path: path.read_bytes() for path in (tmp_path / "tiny").glob("sweep*")}
@@ -81,7 +97,7 @@ def test_arms_share_a_trunk_and_what_is_there_stays(sweep, tmp_path):
     assert tables == {path: path.read_bytes() for path in tables}
     assert written == {path: path.stat().st_mtime_ns for path in written}
     code, out, err = sweep(lines, "--list")
-    assert code == 0 and out.count(" done") == 3 and "left, one run after the other: 0:00" in out
+    assert code == 0 and out.count(" done") == 3 and "\nnothing is left\n" in out
     assert re.search(r"wild-.*-seed0: diverged: the loss", out)
 
 
@@ -101,6 +117,8 @@ def test_halving_trains_the_best_for_longer_and_a_kill_loses_nothing(sweep, tmp_
     assert [each["score"] is None for each in rung] == [False, True, True]
     code, out, err = command(ltvr.sweep, *words)
     assert code == 0 and out.count(": done") >= 3, err
+    assert ": all at 1 epoch, then the best 1 at 2; judged by balanced accuracy" in out
+    assert "\n3 runs at 1 epoch, 1 done, 2 left" in out and "\n1 run at 2 epochs, 0 done, 1" in out
     found = json.loads(table.read_text())
     first, last = found["rungs"]
     scores = [each["score"] for each in first]

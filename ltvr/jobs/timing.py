@@ -1,0 +1,74 @@
+"""A probe: what a run costs on this machine, by a few of its steps."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ltvr.config.config import Config
+from ltvr.data.datasets import load_data
+from ltvr.data.manifest import manifest
+from ltvr.engine.trainer import Trainer
+from ltvr.errors import UserError
+from ltvr.jobs.children import THREADS
+from ltvr.networks.weights import without_initial_weights
+from ltvr.runs.folder import Run
+from ltvr.stages.features import FeaturesOptions
+from ltvr.stages.options import TrainingOptions
+
+__all__ = ["PROBED_STEPS", "probe"]
+
+PROBED_EPOCHS = 5
+"""Each as long as a fifth of the stage, for methods that change in the course of it. The features
+have more where something that they are to have would never begin in so few."""
+PROBED_STEPS = 2
+
+
+def probe(wanted: Config) -> dict[str, list[float]]:
+    """Train a few epochs of few steps: seconds that whole epochs would take, by stage.
+
+    The first of a stage warms up.
+
+    Raises:
+        UserError: images that are missing, or a network that cannot be built.
+    """
+    changes = {"features_batchnorm": "running", "select": "last", "batchnorm_images": 0}
+    config = _shortened(without_initial_weights(wanted).replaced(**changes))
+    data, threads = load_data(config), torch.get_num_threads()
+    size = config.of(TrainingOptions).batch_size
+    share = np.arange(min(len(data.test), size))
+    part = replace(data, test=data.test.take(share), val=None)
+    torch.set_num_threads(THREADS)
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Run.create(Path(folder) / "probe", config, manifest(part, config), "a probe") as run,
+        ):
+            trainer = Trainer(config, part, run, say=lambda line: None, steps=PROBED_STEPS)
+            for stage in trainer.stages.values():
+                if stage.needs_trained:
+                    stage.epochs = min(stage.epochs, PROBED_EPOCHS)
+            trainer.fit()
+            found: dict[str, list[float]] = {name: [] for name in trainer.stages}
+            for r in run.records():
+                images = len(data.train) // size * size
+                tested = r["eval_seconds"] * len(data.val or data.test) / len(share)
+                found[r["stage"]].append(images / r["images_per_second"] + tested)
+            return found
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _shortened(config: Config) -> Config:
+    """The same with few epochs of the features, in which all that it has begins."""
+    epochs, probed = config.of(FeaturesOptions).epochs, PROBED_EPOCHS
+    while probed < epochs:
+        try:
+            return config.replaced(epochs=probed)
+        except UserError:
+            probed *= 2
+    return config
