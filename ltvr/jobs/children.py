@@ -25,7 +25,7 @@ from ltvr.runs.files import cannot_write
 from ltvr.runs.lock import NO_LOCKS
 from ltvr.signals import stops
 
-__all__ = ["THREADS", "Found", "Job", "State", "do_all"]
+__all__ = ["THREADS", "Found", "Job", "State", "do_all", "named"]
 
 THREADS = 1
 """Of each run, however many there are at a time: the number decides how sums are rounded."""
@@ -68,6 +68,11 @@ class Job(Protocol):
 
     def metrics(self, name: str) -> dict[str, Any]:
         """A result of it, once it is done."""
+
+
+def named(job: Job) -> str:
+    """A job by its folder and its name, for a reader."""
+    return f"{job.log.parent.name}/{job.name}"
 
 
 def do_all(
@@ -115,12 +120,12 @@ def do_all(
                     found = children.start(job)
                     if found is None and job not in waited_for:
                         waited_for.add(job)
-                        print(f"{job.name}: another process is at it; waiting", flush=True)
+                        print(f"{named(job)}: another process is at it; waiting", flush=True)
                     elif found is not None and job not in children.running:
                         end(job, found.why)
                     elif found is not None:
                         how = "goes on" if found.state == "begun" else "begins"
-                        print(f"{job.name}: {how}, see {job.log}", flush=True)
+                        print(f"{named(job)}: {how}, see {job.log}", flush=True)
             time.sleep(PAUSE if waiting else 0)
     return failed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ltvr.errors import UserError, shown
-from ltvr.jobs.children import Job
+from ltvr.jobs.children import Job, named
 from ltvr.jobs.costs import Costs
 from ltvr.jobs.training import Training
 
@@ -29,7 +29,7 @@ class Progress:
     def ended(self, job: Job, how: str) -> None:
         """Say that a job has ended."""
         self._left = [each for each in self._left if each is not job]
-        print(f"{job.log.parent.name}/{job.name}: {how}; {self._said()}", flush=True)
+        print(f"{named(job)}: {how}; {self._said()}", flush=True)
 
     def _said(self) -> str:
         """What is left, and for how long, as far as that is known without a probe."""
@@ -64,7 +64,7 @@ def show_costs(jobs: Sequence[Job]) -> None:
             costs.time(alike[0])
         except UserError as error:
             why |= dict.fromkeys(alike, f"cannot be measured: {error}")
-    names = [f"{job.log.parent.name}/{job.name}" for job in jobs]
+    names = [named(job) for job in jobs]
     width = max(map(len, names), default=0)
     total, unknown, done = 0.0, 0, 0
     for name, job in zip(names, jobs, strict=True):

@@ -58,7 +58,9 @@ def test_arms_share_a_trunk_and_what_is_there_stays(sweep, tmp_path):
     said = out.splitlines()
     assert said[0].startswith("sweep tiny: 3 configurations, 1 run of each; judged by balanced ")
     assert said[1] == "3 runs and 1 trunk that they share, 0 done, 4 left"
-    assert re.search(r"\nepoch1-ours.*: begins, see .*/trunks/epoch1-ours.*-seed0.log\n", out)
+    assert re.search(
+        r"\ntrunks/epoch1-ours.*: begins, see .*/trunks/epoch1-ours.*-seed0.log\n", out
+    )
     found = rows(tmp_path)
     score = float(found["baseline"]["balanced_accuracy_mean"])
     done = rf"\nruns/baseline-.*-seed0: done, balanced accuracy {score:.2f} %; \d left"
