@@ -260,6 +260,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--rounds", type=int, help="timed runs of each; default 7, on a GPU 50")
     p.add_argument("--seconds", type=float, default=20.0, help="of a slow provider, in all")
     p.add_argument("--train-step", action="store_true", help="time a step of ResNeXt-50 instead")
+    p.add_argument("--graphs", action="store_true", help="with --train-step: CUDA graphs as well")
     p.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     p.add_argument("--out", type=Path, default=RESULTS, help="folder of results and plot")
     a = p.parse_args()
@@ -269,6 +270,8 @@ def parse() -> argparse.Namespace:
     if unknown := set(a.provider) - set(names):
         p.error(f"--provider {unknown.pop()!r}: expected some of {', '.join(names)}")
     a.shape = [shape_of(text, p) for text in a.shape or SHAPES[a.device.type]]
+    if a.graphs and not (a.train_step and a.device.type == "cuda"):
+        p.error("--graphs is for --train-step on a GPU")
     both = ["cifar10-lt", "balanced"]  # to a CPU they are the same work
     a.plan = a.plan or (both if a.device.type == "cuda" else both[:1])
     a.rounds = a.rounds or (50 if a.device.type == "cuda" else 7)

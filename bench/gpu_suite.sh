@@ -15,7 +15,7 @@
 # The rehearsal compiles all kernels for sm_90, and runs every row and every part with small tensors
 # under Triton's interpreter, on the CPU: its times mean nothing.
 set -uo pipefail
-out=$(mkdir -p "${1:?usage: bench/gpu_suite.sh OUT_DIR [--rehearse]}" && cd "$1" && pwd)
+out=$(mkdir -p "${1:?usage: bench/gpu_suite.sh OUT_DIR [--untimed | --rehearse]}" && cd "$1" && pwd)
 rehearse=
 case ${2:-} in
 "" | --untimed) only=${2:-} ;;

@@ -2,7 +2,7 @@
 
 The method runs the last stage on real and generated rows. What that alone costs is another
 variant: the baseline with a copy of a row in place of each generated one. Small batches on a GPU
-wait for the host: there the baseline and LTVR fused are also timed as CUDA graphs, as
+wait for the host: with ``--graphs`` the baseline and LTVR fused are also timed as CUDA graphs, as
 ``--compile --fixed-size`` makes them.
 """
 
@@ -39,8 +39,6 @@ BATCHES = {
 
 VARIANTS = ("baseline", "rows copied", "ltvr eager", "ltvr fused")
 GRAPHS = ("baseline, graph", "ltvr fused, graph")
-FEW = 64
-"""A GPU is also given graphs of so many images at most."""
 
 
 class Copies(Decomposition):
@@ -104,10 +102,9 @@ def measure_steps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for dtype in arguments.dtype:
         for case, batch in BATCHES[device.type]:
             print(f"\nResNeXt-50, {CASES[case][0]} px, {case} map, batch {batch}, {dtype}")
-            graphs = GRAPHS if device.type == "cuda" and batch <= FEW else ()
             steps = {
                 name: training_step(name, case, batch, types[dtype], device)
-                for name in (*VARIANTS, *graphs)
+                for name in (VARIANTS + GRAPHS if arguments.graphs else VARIANTS)
             }
             peaks = {name: peak_memory(step, device) for name, step in steps.items()}  # warms up
             times = interleaved(steps, device, arguments.rounds, arguments.seconds)

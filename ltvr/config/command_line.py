@@ -20,6 +20,14 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if hint := did_you_mean(value, map(str, action.choices or ())):
+                error.message += f"; {hint}"
+            raise
+
     def error(self, message: str) -> NoReturn:
         """Raise, for ``ltvr.errors.run`` to print."""
         near = [

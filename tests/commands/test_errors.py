@@ -40,6 +40,8 @@ def refused(command, tmp_path, monkeypatch):
     [
         ("--preset cifar11", ["'cifar11'", "expected one of", "digits"]),
         ("--gama 3", ["--gama", "did you mean --gamma?"]),
+        ("--decomposition affa", ["--decomposition", "'affa'", "did you mean afa?"]),
+        ("--method lvtr", ["'lvtr'", "did you mean oltr or ltvr?"]),
         ("--epochs many", ["--epochs", "'many'", "see --help"]),
         ("--mask-mean 1,5", ["--mask-mean", "'1,5': expected a number, or none"]),
         ("--fused=yes", ["--fused/--no-fused", "'yes'", "see --help"]),
