@@ -56,7 +56,7 @@ from ltvr.stages.options import TrainingOptions
 __all__ = ["main", "resume", "train"]
 
 BESIDE_RESUME = {
-    "resume", "out", "save_every", "time_limit", "stop_after_epoch", *DECIDE_NOTHING
+    "resume", "out", "save_every", "time_limit", "stop_after_epoch", "device", *DECIDE_NOTHING
 }  # fmt: skip
 """What may be said beside ``--resume``."""
 
@@ -247,7 +247,7 @@ def resume(
     """Go on with a run from its ``last.pt``; return its summary.
 
     Args:
-        changes: of options of ``decide_nothing``, by name.
+        changes: of ``device`` and of options of ``decide_nothing``, by name.
         requests: as for ``train``.
 
     Raises:
@@ -260,7 +260,7 @@ def resume(
     run.hold(_command())
     distributed.barrier()
     with run:
-        if decide := (changes or {}).keys() - decide_nothing(run.config()):
+        if decide := (changes or {}).keys() - decide_nothing(run.config()) - {"device"}:
             raise UserError(
                 f"{flag(min(decide))} decides what {run.folder} reports; leave it out, and it goes "
                 "on as it began"
@@ -388,6 +388,7 @@ def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:
         "lr": {name: stage.lr for name, stage in trainer.stages.items()},
         "seconds": round(sum(r["seconds"] + r["eval_seconds"] for r in run.records()), 1),
         "environment": environment(trainer.device),
+        "earlier_environments": trainer.earlier_environments,
         "command": run.command(),
         "seed": options.seed,
     }

@@ -14,7 +14,7 @@ from ltvr.runs.origin import check_origin
 from ltvr.stages.base import Stage
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["differences", "state_to_resume"]
+__all__ = ["differences", "earlier_environments", "state_to_resume"]
 
 DECIDE_THE_BITS = (
     "device",
@@ -83,6 +83,18 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         for name in (*DECIDE_THE_BITS, *on_a_gpu)
         if name in there and there[name] != here[name]
     ]
+
+
+def earlier_environments(state: Mapping[str, Any], here: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Environments that a run was trained in before ``here`` and that decided the bits otherwise.
+
+    Args:
+        state: of a checkpoint, which has its own environment and those before.
+        here: the environment that training goes on in.
+    """
+    there = state.get("environment", here)
+    before = state.get("earlier_environments", [])
+    return [*before, dict(there)] if differences(there, here) else list(before)
 
 
 def _missing_records(run: Run, stages: Mapping[str, Stage], state: dict[str, Any]) -> list[str]:

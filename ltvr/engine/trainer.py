@@ -30,7 +30,7 @@ from ltvr.engine.balanced import chosen_by
 from ltvr.engine.evaluation import evaluate_split
 from ltvr.engine.interrupt import Requests
 from ltvr.engine.progress import Curves, epoch_line
-from ltvr.engine.resumption import state_to_resume
+from ltvr.engine.resumption import earlier_environments, state_to_resume
 from ltvr.engine.state import StageState
 from ltvr.engine.statistics import accuracy_by_statistics
 from ltvr.engine.step import Step
@@ -125,6 +125,8 @@ class Trainer:
         self.test_batches = Batches(data.test, config, self.device, self._look)
         self.val_batches = Batches(data.val, config, self.device, self._look) if data.val else None
         self._environment = environment(self.device)
+        self.earlier_environments: list[dict[str, Any]] = []
+        """Of what was trained before a stop, where they decided the last bits otherwise."""
         self._origin = origin(config, run.manifest())
         self._results: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
@@ -181,12 +183,19 @@ class Trainer:
         self._resumed = state_to_resume(
             self.run, self.config, self.stages, self._environment, self.say
         )
+        self.earlier_environments = earlier_environments(self._resumed, self._environment)
 
     def fork(self, state: dict[str, Any]) -> None:
         """Go on from where another run has come to: ``state`` of ``ltvr.engine.fork.forked``."""
         for record in state["records"]:
             self.run.append(record)
-        own = {"environment": self._environment, "format": FORMAT, **self._origin}
+        self.earlier_environments = earlier_environments(state, self._environment)
+        own = {
+            "environment": self._environment,
+            "earlier_environments": self.earlier_environments,
+            "format": FORMAT,
+            **self._origin,
+        }
         self._resumed = {k: v for k, v in state.items() if k != "records"} | own
         self.run.save(self._resumed)
 
@@ -334,8 +343,15 @@ class Trainer:
 
     def _save(self) -> None:
         if self._state is not None:
-            state = self._state.state_dict() | self._origin
-            self._saver.save({**state, "results": self._results, "environment": self._environment})
+            self._saver.save(
+                {
+                    **self._state.state_dict(),
+                    **self._origin,
+                    "results": self._results,
+                    "environment": self._environment,
+                    "earlier_environments": self.earlier_environments,
+                }
+            )
             self._requests.saved()
 
     def _require_shared_memory(self) -> None:

@@ -130,8 +130,9 @@ class Training:
         return found[before : self.stop_after]
 
     def places(self) -> list[str]:
-        """Where the images are, where that was said, as options of a command."""
-        return words({n: self.options[n] for n in ("root", "lists") if n in self.options})
+        """Where the images are and where to train, where that was said, as options of a command."""
+        names = ("root", "lists", "device")
+        return words({name: self.options[name] for name in names if name in self.options})
 
     def diverged(self) -> str:
         """What the process said that trained it last, if its loss was no longer a number.

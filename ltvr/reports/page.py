@@ -129,7 +129,13 @@ def write_report(run: Run, data: Data | None) -> None:
             protocol=[each.cells for each in findings(config, described, metrics)],
             figures=[(h, c, drawing(f)) for h, c, f in figures],
             config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
-            environment=json.dumps(summary["environment"], indent=1),
+            environment="\nbefore that:\n".join(
+                json.dumps(each, indent=1)
+                for each in (
+                    summary["environment"],
+                    *reversed(summary.get("earlier_environments", [])),
+                )
+            ),
         ),
     )
 

@@ -1,6 +1,7 @@
 """A run that is stopped, in whatever way, and goes on: to the bit, or not without a word."""
 
 import errno
+import json
 import re
 import shutil
 import signal
@@ -295,6 +296,18 @@ def test_other_threads_and_precision_than_before_are_said(finished, tmp_path, co
     out = command(ltvr.train, "--resume", folder)[1]
     assert f"saved with threads {state['environment']['threads']} (now" in out
     assert "fp32_precision bf16 (now none, convolutions none)" in out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["earlier_environments"] == [state["environment"]]
+
+
+def test_a_run_of_another_device_goes_on_with_this_one(finished, tmp_path, command, no_report):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    config = (folder / "config.yaml").read_text()
+    assert "device: auto" in config or "device: cpu" in config
+    (folder / "config.yaml").write_text(re.sub("device: (auto|cpu)", "device: cuda", config))
+    if not torch.cuda.is_available():
+        assert "device" in command(ltvr.train, "--resume", folder)[2]
+    assert command(ltvr.train, "--resume", folder, "--device", "cpu")[0] == 0
 
 
 VARIANTS = {

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,8 @@ def heads(tmp_path):
 def test_a_head_is_what_was_chosen_without_the_test_images(heads):
     assert heads.look().state == "missing" and heads.needs is heads.run
     assert heads.command(heads.look()) == ["-m", "ltvr.heads", str(heads.run.folder)]
+    elsewhere = Heads(replace(heads.run, options={"device": "cpu", "root": "x"}))
+    assert elsewhere.command(heads.look())[3:] == ["--root", "x", "--device", "cpu"]
     write(heads)
     assert heads.look().state == "done" and heads.metrics("ncm-cl2n") == CHOSEN["metrics"]
     with pytest.raises(UserError, match="tde is n/a, the classifier has no moving feature"):
