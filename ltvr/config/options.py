@@ -11,7 +11,7 @@ import inspect
 import numbers
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from ltvr.errors import UserError, brief
 
-__all__ = ["NoOptions", "Option", "Options", "lineage", "option", "options_of"]
+__all__ = ["NoOptions", "Option", "Options", "lineage", "none_of", "option", "options_of"]
 
 LARGEST_INT = 2**31 - 1
 """Of whole numbers that declare no upper limit: what every library takes as a size."""
@@ -55,7 +55,7 @@ def option(
         inference: whether it is of inference alone, so that commands on a trained network may set
             it anew.
         idle: values of other options, each of which makes this one change nothing; a list is of
-            several such values.
+            several such values, a function says it of a value (``none_of``).
         idle_together: values of other options that make it change nothing where all of them hold.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
@@ -70,6 +70,15 @@ def option(
         "idle_together": idle_together or {},
     }
     return field(default=default, metadata=metadata)
+
+
+def none_of(*names: str) -> Callable[[Sequence[str]], bool]:
+    """A condition of ``idle``, of an option with several values: it has none of these."""
+    return lambda values: not {*names} & {*values}
+
+
+def _holds(condition: Any, value: Any) -> bool:
+    return bool(condition(value)) if callable(condition) else bool(value == condition)
 
 
 @dataclass(frozen=True)
@@ -126,10 +135,10 @@ class Option:
     def idle_by(self, values: Mapping[str, Any]) -> list[str]:
         """The other options by whose ``values`` this one changes nothing; none where it counts."""
         for name, those in self.idle.items():
-            if values[name] in those:
+            if any(_holds(each, values[name]) for each in those):
                 return [name]
         together = self.idle_together
-        return [*together] if all(values[name] == v for name, v in together.items()) else []
+        return [*together] if all(_holds(v, values[name]) for name, v in together.items()) else []
 
     def read(self, value: Any) -> Any:
         """``value``, from YAML, the command line or Python, as this option's type and in its range.

@@ -125,8 +125,11 @@ class Network(nn.Module):
             real, generated = features.split([len(images), plan.generated])
             embeddings = self._through(self.embedder, real, blend)
             if plan.generated:
+                # Twice what is one row has the same statistics, and PyTorch takes it at 1x1 maps.
+                rows = torch.cat([generated] * 2) if plan.generated == 1 else generated
                 with _statistics_left(self.embedder):
-                    embeddings = torch.cat([embeddings, self.embedder(generated)])
+                    own = self.embedder(rows)[: plan.generated]
+                embeddings = torch.cat([embeddings, own])
         else:
             embeddings = self._through(self.embedder, features, blend)
         return Outputs(self.classifier(embeddings), embeddings)

@@ -15,6 +15,7 @@ import ltvr.evaluate
 import ltvr.export
 import ltvr.train
 from ltvr.afa import ops
+from ltvr.config.command_line import refuse_unused
 from ltvr.data.images import Decoder
 from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
@@ -378,8 +379,18 @@ def test_no_component_left_to_use_an_option(refused):
         ("--weighting-start 0.5", ["--weighting-start changes nothing with weighting = none"]),
         ("--deferred-sampler-start 0", ["changes nothing with deferred_sampler = none"]),
         ("--lr-decay 0.5", ["--lr-decay changes nothing with milestones = none"]),
+        ("--stages crt --combination swap", ["changes nothing with stages = crt; "]),
+        ("--stages generative --gamma 0.5", ["changes nothing with stages = generative; "]),
+        ("--gamma 0 --combination swap", ["changes nothing with gamma = 0.0 and stages = "]),
     ):
         refused(ltvr.train, arguments.split(), *words)
+
+
+def test_what_the_second_stage_alone_generates_has_options():
+    """Also those that say how a row is generated, where the first stage generates none."""
+    config = tiny_config(stages=("features", "generative"), gamma=0.0, combination="swap")
+    assert config.effective()["combination"] == "swap" and "alpha" not in config.effective()
+    refuse_unused(config, ["combination", "generated_batchnorm", "generative_gamma"])
 
 
 # ---- a corrupt image in the middle of a run ----

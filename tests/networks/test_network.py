@@ -105,3 +105,13 @@ def test_generated_rows_with_statistics_of_their_own():
     joint = plain.outputs(images, plan)
     assert not torch.allclose(joint.embeddings[:8], alone.embeddings)
     assert len(found.logits) == len(joint.logits) == 8 + plan.generated
+
+
+def test_one_generated_row_alone_has_statistics_even_of_one_position():
+    """Its variance is then 0, so that what normalises it leaves the shift alone."""
+    config = tiny_config(generated_batchnorm="own")  # 1x1 maps at its end
+    network = build_network(config, 10, "reference").train()
+    plan = plan_synthesis(torch.zeros(4, dtype=torch.int64), gamma=0.25, seed=0, step=0)
+    assert plan.generated == 1
+    found = network.outputs(torch.randn(4, 3, 16, 16), plan)
+    assert len(found.logits) == 5 and found.logits.isfinite().all()
