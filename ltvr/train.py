@@ -471,7 +471,7 @@ def _configured(arguments: Any) -> Config:
 
 
 def _begun_by_this_job(arguments: Any) -> Run | None:
-    """The run that this command began before ``torchrun`` started its ranks again, or None."""
+    """The run that this command began before its job was started or queued again, or None."""
     job = distributed.job()
     found = None if job is None else Run.of_job(Path(arguments.out), job, _command())
     if found is None or found.config().effective() != _configured(arguments).effective():
@@ -494,7 +494,7 @@ def _run(arguments: Any, requests: Requests) -> Run | None:
     else:
         begun = _of_ranks(_begun_by_this_job, arguments)
         if begun is not None and begun.finished:
-            _say(f"{begun.folder} has finished already, by this job")
+            _say(f"{begun.folder} has finished already; this job began it")
             return begun
     if begun is not None:
         _say(f"resuming {begun.folder}")

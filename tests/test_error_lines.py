@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from ltvr.errors import UserError, brief, run, shown
 
@@ -16,9 +17,9 @@ from ltvr.errors import UserError, brief, run, shown
 def ends(capsys):
     """Run a function as a command: exit status and stderr."""
 
-    def check(main):
+    def check(main, *, ranks=False):
         with pytest.raises(SystemExit) as stopped:
-            run(main)
+            run(main, ranks=ranks)
         return stopped.value.code, capsys.readouterr().err
 
     return check
@@ -74,6 +75,18 @@ def test_a_fault_of_ltvr_keeps_its_traceback(ends):
     assert err.endswith("please report it with the lines above\n")
     assert ends(raising(KeyboardInterrupt())) == (130, "stopped\n")
     assert ends(lambda: None) == (0, "") and ends(raising(SystemExit(3))) == (3, "")
+
+
+def test_the_summary_of_torchrun_has_the_line_of_a_rank_once(ends, monkeypatch, tmp_path):
+    """Where all ranks meet one error, each has it: who failed is what the summary is for."""
+    told = tmp_path / "error.json"
+    environment = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "1"}
+    for name, value in {**environment, "TORCHELASTIC_ERROR_FILE": str(told)}.items():
+        monkeypatch.setenv(name, value)
+    code, err = ends(raising(UserError("one line")), ranks=True)
+    assert (code, err) == (2, "[rank 1] error: one line\n")
+    summary = ChildFailedError("ltvr.train", {1: ProcessFailure(0, 5, code, str(told))})
+    assert str(summary).count("error: one line") == 1 and str(summary).count("one line") == 1
 
 
 def test_a_reader_that_has_gone_is_no_error(ends, monkeypatch):

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from multiprocessing import resource_tracker, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,6 +29,9 @@ AHEAD = 2
 """Batches that each worker reads ahead."""
 LOOK = 1.0
 """Seconds between two looks at what else is asked for, while a batch is waited for."""
+PINNING = 5.0
+"""Seconds for which the thread that pins is waited for; one that waits for a worker which is held
+up ends with that."""
 LONGEST = 600.0
 """Seconds after which a batch is given up."""
 SHARED = Path("/dev/shm")
@@ -126,7 +130,7 @@ class _Pool:
         if not self.processes:
             iterator, self.processes = _start(self._loader)
             # They hear no SIGTERM, which multiprocessing would wait for at the end of this process.
-            self.end = util.Finalize(self, _kill, (self.processes,), exitpriority=1)
+            self.end = util.Finalize(self, _end, (iterator, self.processes), exitpriority=1)
             return iterator
         try:
             return iter(self._loader)
@@ -190,7 +194,18 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Any], list[BaseProcess]]:
     return iterator, [p for p in multiprocessing.active_children() if p not in before]
 
 
-def _kill(processes: list[BaseProcess]) -> None:
+def _end(iterator: Any, processes: list[BaseProcess]) -> None:
+    """End what reads: the thread that pins, as torch does it, and the workers, which may be busy.
+
+    In this order: the thread fetches the memory of a batch from the worker that has read it, and
+    would print a traceback where that has gone.
+    """
+    pinning = getattr(iterator, "_pin_memory_thread", None)
+    if pinning is not None and pinning.is_alive():
+        iterator._pin_memory_thread_done_event.set()
+        with suppress(RuntimeError):  # Python, as it exits, may start no thread to put
+            iterator._worker_result_queue.put((None, None))  # or it would wait for a batch first
+            pinning.join(PINNING)
     for process in processes:
         process.kill()
 

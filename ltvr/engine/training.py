@@ -30,7 +30,7 @@ from ltvr.engine.state import StageState
 from ltvr.engine.whole import Whole
 from ltvr.errors import Diverged, UserError
 from ltvr.mixing.base import with_partners
-from ltvr.networks.batchnorm import check_rows
+from ltvr.networks.batchnorm import check_rows, moves_statistics
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
 from ltvr.samplers.base import Sampler
@@ -47,7 +47,7 @@ def network_to_train(
     """The network of a configuration on its device, drawn by its seed.
 
     Args:
-        say: what prints the line on the weights that were loaded from a file.
+        say: what prints a line, on weights that were loaded from a file, and on BatchNorm by rank.
 
     Raises:
         UserError: a network that cannot be built, or trained, as configured.
@@ -55,9 +55,13 @@ def network_to_train(
     run, training = config.of(RunOptions), config.of(TrainingOptions)
     torch.manual_seed(run.seed)
     network = build_network(config, classes, choose_backend(config, device), say)
+    by_rank = 0
     for stage in (each for each in stages_of(config).values() if each.epochs):
         stage.train_mode(network)
-        check_rows(network, Cut.of(training, stage).rows)
+        rows = Cut.of(training, stage).rows
+        check_rows(network, rows)
+        if moves_statistics(network) and not run.sync_bn and distributed.ranks() > 1:
+            by_rank = rows
         if stage.mixing is not None:
             stage.mixing.check(network.stages)
     if network.decomposition is not None:
@@ -69,6 +73,11 @@ def network_to_train(
         if device.type != "cuda":
             raise UserError("sync_bn: BatchNorm of all ranks takes GPUs; leave out --sync-bn")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    if by_rank:
+        say(
+            f"BatchNorm is over the {by_rank} image{'s' * (by_rank > 1)} of a rank at a time, so "
+            "that results differ with the number of ranks; --sync-bn, on GPUs, is over those of all"
+        )
     return network.to(device).to(memory_format=memory_format(run.channels_last))
 
 

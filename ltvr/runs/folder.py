@@ -15,7 +15,7 @@ from ltvr.errors import OtherImages, UserError
 from ltvr.runs import files, legacy
 from ltvr.runs.checkpoint import TRAINING, Damaged, load_checkpoint, save_checkpoint
 from ltvr.runs.forms import Form, check, read_json, read_text
-from ltvr.runs.lock import Lock, holder
+from ltvr.runs.lock import Lock, begun_by
 from ltvr.settings import SCHEMA, WHOLE, read_values, save_config
 
 __all__ = ["Run"]
@@ -211,15 +211,16 @@ class Run:
 
     @classmethod
     def of_job(cls, out: Path, job: str, command: str) -> Run | None:
-        """The newest run of ``out`` that a command of a job has trained, and left a checkpoint of.
+        """The newest run of ``out`` that a command of a job began, and that has a checkpoint.
+
+        Whoever has gone on with it since: it is the run that the job asks for when it comes again.
 
         Args:
             job: of ``ltvr.distributed.job``.
             command: as the run folder's lock has it.
         """
-        wanted = {"job": job, "command": command}
         folders = (path.parent for path in out.glob("*/lock"))
-        runs = [cls(folder) for folder in folders if wanted.items() <= holder(folder).items()]
+        runs = [cls(folder) for folder in folders if begun_by(folder) == (job, command)]
         return max((run for run in runs if run.resumable), key=cls._written, default=None)
 
     # ---- whose it is, and how far it got ----
@@ -231,7 +232,7 @@ class Run:
             UserError: another process holds it, or it cannot be written to.
         """
         if self._lock is None:
-            self._lock = Lock(self.folder, command)
+            self._lock = Lock(self.folder, command, begins=not self.resumable)
             for name in self._names():
                 partial = self.folder / (name + files.PARTIAL)
                 if partial.is_file():

@@ -18,7 +18,7 @@ from ltvr import distributed
 from ltvr.errors import UserError
 from ltvr.runs.files import cannot_write
 
-__all__ = ["NO_LOCKS", "Lock", "holder"]
+__all__ = ["NO_LOCKS", "Lock", "begun_by", "holder"]
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 """What file systems without locks answer."""
@@ -28,19 +28,20 @@ class Lock:
     """``flock`` on the file ``lock`` of a run folder, until ``release`` or the process's end.
 
     The operating system drops it when the process ends, in whatever way. The file stays, and says
-    who holds the lock or held it last. It does not reach over network file systems that keep
-    locks to one machine; where there are none at all, a line on stderr says so.
+    who holds the lock or held it last, and who began the run. It does not reach over network file
+    systems that keep locks to one machine; where there are none at all, a line on stderr says so.
 
     Args:
         folder: of the run.
         command: for whoever is refused.
+        begins: whether it begins the run, or goes on with that of another.
 
     Raises:
         UserError: another process holds it, and which; or it cannot be locked.
         CannotWrite: a folder that cannot be written to.
     """
 
-    def __init__(self, folder: Path, command: str) -> None:
+    def __init__(self, folder: Path, command: str, *, begins: bool = True) -> None:
         path = folder / "lock"
         try:
             self._file: IO[str] = path.open("a+", encoding="utf-8", errors="replace")
@@ -65,12 +66,15 @@ class Lock:
             )
         # A forked worker would hold on to the lock for as long as it outlives this process.
         util.register_after_fork(self, Lock.release)
+        job = distributed.job()
+        first = (job, command) if begins else begun_by(folder)
         own = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
             "command": command,
-            "job": distributed.job(),
+            "job": job,
+            "begun": dict(zip(("job", "command"), first, strict=True)),
         }
         try:
             self._file.truncate(0)
@@ -96,6 +100,13 @@ def holder(folder: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def begun_by(folder: Path) -> tuple[str | None, str | None]:
+    """The job and the command that began the run of a folder; None where that is not known."""
+    found = holder(folder)
+    first = found.get("begun", found)  # of an older lock the last holder alone is known
+    return (first.get("job"), first.get("command")) if isinstance(first, dict) else (None, None)
 
 
 def _holder(file: IO[str]) -> str:

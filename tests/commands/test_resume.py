@@ -70,6 +70,42 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(
     assert records(folder) == records(finished)
 
 
+TINY = (
+    "--method ltvr --imbalance 30 --stem stride2 --batch-size 64 --epochs 2 --lay-back-start 0.5 "
+    "--stages features --device cpu --batchnorm-images 0 --out"
+)
+
+
+def test_a_job_that_comes_again_finds_its_run_whoever_went_on_with_it(
+    tmp_path, monkeypatch, command
+):
+    monkeypatch.setattr(ltvr.train, "write_report", lambda run, data: run.report.write_text(""))
+    job, another = (
+        {"TORCHELASTIC_RUN_ID": name, "WORLD_SIZE": "1", "RANK": "0"} for name in ("1", "2")
+    )
+    out, begun = tmp_path / "out", (*TINY.split(), tmp_path / "out")
+
+    def trained(arguments, environment, stop=None):
+        with monkeypatch.context() as patched:
+            for name, value in environment.items():
+                patched.setenv(name, value)
+            if stop is not None:
+                stop_at(stop, "terminate", patched)
+            code, printed, err = command(ltvr.train, *arguments)
+        assert code == (143 if stop and not environment else 0), err
+        return printed
+
+    trained(begun, job, stop=2)
+    (folder,) = out.iterdir()
+    trained(["--resume", folder], {}, stop=1)
+    assert f"resuming {folder}\n" in trained(begun, job, stop=1)
+    trained(["--resume", folder], another, stop=1)
+    assert f"resuming {folder}\n" in trained(begun, job)
+    assert f"{folder} has finished already; this job began it\n" in trained(begun, job)
+    assert list(out.iterdir()) == [folder]
+    assert "resuming" not in trained(begun, another, stop=1) and len(list(out.iterdir())) == 2
+
+
 def test_a_run_stopped_while_it_evaluates_ends_as_if_it_had_not_been(
     finished, tmp_path, monkeypatch, no_report
 ):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -80,6 +81,29 @@ def test_workers_that_died_or_are_held_up_between_two_passes_are_replaced(monkey
         (worker,) = of_this_process(others)
         os.kill(worker, number)
         assert numbers(readers.read(BATCHES)) == BATCHES and worker not in of_this_process(others)
+
+
+class Shared(Images):
+    """Batches in memory that the reader shares, as those of pictures are."""
+
+    def __getitem__(self, indices):
+        return super().__getitem__(indices).contiguous().share_memory_()
+
+
+def test_a_pass_that_ends_early_leaves_no_traceback_of_the_thread_that_pins(monkeypatch):
+    errors = []
+    monkeypatch.setattr(threading, "excepthook", lambda error: errors.append(error.exc_value))
+    monkeypatch.setattr(torch.utils.data._utils.pin_memory, "pin_memory", lambda batch, _: batch)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda _: None)
+    before = set(threading.enumerate())
+    for first in range(5):
+        read = Readers(Shared(), 2, pinned=True).read([[n] * 500 for n in range(40)])
+        assert next(read)[0, 0, 0, 0] == 0 and len([next(read) for _ in range(first)]) == first
+        read.close()
+    pinning = [t for t in set(threading.enumerate()) - before if "pin_memory" in t.name]
+    assert not errors and not pinning
 
 
 def test_a_worker_that_dies_is_a_line():

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from contextlib import nullcontext, redirect_stdout
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ltvr.data.batches import Batches
 from ltvr.engine.evaluation import evaluate_split, load_own
 from ltvr.engine.state import StageState
 from ltvr.engine.trained import load_trained
+from ltvr.engine.training import network_to_train
 from ltvr.errors import Stopped, UserError
 from ltvr.networks.batchnorm import measure_real_statistics, running_statistics
 from ltvr.runs.folder import Run
@@ -119,6 +121,33 @@ def test_parts_that_would_tear_groups_apart_are_refused(tmp_path):
 
 def train_plain(folder, name):
     ltvr.train.train(tiny_config(method="baseline", accumulate=16, epochs=1), folder / name)
+
+
+# ---- BatchNorm ----
+
+
+def printing(folder):
+    """What every rank prints of a run, and what it would say of two others."""
+    own = f"{distributed.ranks()}-{distributed.rank()}"
+    changes = {"batch_size": 48, "synthesis_group": 12, "accumulate": 2, "epochs": 1}
+    with (folder / own).open("w") as file, redirect_stdout(file):
+        config = tiny_config(method="baseline", stages=["features"], **changes)
+        ltvr.train.train(config, folder / f"run-{distributed.ranks()}")
+    frozen_alone = tiny_config(method="baseline", stages=["crt"], crt_batchnorm="eval")
+    synchronised = tiny_config(method="baseline", sync_bn=True)
+    for config in (frozen_alone, synchronised):
+        refused = config is synchronised and distributed.ranks() > 1
+        with pytest.raises(UserError, match="takes GPUs") if refused else nullcontext():
+            network_to_train(config, 10, torch.device("cpu"), pytest.fail)
+
+
+def test_batchnorm_by_rank_is_said_once_with_its_number_of_images(tmp_path):
+    for number in (1, 2):
+        on_ranks(number, tmp_path, printing)
+    first, second, one = ((tmp_path / name).read_text() for name in ("2-0", "2-1", "1-0"))
+    assert first.count("BatchNorm is over the 12 images of a rank at a time") == 1
+    assert first.count("--sync-bn") == 1
+    assert second == "" and "epoch 1/1" in one and "BatchNorm" not in one
 
 
 # ---- evaluation and statistics ----
