@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ltvr.config.command_line import (
     given,
     positive,
     refuse_unused,
+    words,
 )
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
@@ -265,7 +266,8 @@ def resume(
                 f"{flag(min(decide))} decides what {run.folder} reports; leave it out, and it goes "
                 "on as it began"
             )
-        say_when_stopped(lambda: _stopped("stopped", run))
+        said = words(changes or {})
+        say_when_stopped(lambda: _stopped("stopped", run, said))
         config = without_initial_weights(run.config()).replaced(**(changes or {}))
         for stage in stages_of(config).values():
             Cut.of(config.of(TrainingOptions), stage)
@@ -273,11 +275,11 @@ def resume(
         run.command()  # what is wrong with it is better known now than after the training
         with distributed.first_ahead():
             data = load_own(run, config)
-        with _saying_how_to_go_on(run):
+        with _saying_how_to_go_on(run, said):
             trainer = Trainer(config, data, run, requests=requests)
             trainer.resume()
             run.resumed_by(_command())
-            _finish(trainer)
+            _finish(trainer, said)
     return run.read_summary()
 
 
@@ -309,25 +311,29 @@ def _say(line: str) -> None:
         print(line, flush=True)
 
 
-def _stopped(why: str, run: Run) -> str:
-    """What is said of a run that has stopped: why, and how to go on."""
+def _stopped(why: str, run: Run, said: Sequence[str] = ()) -> str:
+    """What is said of a run that has stopped: why, and how to go on.
+
+    Args:
+        said: beside ``--resume``, to be said again.
+    """
     if not run.resumable:
         return f"{why} before the first step; nothing was saved"
-    return f"{why}; go on with: {_go_on(run)}"
+    return f"{why}; go on with: {_go_on(run, said)}"
 
 
 @contextmanager
-def _saying_how_to_go_on(run: Run) -> Iterator[None]:
+def _saying_how_to_go_on(run: Run, said: Sequence[str] = ()) -> Iterator[None]:
     """Say of a run that is stopped in this block how to go on with it."""
     try:
         yield
     except Stopped as stopped:
-        raise Stopped(_stopped(str(stopped), run), stopped.status) from None
+        raise Stopped(_stopped(str(stopped), run, said), stopped.status) from None
 
 
-def _go_on(run: Run) -> str:
+def _go_on(run: Run, said: Sequence[str]) -> str:
     start = ["python"] if distributed.launched() == 1 else ["torchrun", "..."]
-    return shlex.join([*start, "-m", "ltvr.train", "--resume", str(run.folder)])
+    return shlex.join([*start, "-m", "ltvr.train", "--resume", str(run.folder), *said])
 
 
 def _check_end(config: Config, requests: Requests | None) -> None:
@@ -358,7 +364,7 @@ def _check_source(config: Config, source: Path | None) -> None:
         Run.open(source).check_architecture(config)
 
 
-def _finish(trainer: Trainer) -> None:
+def _finish(trainer: Trainer, said: Sequence[str] = ()) -> None:
     """Train what is left, and write the summary and the report."""
     run = trainer.run
     try:
@@ -370,7 +376,7 @@ def _finish(trainer: Trainer) -> None:
     except UserError as error:
         if isinstance(error, (Diverged, Damaged, Foreign)) or not run.resumable:
             raise
-        raise UserError(f"{error}. Then: {_go_on(run)}") from None
+        raise UserError(f"{error}. Then: {_go_on(run, said)}") from None
 
 
 def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import argparse
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ltvr.config.config import Config, Schema
 from ltvr.config.options import Option, Options, options_of
 from ltvr.errors import UserError, did_you_mean
 
-__all__ = ["Parser", "add_arguments", "flag", "given", "positive", "refuse_unused", "title"]
+__all__ = [
+    "Parser",
+    "add_arguments",
+    "flag",
+    "given",
+    "positive",
+    "refuse_unused",
+    "title",
+    "words",
+]
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +59,19 @@ def title(kind: type[Options]) -> str:
 def flag(name: str) -> str:
     """``mask_mean`` as it is written on the command line, ``--mask-mean``."""
     return "--" + name.replace("_", "-")
+
+
+def words(options: Mapping[str, Any]) -> list[str]:
+    """Options as they are written on the command line."""
+    said: list[str] = []
+    for name, value in options.items():
+        if isinstance(value, bool):
+            said.append(flag(name) if value else f"--no-{flag(name)[2:]}")
+        elif isinstance(value, list | tuple):
+            said += [flag(name), *(map(str, value) if value else ["none"])]
+        else:
+            said += [flag(name), "none" if value is None else str(value)]
+    return said
 
 
 def add_arguments(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltvr.config.command_line import flag
+from ltvr.config.command_line import words
 from ltvr.config.config import Config
 from ltvr.data.built_in import BUILT_IN
 from ltvr.data.options import DataOptions
@@ -20,7 +20,7 @@ from ltvr.runs.origin import STARTS_FROM, not_compared
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["REPEATED", "Training", "decisive", "places_of_images", "words"]
+__all__ = ["REPEATED", "Training", "decisive", "places_of_images"]
 
 REPEATED = ("seed", "holdout_fold")
 """Options in which runs of one label may differ."""
@@ -180,16 +180,3 @@ def places_of_images(config: Config) -> dict[str, str]:
         return {}
     places = {"root": options.root, "lists": options.lists or options.root}
     return {name: str(Path(place).resolve()) for name, place in places.items()}
-
-
-def words(options: Mapping[str, Any]) -> list[str]:
-    """Options as they are written on the command line."""
-    said: list[str] = []
-    for name, value in options.items():
-        if isinstance(value, bool):
-            said.append(flag(name) if value else f"--no-{flag(name)[2:]}")
-        elif isinstance(value, list | tuple):
-            said += [flag(name), *(map(str, value) if value else ["none"])]
-        else:
-            said += [flag(name), "none" if value is None else str(value)]
-    return said

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ltvr.config.command_line import words
 from ltvr.errors import shown
-from ltvr.jobs.training import words
 from ltvr.reports.markdown import markdown
 from ltvr.reports.numbers import number, plain, signed, spread
 from ltvr.runs import files

@@ -343,7 +343,10 @@ def test_a_run_of_another_device_goes_on_with_this_one(finished, tmp_path, comma
     (folder / "config.yaml").write_text(re.sub("device: (auto|cpu)", "device: cuda", config))
     if not torch.cuda.is_available():
         assert "device" in command(ltvr.train, "--resume", folder)[2]
-    assert command(ltvr.train, "--resume", folder, "--device", "cpu")[0] == 0
+    said = "--resume", folder, "--device", "cpu"
+    code, _, err = command(ltvr.train, *said, "--time-limit", "0.01")
+    assert code == 75 and f"--resume {folder} --device cpu" in err
+    assert command(ltvr.train, *said)[0] == 0
 
 
 VARIANTS = {
