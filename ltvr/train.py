@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import math
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from ltvr.config.command_line import (
 )
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
+from ltvr.config.times import duration, minutes
 from ltvr.data.datasets import load_data, stub_data
 from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
@@ -37,7 +35,7 @@ from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.rehearsal import rehearse
 from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
-from ltvr.errors import Diverged, Stopped, UserError, brief, shown
+from ltvr.errors import Diverged, UserError, shown
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import digest, weights_record, without_initial_weights
@@ -48,6 +46,7 @@ from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.runs.follower import Follower
+from ltvr.runs.going_on import go_on, saying_how_to_go_on, stopped
 from ltvr.runs.origin import DECIDE_NOTHING, decide_nothing
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.signals import say_when_stopped
@@ -121,40 +120,6 @@ def parser() -> Parser:
     )
     add_arguments(p, SCHEMA)
     return p
-
-
-def minutes(text: str) -> float | None:
-    """Minutes, in seconds; None for 0.
-
-    Raises:
-        ArgumentTypeError: no number, or one below 0.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{brief(text)}: expected minutes, 0 or more")
-    return value * 60 or None
-
-
-def duration(text: str) -> float:
-    """A time like 3:50:00, 1-12:00:00 (days), 90m or 5400, in seconds.
-
-    Raises:
-        ArgumentTypeError: another form, or no time at all.
-    """
-    value = 0.0
-    if match := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text, re.ASCII):
-        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        value = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text, re.ASCII):
-        value = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{brief(text)}: expected a time above 0 like 3:50:00, 90m or 5400 (seconds)"
-        )
-    return value
 
 
 def train(
@@ -231,8 +196,8 @@ def _train(
     folder = distributed.from_first(first.folder if first is not None else folder)
     with first or Follower(folder) as run:
         _say(f"run folder {run.folder}")
-        say_when_stopped(lambda: _stopped("stopped", run))
-        with _saying_how_to_go_on(run):
+        say_when_stopped(lambda: stopped("stopped", run))
+        with saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
             if source is not None:
                 trainer.start_from(load_checkpoint(source)["model"], source)
@@ -267,7 +232,7 @@ def resume(
                 "on as it began"
             )
         said = words(changes or {})
-        say_when_stopped(lambda: _stopped("stopped", run, said))
+        say_when_stopped(lambda: stopped("stopped", run, said))
         config = without_initial_weights(run.config()).replaced(**(changes or {}))
         for stage in stages_of(config).values():
             Cut.of(config.of(TrainingOptions), stage)
@@ -275,7 +240,7 @@ def resume(
         run.command()  # what is wrong with it is better known now than after the training
         with distributed.first_ahead():
             data = load_own(run, config)
-        with _saying_how_to_go_on(run, said):
+        with saying_how_to_go_on(run, said):
             trainer = Trainer(config, data, run, requests=requests)
             trainer.resume()
             run.resumed_by(_command())
@@ -309,31 +274,6 @@ def _say(line: str) -> None:
     """Print a line, on the first rank."""
     if distributed.is_first():
         print(line, flush=True)
-
-
-def _stopped(why: str, run: Run, said: Sequence[str] = ()) -> str:
-    """What is said of a run that has stopped: why, and how to go on.
-
-    Args:
-        said: beside ``--resume``, to be said again.
-    """
-    if not run.resumable:
-        return f"{why} before the first step; nothing was saved"
-    return f"{why}; go on with: {_go_on(run, said)}"
-
-
-@contextmanager
-def _saying_how_to_go_on(run: Run, said: Sequence[str] = ()) -> Iterator[None]:
-    """Say of a run that is stopped in this block how to go on with it."""
-    try:
-        yield
-    except Stopped as stopped:
-        raise Stopped(_stopped(str(stopped), run, said), stopped.status) from None
-
-
-def _go_on(run: Run, said: Sequence[str]) -> str:
-    start = ["python"] if distributed.launched() == 1 else ["torchrun", "..."]
-    return shlex.join([*start, "-m", "ltvr.train", "--resume", str(run.folder), *said])
 
 
 def _check_end(config: Config, requests: Requests | None) -> None:
@@ -376,7 +316,7 @@ def _finish(trainer: Trainer, said: Sequence[str] = ()) -> None:
     except UserError as error:
         if isinstance(error, (Diverged, Damaged, Foreign)) or not run.resumable:
             raise
-        raise UserError(f"{error}. Then: {_go_on(run, said)}") from None
+        raise UserError(f"{error}. Then: {go_on(run, said)}") from None
 
 
 def _summarise(trainer: Trainer, metrics: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from ltvr.config.times import duration, minutes
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.errors import Stopped
-from ltvr.train import duration, minutes
 
 
 def attended(requests, times=1):
