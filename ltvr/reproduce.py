@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import ltvr
 from ltvr import errors
 from ltvr.config.command_line import Parser, positive, refuse_unused
+from ltvr.config.run import Amp
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError, shown
 from ltvr.figures.paper import FIGURES
@@ -28,7 +30,7 @@ from ltvr.signals import say_when_stopped
 
 __all__ = ["main"]
 
-OVERRIDES = ("dataset", "root", "lists", "imbalance", "device")
+OVERRIDES = ("dataset", "root", "lists", "imbalance", "device", "amp")
 """Options of ``ltvr.train`` that may be said here; they go to every run."""
 DEFAULT_SEEDS = "0,1,2"
 
@@ -68,6 +70,12 @@ def parser(catalogue: Catalogue) -> Parser:
         "--imbalance", type=float, metavar="X", help="largest class : smallest (the budget's)"
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train (auto)")
+    p.add_argument(
+        "--amp",
+        choices=get_args(Amp),
+        help="the type that products are computed in; bf16 is the faster on GPUs, and on CPUs that "
+        "have units for it (none: float32)",
+    )
     p.add_argument(
         "--preset",
         metavar="NAME",
@@ -257,7 +265,7 @@ def draw(sheets: Sequence[Sheet], folder: Path, *, named: bool) -> list[Path]:
 def command(arguments: argparse.Namespace) -> str:
     """The command as far as it decides what is in a table."""
     words = ["python", "-m", "ltvr.reproduce", *arguments.names, "--budget", arguments.budget]
-    for name in ("dataset", "imbalance", "preset"):
+    for name in ("dataset", "imbalance", "amp", "preset"):
         if (value := getattr(arguments, name)) is not None:
             words += [f"--{name}", str(value)]
     words += ["--with", *arguments.methods] if arguments.methods else []

@@ -7,7 +7,9 @@ from typing import Literal
 
 from ltvr.config.options import Options, option
 
-__all__ = ["RunOptions"]
+__all__ = ["Amp", "RunOptions"]
+
+Amp = Literal["none", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class RunOptions(Options):
     fused: bool = option(
         False, "run AFA fused: Triton on CUDA, C++ on a CPU", idle={"decomposition": "none"}
     )
-    amp: Literal["none", "bf16", "fp16"] = option("none", "type of automatic mixed precision")
+    amp: Amp = option("none", "type of automatic mixed precision")
     channels_last: bool = option(True, "store the maps of the convolutions channels last")
     compile: bool = option(False, "torch.compile the training step")
     sync_bn: bool = option(

@@ -42,9 +42,10 @@ class Wants:
 
     def _make(self, run: NamedRun, seed: int) -> Training:
         source = None if run.source is None else self.run(run.source, seed)
-        options = {**self.setting.options, **run.options, "seed": seed}
-        preset = self.setting.preset
-        config = load_config(preset, run.method, options)
+        preset, own = self.setting.preset, {**run.options, "seed": seed}
+        config = load_config(preset, run.method, {**self.setting.options, **own})
+        used = config.effective().keys()  # a second stage alone has no use for epochs of the first
+        options = {k: v for k, v in self.setting.options.items() if k in used} | own
         refuse_unused(config, options)
         if holdout := config.of(DataOptions).holdout:
             raise UserError(

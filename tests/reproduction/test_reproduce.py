@@ -9,11 +9,13 @@ from conftest import records, summary
 from forked import FORK, fork_jobs, in_a_process, printing_to
 
 import ltvr.reproduce
+from ltvr.config.run import RunOptions
 from ltvr.data.options import DataOptions
 from ltvr.jobs import costs
 from ltvr.reproduction.catalogue import CATALOGUE, Catalogue
 from ltvr.runs.folder import Run
 from ltvr.settings import PRESETS, save_config
+from ltvr.stages.features import FeaturesOptions
 
 pytestmark = pytest.mark.forks
 TINY = {"image_size": 8, "batch_size": 64, "epochs": 1, "crt_epochs": 1}
@@ -206,15 +208,18 @@ def test_no_number_of_the_paper_is_beside_runs_of_another_imbalance(tmp_path, co
 def test_a_data_set_of_the_paper_may_be_image_files(tmp_path, command):
     """It is the paper's data set all the same: its numbers are beside ours, its preset's tail."""
     (tmp_path / "cifar10" / "train").mkdir(parents=True)
-    options = ["--out", tmp_path, "--tables-only", "--images"]
+    options = ["--out", tmp_path, "--tables-only", "--amp", "bf16", "--images"]
     code, out, err = command(ltvr.reproduce, "table2", *options, tmp_path)
     assert code == 0 and "| Baseline |" in (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
-    assert "| 68.3 |" in (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
+    table = (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
+    assert "| 68.3 |" in table and "--budget cpu --amp bf16" in table
     arguments = ltvr.reproduce.parser(Catalogue.read(CATALOGUE)).parse_args(
         ["table2", *map(str, options), str(tmp_path)]
     )
     (sheet,) = ltvr.reproduce.plan(arguments, Catalogue.read(CATALOGUE))
-    data = sheet.jobs["LTVR", 0].config.of(DataOptions)
+    config = sheet.jobs["LTVR", 0].config
+    data = config.of(DataOptions)
+    assert config.of(RunOptions).amp == "bf16" and config.of(FeaturesOptions).epochs == 40
     assert (data.dataset, data.root) == ("folder", str(tmp_path / "cifar10"))
     assert data.imbalance == 100 and sheet.jobs["LTVR", 0].out == tmp_path / "cifar10-ir100-cpu"
     code, _, err = command(ltvr.reproduce, "table3", *options, tmp_path)
