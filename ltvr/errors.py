@@ -184,7 +184,8 @@ def _line(error: Exception) -> str | None:
         return f"{where}{reason}; {ADVICE.get(error.errno or 0, 'check it, and try again')}"
     text = str(error)
     if type(error).__name__.startswith("Dist") or "/gloo/" in text:
-        return f"another rank has ended, or cannot be reached ({text.splitlines()[0]})"
+        first = text.splitlines()[0]
+        return f"another rank has ended, or cannot be reached; its own line says why ({first})"
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         first = f" ({text.splitlines()[0]})" if text else ""
         return (

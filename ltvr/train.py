@@ -35,7 +35,7 @@ from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.rehearsal import rehearse
 from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
-from ltvr.errors import Diverged, UserError, shown
+from ltvr.errors import Diverged, UserError, brief, shown
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import digest, weights_record, without_initial_weights
@@ -59,6 +59,9 @@ BESIDE_RESUME = {
     "resume", "out", "save_every", "time_limit", "stop_after_epoch", "device", *DECIDE_NOTHING
 }  # fmt: skip
 """What may be said beside ``--resume``."""
+
+OF_A_MACHINE = ("root", "lists", "workers")
+"""Options that may differ between ranks."""
 
 
 def parser() -> Parser:
@@ -163,6 +166,7 @@ def _train(
     if source is not None:
         config = without_initial_weights(config)
         source = source if source.suffix == ".pt" else trained_features(Run.open(source))
+    _require_the_same_options(config)
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))
     record = weights_record(config)
@@ -174,7 +178,7 @@ def _train(
     with distributed.first_ahead():
         data = load_data(config)
         described = manifest(data, config)
-    _require_the_same(described)
+    _require_the_same_images(described)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
     _say(
@@ -234,6 +238,7 @@ def resume(
         said = words(changes or {})
         say_when_stopped(lambda: stopped("stopped", run, said))
         config = without_initial_weights(run.config()).replaced(**(changes or {}))
+        _require_the_same_options(config)
         for stage in stages_of(config).values():
             Cut.of(config.of(TrainingOptions), stage)
         _check_end(config, requests)
@@ -252,7 +257,23 @@ def _command() -> str:
     return " ".join(shlex.join(["python", "-m", "ltvr.train", *sys.argv[1:]]).split())
 
 
-def _require_the_same(described: dict[str, Any]) -> None:
+def _require_the_same_options(config: Config) -> None:
+    """Refuse options of a rank that are not those of the first, as of another command.
+
+    Raises:
+        UserError: the first that differs, and both values.
+    """
+    device = choose_device(config.of(RunOptions).device).type
+    own = {**config.flat(), "device": device}
+    for name, of_first in distributed.from_first(own).items():
+        if name not in OF_A_MACHINE and own[name] != of_first:
+            raise UserError(
+                f"{name} = {brief(own[name])} on this rank and {brief(of_first)} on the first; "
+                "give every machine the same command, presets and methods, and kind of device"
+            )
+
+
+def _require_the_same_images(described: dict[str, Any]) -> None:
     """Refuse images of a rank that are not those of the first, as of a disk of its own.
 
     Args:

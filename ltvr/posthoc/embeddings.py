@@ -25,6 +25,7 @@ from ltvr.data.longtail import Int64Array
 from ltvr.data.splits import Split
 from ltvr.engine.progress import progress
 from ltvr.engine.trained import Trained
+from ltvr.errors import UserError
 from ltvr.runs import files
 from ltvr.runs.origin import not_compared
 from ltvr.stages.build import stages_of
@@ -139,6 +140,9 @@ class EmbeddingCache:
         Args:
             name: of the split, for the names of the files.
             view: which augmentation, as in training; None is none, as in evaluation.
+
+        Raises:
+            UserError: what another rank has made is not there for this one.
         """
         size = trained.config.of(RunOptions).eval_batch_size
         part = name if view is None else f"{name}-view{view}"
@@ -161,7 +165,14 @@ class EmbeddingCache:
             for number in missing:  # by other ranks
                 if found[number] is None:
                     found[number] = self._read(paths[number], rows[number])
-        return torch.cat([each for each in found if each is not None])
+        whole = [each for each in found if each is not None]
+        if len(whole) < len(found):
+            absent = next(path for path, each in zip(paths, found, strict=True) if each is None)
+            raise UserError(
+                f"another rank has made {absent}, and it is not there for this one; put the run "
+                "where all machines see it, and start the same command again"
+            )
+        return torch.cat(whole)
 
     def _read(self, path: Path, rows: int) -> Tensor | None:
         """A file that is kept; None where there is none, or not what was written."""

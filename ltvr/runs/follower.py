@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from ltvr.errors import UserError
 from ltvr.runs.folder import Run
 
 __all__ = ["Follower"]
 
 
 class Follower(Run):
-    """A ``Run`` that reads what the first rank writes, and leaves the writing to it."""
+    """A ``Run`` that reads what the first rank writes, and leaves the writing to it.
+
+    Raises:
+        UserError: the folder of the first rank is not there for this one.
+    """
 
     writes = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        if not folder.is_dir():
+            raise UserError(
+                f"the first rank has the run folder {folder}, and this one has not; put --out "
+                "where all machines see it, and start in the same folder on all"
+            )
 
     def hold(self, command: str) -> None:
         """Nothing: the first rank holds the lock."""

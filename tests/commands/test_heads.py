@@ -12,8 +12,12 @@ import torch
 from conftest import summary, tiny_config
 
 import ltvr.heads
-from ltvr.engine.trained import Trained
+from ltvr import distributed
+from ltvr.engine.evaluation import load_own
+from ltvr.engine.trained import Trained, load_trained
+from ltvr.errors import UserError
 from ltvr.posthoc import embeddings, measure
+from ltvr.posthoc.embeddings import EmbeddingCache
 from ltvr.runs import files
 from ltvr.runs.lock import Lock
 from ltvr.train import train
@@ -51,6 +55,18 @@ def passes(monkeypatch):
 
     monkeypatch.setattr(Trained, "outputs", outputs)
     return counted
+
+
+def test_embeddings_of_another_rank_that_this_one_does_not_see_are_missed(
+    run, tmp_path, monkeypatch
+):
+    """As where the run folder of each machine is its own."""
+    trained = load_trained(run, "cpu")
+    data = load_own(trained.run, trained.config)
+    cache = EmbeddingCache(tmp_path / "embeddings", {}, pytest.fail)
+    monkeypatch.setattr(distributed, "share_of", lambda number, unit: range(0))
+    with pytest.raises(UserError, match="another rank has made .*test-00000.npz, and it is not th"):
+        cache.embed(trained, data.test, "test")
 
 
 def written(folder):

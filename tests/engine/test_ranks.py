@@ -8,9 +8,8 @@ from contextlib import nullcontext, redirect_stdout
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as processes
 from conftest import records, tiny_config
+from ranked import on_ranks
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import ltvr.train
@@ -28,24 +27,6 @@ from ltvr.stages.features import Features
 from ltvr.stages.generative import Generative
 
 pytestmark = pytest.mark.forks  # they start at once so; this process must train nothing itself
-
-
-def join(rank, number, folder, function, arguments):
-    torch.set_num_threads(1)
-    ltvr.train.write_report = lambda *_: None
-    if number > 1:
-        store = dist.FileStore(str(folder / f"store-{number}"), number)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=number)
-    function(folder, *arguments)
-    if number > 1:
-        distributed.barrier()
-        dist.destroy_process_group()
-
-
-def on_ranks(number, folder, function, *arguments):
-    """Call ``function(folder, *arguments)`` on every rank."""
-    arguments = (number, folder, function, arguments)
-    processes.start_processes(join, arguments, number, start_method="fork")
 
 
 # ---- training ----
