@@ -36,6 +36,7 @@ __all__ = [
     "meeting",
     "rank",
     "ranks",
+    "ranks_here",
     "ranks_joined",
     "share_of",
     "sum_over_ranks",
@@ -59,6 +60,11 @@ def launched() -> int:
 def local_rank() -> int:
     """Which of the processes of this machine this is, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0")) if launched() > 1 else 0
+
+
+def ranks_here() -> int:
+    """How many ranks there are on this machine, which share its memory."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if launched() > 1 else 1
 
 
 @contextmanager

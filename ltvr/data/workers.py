@@ -153,13 +153,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def require_shared_memory(workers: int, batch: int, number: int) -> None:
+def require_shared_memory(workers: int, batch: int, number: int, readers: int = 1) -> None:
     """Refuse workers whose batches do not fit the shared memory: they would wait for ever.
 
     Args:
         workers: processes that read, before the limit of one a core.
         batch: bytes of the largest batch.
         number: of batches.
+        readers: ranks that have as many workers each, and share the memory.
 
     Raises:
         UserError: says how much there is, and how much is needed.
@@ -167,13 +168,14 @@ def require_shared_memory(workers: int, batch: int, number: int) -> None:
     workers = min(workers, cores())
     if not workers or not number or not SHARED.is_dir():
         return
-    needed, disk = min(AHEAD * workers + 1, number) * batch, os.statvfs(SHARED)
+    needed, disk = readers * min(AHEAD * workers + 1, number) * batch, os.statvfs(SHARED)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
-        fit = max(0, (free // batch - 1) // AHEAD)
+        fit = max(0, (free // (readers * batch) - 1) // AHEAD)
+        of_each = f" of each of {readers} ranks" if readers > 1 else ""
         raise UserError(
-            f"{workers} workers need {needed / 1e6:.0f} MB of shared memory for batches of "
-            f"{batch / 1e6:.0f} MB, and {SHARED} has {free / 1e6:.0f} MB free; say --workers "
+            f"{workers} workers{of_each} need {needed / 1e6:.0f} MB of shared memory for batches "
+            f"of {batch / 1e6:.0f} MB, and {SHARED} has {free / 1e6:.0f} MB free; say --workers "
             f"{fit}, or give the container more (docker run --shm-size {needed // 1_000_000 + 64}m)"
         )
 

@@ -355,14 +355,19 @@ class Trainer:
             self._requests.saved()
 
     def _require_shared_memory(self) -> None:
-        """Refuse now what would else be refused at the first evaluation, an epoch later."""
+        """Refuse now what would else be refused at the first evaluation, an epoch later.
+
+        And what every rank of a machine has room for alone, but not all of them together.
+        """
         data, evaluated = self.config.of(DataOptions), self._run_options.eval_batch_size
         stages = self.stages.values()
         partners = any(s.mixing is not None and s.mixing.partners is not None for s in stages)
-        rows = self._training.batch_size // self._training.accumulate
+        rows = self._training.batch_size // self._training.accumulate // distributed.ranks()
         sizes = [(self.data.train, 2 * rows if partners else rows)]
         sizes += [(split, evaluated) for split in (self.data.val, self.data.test) if split]
         for split, size in sizes:
             if not isinstance(split.images, Tensor):
                 batch = min(size, len(split)) * 3 * data.image_size**2
-                require_shared_memory(data.workers, batch, math.ceil(len(split) / size))
+                number = math.ceil(len(split) / (size * distributed.ranks()))
+                require_shared_memory(data.workers, batch, number, distributed.ranks_here())
+        distributed.barrier()  # all have looked before any of them takes some of it

@@ -144,6 +144,9 @@ def test_shared_memory_that_is_too_small_is_said_before(monkeypatch):
     require_shared_memory(4, 30_000_000, 2)
     with pytest.raises(UserError, match="say --workers 2,"):
         require_shared_memory(4, 12_000_000, 100)
+    with pytest.raises(UserError, match="4 workers of each of 2 ranks .* say --workers 2,"):
+        require_shared_memory(4, 6_000_000, 100, 2)
+    require_shared_memory(4, 3_000_000, 100, 2)
 
 
 def test_a_worker_whose_parent_was_killed_while_it_started_ends(tmp_path):

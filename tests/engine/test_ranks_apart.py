@@ -1,6 +1,7 @@
 """Ranks that are not alike, that come one after another, or of which one has ended."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from conftest import tiny_config
@@ -8,12 +9,24 @@ from ranked import on_ranks
 
 import ltvr.train
 from ltvr import distributed
+from ltvr.data import workers
 from ltvr.errors import UserError
 from ltvr.runs.follower import Follower
 
 pytestmark = pytest.mark.forks  # they start at once so; this process must train nothing itself
 
 PLAIN = {"method": "baseline", "epochs": 1, "stages": ["features"]}
+
+
+def of_torchrun(machines):
+    """The environment of a rank, where as many are on each of the machines."""
+    here = distributed.ranks() // machines
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "WORLD_SIZE": str(distributed.ranks()),
+        "LOCAL_WORLD_SIZE": str(here),
+        "LOCAL_RANK": str(distributed.rank() % here),
+    }
 
 
 # ---- not alike ----
@@ -46,3 +59,28 @@ def test_options_of_a_rank_that_differ_are_refused(name, here, words, tmp_path):
 def test_a_run_folder_that_a_rank_does_not_see_is_refused(tmp_path):
     with pytest.raises(UserError, match="has the run folder .*absent, and this one has not; put"):
         Follower(tmp_path / "absent")
+
+
+# ---- on one machine ----
+
+
+def sharing_memory(folder, images, free):
+    of_torchrun(machines=1)
+    workers.cores = lambda: 8
+    workers.os.statvfs = lambda _: SimpleNamespace(f_bavail=free, f_frsize=1)
+    config = tiny_config(
+        **PLAIN, dataset="folder", root=str(images), image_size=72, imbalance=1.0, workers=4,
+        batch_size=8, eval_batch_size=4,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="4 workers of each of 2 ranks need 1 MB .* --workers 3"):
+        ltvr.train.train(config, folder / "run")
+
+
+def test_the_shared_memory_of_a_machine_is_that_of_all_its_ranks(tmp_path, write_images):
+    names = [f"{k}/{i}.png" for k in "ab" for i in range(40)]
+    for split in ("train", "test"):
+        write_images(tmp_path / "images" / split, names, size=80)
+    batch = 4 * 3 * 72**2
+    on_ranks(2, tmp_path, sharing_memory, tmp_path / "images", 17 * batch)  # of 2 * 9
+
+
