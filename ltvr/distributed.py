@@ -169,11 +169,15 @@ def barrier() -> None:
 
 @contextmanager
 def first_ahead() -> Iterator[None]:
-    """Let the first rank through a block, and then the others, for which it has filled caches."""
-    if not is_first():
+    """Let the first rank through a block, then the first of each machine, and then the others.
+
+    Caches that are filled there, of the user or of the machine, are so for those that follow.
+    """
+    before = 0 if is_first() else 1 if local_rank() == 0 else 2
+    for _ in range(before):
         barrier()
     yield
-    if is_first():
+    for _ in range(2 - before):
         barrier()
 
 

@@ -247,7 +247,8 @@ def resume(
             data = load_own(run, config)
         with saying_how_to_go_on(run, said):
             trainer = Trainer(config, data, run, requests=requests)
-            trainer.resume()
+            with distributed.first_ahead():  # it puts another file in the place of a damaged one
+                trainer.resume()
             run.resumed_by(_command())
             _finish(trainer, said)
     return run.read_summary()

@@ -1,6 +1,7 @@
 """Ranks that are not alike, that come one after another, or of which one has ended."""
 
 import os
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ import ltvr.train
 from ltvr import distributed
 from ltvr.data import workers
 from ltvr.errors import UserError
+from ltvr.runs.folder import Run
 from ltvr.runs.follower import Follower
 
 pytestmark = pytest.mark.forks  # they start at once so; this process must train nothing itself
@@ -82,5 +84,48 @@ def test_the_shared_memory_of_a_machine_is_that_of_all_its_ranks(tmp_path, write
         write_images(tmp_path / "images" / split, names, size=80)
     batch = 4 * 3 * 72**2
     on_ranks(2, tmp_path, sharing_memory, tmp_path / "images", 17 * batch)  # of 2 * 9
+
+
+# ---- one after another ----
+
+
+def in_turn(folder):
+    of_torchrun(machines=2)
+    with distributed.first_ahead():
+        time.sleep(0.2 if distributed.rank() in (0, 2) else 0)
+        with (folder / "order").open("a") as file:
+            file.write(str(distributed.rank()))
+
+
+def test_the_first_of_each_machine_goes_ahead(tmp_path):
+    on_ranks(4, tmp_path, in_turn)
+    assert (tmp_path / "order").read_text() in ("0213", "0231")
+
+
+def train_alone(folder):
+    ltvr.train.train(tiny_config(**PLAIN), folder / "run")
+
+
+def go_on(folder):
+    kind = Run if distributed.is_first() else Follower
+    load = kind.load
+
+    def loaded(run):
+        time.sleep(2 if distributed.is_first() else 0)
+        found = load(run)
+        with (folder / "order").open("a") as file:
+            file.write(str(distributed.rank()))
+        return found
+
+    kind.load = loaded
+    ltvr.train.resume(kind(folder / "run"))
+
+
+def test_the_first_rank_puts_a_damaged_checkpoint_away_before_others_read_it(tmp_path):
+    on_ranks(1, tmp_path, train_alone)
+    run = Run(tmp_path / "run")
+    run.last.write_bytes(run.last.read_bytes()[:-100])
+    on_ranks(2, tmp_path, go_on)
+    assert (tmp_path / "order").read_text() == "01" and run.peek()[0]["epoch"] == 1
 
 
