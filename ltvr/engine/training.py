@@ -21,6 +21,7 @@ from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.decompositions.options import GenerationOptions
 from ltvr.device import autocast, memory_format
 from ltvr.engine.confusions import confusions
 from ltvr.engine.cut import Cut
@@ -53,6 +54,9 @@ def network_to_train(
         UserError: a network that cannot be built, or trained, as configured.
     """
     run, training = config.of(RunOptions), config.of(TrainingOptions)
+    synchronised = run.sync_bn and distributed.ranks() > 1
+    if synchronised:
+        _check_synchronised(config, device)
     torch.manual_seed(run.seed)
     network = build_network(config, classes, choose_backend(config, device), say)
     by_rank = 0
@@ -60,7 +64,7 @@ def network_to_train(
         stage.train_mode(network)
         rows = Cut.of(training, stage).rows
         check_rows(network, rows)
-        if moves_statistics(network) and not run.sync_bn and distributed.ranks() > 1:
+        if moves_statistics(network) and not synchronised and distributed.ranks() > 1:
             by_rank = rows
         if stage.mixing is not None:
             stage.mixing.check(network.stages)
@@ -69,9 +73,7 @@ def network_to_train(
             ops.require_extension()  # the plans are made there
         except RuntimeError as error:
             raise UserError(str(error)) from None
-    if run.sync_bn and distributed.ranks() > 1:
-        if device.type != "cuda":
-            raise UserError("sync_bn: BatchNorm of all ranks takes GPUs; leave out --sync-bn")
+    if synchronised:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if by_rank:
         say(
@@ -79,6 +81,23 @@ def network_to_train(
             "that results differ with the number of ranks; --sync-bn, on GPUs, is over those of all"
         )
     return network.to(device).to(memory_format=memory_format(run.channels_last))
+
+
+def _check_synchronised(config: Config, device: torch.device) -> None:
+    """Refuse BatchNorm of all ranks where it cannot be, or where they would wait for each other.
+
+    Raises:
+        UserError: says why.
+    """
+    if device.type != "cuda":
+        raise UserError("sync_bn: BatchNorm of all ranks takes GPUs; leave out --sync-bn")
+    generation = config.of(GenerationOptions)
+    apart = any(stage.generates for stage in stages_of(config).values())
+    if apart and generation.generated_batchnorm == "own" and not generation.fixed_size:
+        raise UserError(
+            "sync_bn: with --generated-batchnorm own a rank whose part of a batch generates "
+            "nothing would keep the others waiting; add --fixed-size, or leave out --sync-bn"
+        )
 
 
 def train_epoch(

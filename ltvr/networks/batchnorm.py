@@ -98,6 +98,7 @@ def measure_statistics(
     read = batches.train(order[: number * size], size, seed=seed, epoch=0, start=first, every=ranks)
     with autocast(run.amp, batches.device), _each_by_itself(network):
         update_bn(read, network)
+    distributed.barrier()  # it fails where a rank has ended; NCCL would wait for that one
     own = len(range(first, number, ranks))
     for module in (m for m in network.modules() if isinstance(m, _BatchNorm)):
         for buffer in (module.running_mean, module.running_var):

@@ -152,6 +152,7 @@ class OLTR(Stage):
             member = F.one_hot(labels, len(sums)).T.to(sums)
             sums += member @ embeddings.double()
             images_of += member.sum(1, keepdim=True)
+        distributed.barrier()  # it fails where a rank has ended; NCCL would wait for that one
         centroids.copy_(distributed.sum_over_ranks(sums) / distributed.sum_over_ranks(images_of))
 
     def training_loss(self, network: Network, counts: Tensor) -> Loss:

@@ -5,15 +5,22 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import tiny_config
 from ranked import on_ranks
 
 import ltvr.train
 from ltvr import distributed
 from ltvr.data import workers
+from ltvr.data.batches import Batches
+from ltvr.data.datasets import load_data
+from ltvr.engine import training
+from ltvr.engine.training import network_to_train
 from ltvr.errors import UserError
+from ltvr.networks.batchnorm import measure_real_statistics
 from ltvr.runs.folder import Run
 from ltvr.runs.follower import Follower
+from ltvr.stages.build import stages_of
 
 pytestmark = pytest.mark.forks  # they start at once so; this process must train nothing itself
 
@@ -61,6 +68,17 @@ def test_options_of_a_rank_that_differ_are_refused(name, here, words, tmp_path):
 def test_a_run_folder_that_a_rank_does_not_see_is_refused(tmp_path):
     with pytest.raises(UserError, match="has the run folder .*absent, and this one has not; put"):
         Follower(tmp_path / "absent")
+
+
+def test_statistics_of_all_ranks_that_some_would_wait_for_are_refused(monkeypatch):
+    """Generated rows of their own statistics, in a part of which nothing is generated."""
+    monkeypatch.setattr(distributed, "ranks", lambda: 2)
+    own = {"method": "ltvr", "sync_bn": True, "generated_batchnorm": "own"}
+    gpu = torch.device("cuda")
+    with pytest.raises(UserError, match="sync_bn: with --generated-batchnorm own .* --fixed-size"):
+        network_to_train(tiny_config(**own), 10, gpu, pytest.fail)
+    for changes in ({"fixed_size": True}, {"generated_batchnorm": "joint"}):
+        training._check_synchronised(tiny_config(**own | changes), gpu)
 
 
 # ---- on one machine ----
@@ -129,3 +147,29 @@ def test_the_first_rank_puts_a_damaged_checkpoint_away_before_others_read_it(tmp
     assert (tmp_path / "order").read_text() == "01" and run.peek()[0]["epoch"] == 1
 
 
+# ---- one has ended ----
+
+
+def without_the_first(folder):
+    config = tiny_config(method="oltr", stages=["oltr"])
+    data = load_data(config)
+    network = network_to_train(config, len(data.classes), torch.device("cpu"), lambda _: None)
+    stage = stages_of(config)["oltr"]
+    stage.prepare(network, 0)
+    batches = Batches(data.train, config, torch.device("cpu"))
+    distributed.barrier()
+    if distributed.is_first():
+        os._exit(0)
+    distributed.sum_over_ranks = lambda _: pytest.fail("NCCL would wait here")
+    for work in (
+        lambda: measure_real_statistics(network, batches, config),
+        lambda: stage.begin(network, batches),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            work()
+        assert distributed.lost(error.value)
+    os._exit(0)
+
+
+def test_a_rank_that_has_ended_is_noticed_before_the_others_wait_on_a_gpu(tmp_path):
+    on_ranks(2, tmp_path, without_the_first)
