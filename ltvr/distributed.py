@@ -26,6 +26,7 @@ from torch.distributed.rendezvous import rendezvous
 __all__ = [
     "any_of_ranks",
     "barrier",
+    "began",
     "first_ahead",
     "from_first",
     "is_first",
@@ -209,7 +210,23 @@ def job() -> str | None:
     name = os.environ["TORCHELASTIC_RUN_ID"]
     if name != "none":
         return name
-    agent = os.getppid()
-    stat = Path(f"/proc/{agent}/stat")
-    began = stat.read_text().rpartition(")")[2].split()[19] if stat.is_file() else ""
-    return f"agent {agent} of {socket.gethostname()} {began}".strip()
+    ticks = _ticks_of_agent()
+    return f"agent {os.getppid()} of {socket.gethostname()} {ticks or ''}".strip()
+
+
+def began() -> float:
+    """When the command began, by ``time.monotonic``: ``torchrun``, whichever attempt of it this is.
+
+    Now without it, or where there is no ``/proc`` to tell.
+    """
+    ticks = _ticks_of_agent() if "TORCHELASTIC_RUN_ID" in os.environ else None
+    if ticks is None:
+        return time.monotonic()
+    since = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - since
+
+
+def _ticks_of_agent() -> int | None:
+    """When ``torchrun`` began on this machine, in ticks since its start; None without ``/proc``."""
+    stat = Path(f"/proc/{os.getppid()}/stat")
+    return int(stat.read_text().rpartition(")")[2].split()[19]) if stat.is_file() else None

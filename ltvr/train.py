@@ -489,7 +489,7 @@ def _run(arguments: Any, requests: Requests) -> Run | None:
 
 def main() -> None:
     """Run the command line."""
-    began = time.monotonic()
+    began = distributed.began()
     arguments = parser().parse_args()
     if arguments.dry_run and distributed.launched() > 1:
         raise UserError("--dry-run is for one process; start it without torchrun")

@@ -1,11 +1,32 @@
 """What ranks are to each other, where they are no processes yet."""
 
+import os
 import threading
 import time
+from pathlib import Path
 
+import pytest
 import torch.distributed as dist
+from ranked import on_ranks
 
+from ltvr import distributed
 from ltvr.distributed import meeting
+
+IMPORTED = time.monotonic()
+
+
+def began_before_this_attempt(folder, tells):
+    now = time.monotonic()
+    assert distributed.began() >= now
+    os.environ["TORCHELASTIC_RUN_ID"] = "none"
+    assert (distributed.began() < IMPORTED) == tells
+    assert IMPORTED - distributed.began() < 24 * 3600
+
+
+@pytest.mark.forks
+def test_a_time_limit_counts_from_the_start_of_torchrun(tmp_path):
+    """Not from that of a rank that it has started again."""
+    on_ranks(1, tmp_path, began_before_this_attempt, Path("/proc").is_dir())
 
 
 def met(port, delays):
