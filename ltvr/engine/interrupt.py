@@ -21,13 +21,17 @@ TIME_IS_UP = 75
 
 NEAR = 5.0
 """Seconds by which ranks may find the deadline reached after one another."""
+ONE = 1.0
+"""Seconds in which a second request to stop is the first once more: ``timeout`` sends it to a
+process and to its group, systemd and some schedulers to ranks beside ``torchrun``, which passes its
+own on."""
 
 
 class Requests:
     """Requests to save and to stop, which the trainer attends to where its state is whole.
 
     As a context manager it takes the signals over: Ctrl-C, SIGTERM and a closed terminal ask to
-    stop, a second of them ends the process at once, SIGUSR1 asks to save.
+    stop, a second of them, later than ``ONE``, ends the process at once, SIGUSR1 asks to save.
 
     Args:
         save_every: seconds between two saves; None saves at the end of epochs alone.
@@ -49,6 +53,7 @@ class Requests:
         self._saved = now
         self._save_asked = False
         self._stopped_by: int | None = None
+        self._stopped_at = 0.0
         self._before: dict[int, Any] = {}
 
     def attend(self, save: Callable[[], None]) -> None:
@@ -131,8 +136,11 @@ class Requests:
         self._save_asked = True
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
         if self._stopped_by is None:
-            self._stopped_by = number
+            self._stopped_by, self._stopped_at = number, now
+            return
+        if now < self._stopped_at + ONE:
             return
         at_once = self._before[number]
         if isinstance(at_once, EndAtOnce):

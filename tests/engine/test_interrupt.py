@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ltvr.config.times import duration, minutes
+from ltvr.engine import interrupt
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.errors import Stopped
 
@@ -46,6 +47,19 @@ def test_stops_after_a_save(how, status):
 def test_a_stop_that_nobody_attended_to_is_not_lost():
     with pytest.raises(Stopped), Requests():
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_second_stop_ends_at_once_unless_it_is_the_first_once_more(monkeypatch):
+    """``timeout`` and systemd send two, and so does torchrun after a scheduler has sent one."""
+    with pytest.raises(Stopped), Requests() as requests:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        attended(requests)
+    monkeypatch.setattr(interrupt, "ONE", 0)
+    with pytest.raises(KeyboardInterrupt) as ended, Requests():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert not isinstance(ended.value, Stopped)
 
 
 def test_times():
