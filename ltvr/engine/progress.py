@@ -18,6 +18,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 from tqdm import tqdm
 
+from ltvr import distributed
 from ltvr.runs.files import cannot_write
 
 __all__ = ["Curves", "epoch_line", "progress"]
@@ -27,6 +28,8 @@ def progress(
     batches: Iterator[tuple[Tensor, Tensor]], what: str, done: int, total: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Pass the batches of an epoch on, and draw a bar of its progress if stderr is a terminal.
+
+    Of several ranks the first draws one, of its own images.
 
     Args:
         what: is going on, in front of the bar.
@@ -38,7 +41,7 @@ def progress(
         initial=done,
         unit=" images",
         leave=False,
-        disable=sys.stderr is None or not sys.stderr.isatty(),
+        disable=not distributed.is_first() or sys.stderr is None or not sys.stderr.isatty(),
     )
     with bar:
         for images, labels in batches:
