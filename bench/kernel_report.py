@@ -4,11 +4,15 @@
                                   16x16] [--dtype bf16 fp16 fp32 tf32 ieee]
                                   [--mask-axis spatial channel] [--projection linear conv1x1]
                                   [--only DTYPE/MAP/ARCH ...] [--jobs 2] [--json FILE]
+    python bench/kernel_report.py --outdated FILE
 
 For AFA in a ResNeXt-50, by default under bfloat16 autocast: registers, spills, shared memory,
 occupancy, the instructions of the inner loop, exponentials a score, and the least time that the
 launch takes on a GPU of each architecture, by the pipe that binds (``kernel_model.py``). Then the
 bytes that the module moves in a step, eager and fused. All is arithmetic, not measurement.
+
+``--outdated`` compiles nothing: it names the steps of a kept FILE that launch other kernels today,
+or others of their tiles, shapes or grids; the status is 1 if there is one.
 """
 
 from __future__ import annotations
@@ -43,17 +47,21 @@ CASES = {
 """By the feature map that AFA sees."""
 
 
+def constants_of(launch: Launch) -> dict[str, Any]:
+    """What a launch is compiled for: shapes, tiles, warps, stages and the like."""
+    return {k: v for k, v in launch.constants.items() if isinstance(v, (int, str, tuple))}
+
+
 def describe(launch: Launch, capability: int) -> dict[str, Any]:
     """One row of the report."""
     binary = inspect(launch.compile(capability), capability, launch.options["num_warps"])
-    constants = {k: v for k, v in launch.constants.items() if isinstance(v, (int, str, tuple))}
     dot = launch.name in SHAPES
     times = floors(launch, binary, capability)
     return {
         "kernel": launch.name,
         "arch": capability,
         "grid": launch.grid,
-        "constants": constants,
+        "constants": constants_of(launch),
         "dot": dot,
         **binary._asdict(),
         "loop": binary.loop._asdict(),
@@ -166,6 +174,21 @@ def write(path: Path, architectures: list[int], reports: list[dict[str, Any]]) -
     path.write_text(f'{json.dumps(found)[:-1]},\n"steps": [\n {body}]}}\n')
 
 
+def outdated(path: Path) -> list[str]:
+    """The steps of a kept report, as ``--only`` names them, that launch something else today."""
+    found = []
+    for step in json.loads(path.read_text())["steps"]:
+        setting, kept = Setting(**step["setting"]), defaultdict(list)
+        for row in step["launches"]:
+            kept[row["arch"]].append([row["kernel"], row["grid"], row["constants"]])
+        for architecture, launches in kept.items():
+            recorded = record_step(CASES[step["map"]], setting, architecture)
+            today = [(launch.name, launch.grid, constants_of(launch)) for launch in recorded]
+            if json.loads(json.dumps(today)) != launches:
+                found.append(f"{setting.dtype}/{step['map']}/{architecture}")
+    return found
+
+
 def main() -> None:
     """Print the tables; write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -180,7 +203,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="DTYPE/MAP/ARCH", help="these launches alone")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that compile")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
+    parser.add_argument("--outdated", type=Path, metavar="FILE", help="what FILE is too old for")
     options = parser.parse_args()
+    if options.outdated:
+        sys.exit(" ".join(outdated(options.outdated)) or None)
     wanted: dict[tuple[str, str], list[int]] = defaultdict(list)
     for dtype, name in itertools.product(options.dtype, options.map):
         wanted[dtype, name] = options.arch

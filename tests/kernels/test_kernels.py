@@ -17,6 +17,7 @@ from ltvr.afa import reference
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NATIVE = torch.cuda.is_available() and not INTERPRETED
 DEVICE = "cuda" if NATIVE else "cpu"
+RESULTS = Path(__file__).parents[2] / "bench/results"
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if NATIVE else [])]
 
 runs = pytest.mark.skipif(
@@ -314,6 +315,11 @@ def test_every_launch_of_a_step_fits_its_architecture(tmp_path):
             assert 0.9 <= x["exponentials_per_score"] <= limit or not matrix, x
             assert x["floor_us"][x["binds"]] == max(x["floor_us"].values()) > 0, x
     assert seen == set(SPAN)
+
+
+def test_the_kept_report_is_of_todays_launches():
+    pytest.importorskip("triton")
+    bench("kernel_report.py", "--outdated", RESULTS / "kernel_report_after.json")
 
 
 def test_launches_passes_and_bytes_of_a_step(tmp_path):
