@@ -308,3 +308,21 @@ def test_a_preset_names_no_preset_and_a_method_no_method(tmp_path):
         load_config("digits", str(tmp_path / "mine.yaml"))
     with pytest.raises(UserError, match="expected one of"):
         load_config("x" * 300)
+
+
+def test_what_of_a_method_depends_on_the_data_set_is_the_presets():
+    """The published values: of mixup Zhong et al. (CVPR 2021), of CutMix Yun et al. (ICCV 2019)."""
+    expected = {
+        ("mixup", "mixup_alpha"): (1.0, 1.0, 0.2),
+        ("mislas", "mixup_alpha"): (1.0, 1.0, 0.2),
+        ("mislas", "mislas_classifier_factor"): (0.5, 0.2, 0.05),
+        ("mislas", "smoothing_head"): (0.3, 0.4, 0.3),
+        ("mislas", "smoothing_tail"): (0.0, 0.1, 0.0),
+        ("cutmix", "cutmix_probability"): (0.5, 0.5, 1.0),
+        ("de-confound-tde", "tde_alpha"): (1.0, 1.5, 3.0),
+        ("de-confound-tde", "moving_feature_decay"): (0.9, 0.9, None),
+    }
+    for (method, name), values in expected.items():
+        presets = ("cifar10-ir100", "cifar100-ir100", "imagenet-lt")
+        found = [load_config(preset, method).effective()[name] for preset in presets]
+        assert found == list(values), (method, name)
