@@ -23,6 +23,7 @@ __all__ = [
     "Stopped",
     "UserError",
     "brief",
+    "by_reason",
     "did_you_mean",
     "expected",
     "run",
@@ -109,6 +110,18 @@ def brief(value: object) -> str:
     except ValueError:  # a whole number of more digits than Python writes out
         text = f"a {type(value).__name__} of too many digits"
     return shown(text if len(text) <= 200 else f"{text[:120]}...{text[-40:]}")
+
+
+def by_reason(missing: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Names of what is missing, each once, by why it is: a reason that they share is said once.
+
+    Args:
+        missing: names and reasons.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for name, why in missing:
+        found.setdefault(why, {})[name] = None
+    return {why: list(names) for why, names in found.items()}
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from ltvr import errors
 from ltvr.config.command_line import Parser, positive, refuse_unused
 from ltvr.config.run import Amp
 from ltvr.data.options import DataOptions
-from ltvr.errors import UserError, shown
+from ltvr.errors import UserError, by_reason, shown
 from ltvr.figures.paper import FIGURES
 from ltvr.jobs.children import Job, do_all
 from ltvr.jobs.progress import Progress, show_costs
@@ -239,7 +239,7 @@ def draw(sheets: Sequence[Sheet], folder: Path, *, named: bool) -> list[Path]:
     """Draw the figures among the tables from the runs that are finished; return the files.
 
     Args:
-        named: whether the files have the names of the settings.
+        named: whether the files have the names of the settings, behind those of the tables' files.
     """
     runs: dict[str, dict[str, Mapping[str, Sequence[Path]]]] = {}
     to: dict[str, list[str]] = {}
@@ -254,7 +254,7 @@ def draw(sheets: Sequence[Sheet], folder: Path, *, named: bool) -> list[Path]:
             ):
                 folders.append(job.folder)
         runs.setdefault(sheet.table.name, {})[sheet.setting.dataset] = of
-        to.setdefault(sheet.table.name, [sheet.table.name]).append(sheet.setting.name)
+        to.setdefault(sheet.table.name, [f"{sheet.table.name}-of"]).append(sheet.setting.name)
     return [
         path
         for name, of in runs.items()
@@ -303,12 +303,11 @@ def main() -> int:
     print(" ".join(map(str, draw(sheets, folder, named=own))))
     if arguments.tables_only:
         return 0
-    missing = {job.name: why for job, why in failed.items()}
+    missing = [(job.name, why) for job, why in failed.items()]
     for sheet in sheets:  # a job may be done, and lack what a row shows
-        for line in sheet.lines(failed):
-            missing |= line.missing
-    for name, why in missing.items():
-        print(f"not there: {name}: {shown(why)}", file=sys.stderr)
+        missing += [each for line in sheet.lines(failed) for each in line.missing.items()]
+    for why, names in by_reason(missing).items():
+        print(f"not there: {', '.join(names)}: {shown(why)}", file=sys.stderr)
     return int(bool(missing))
 
 

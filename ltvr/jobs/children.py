@@ -222,7 +222,7 @@ def _why(job: Job, status: int, before: int) -> str:
         return ""
     lines = job.log.read_bytes()[before:].decode(errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return f"it ended with status {status}, see {job.log}: {shown(last)}"
+    return f"it ended with status {status}, see its log: {shown(last)}"
 
 
 def _opened(log: Path) -> IO[bytes]:

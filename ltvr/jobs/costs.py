@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
+from ltvr.data.splits import Data
 from ltvr.device import choose_device
 from ltvr.errors import UserError
 from ltvr.jobs.children import THREADS, Job
@@ -111,15 +112,15 @@ class Costs:
                 found.append((options, [job]))
         return [runs for _, runs in found]
 
-    def time(self, wanted: Training) -> None:
-        """Time a few steps of a run, and keep what they took beside the runs.
+    def time(self, wanted: Training, data: Data) -> None:
+        """Time a few steps of a run on its images, and keep what they took beside the runs.
 
         Raises:
-            UserError: images that are missing, or a network that cannot be built.
+            UserError: a network that cannot be built, or images that it cannot be trained on.
         """
         file = wanted.out / FILE
         machine, options = _machine(wanted.config), _of_cost(wanted.config)
-        entry = {"machine": machine, "options": options, "seconds": probe(wanted.config)}
+        entry = {"machine": machine, "options": options, "seconds": probe(wanted.config, data)}
         wanted.out.mkdir(parents=True, exist_ok=True)
         files.write(file, json.dumps({**_kept(file), wanted.label: entry}, indent=1) + "\n")
 

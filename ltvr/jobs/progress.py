@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ltvr.data.datasets import load_data
+from ltvr.data.options import DataOptions
+from ltvr.data.splits import Data
 from ltvr.errors import UserError, shown
 from ltvr.jobs.children import Job, named
 from ltvr.jobs.costs import Costs
@@ -49,21 +52,12 @@ class Progress:
 def show_costs(jobs: Sequence[Job]) -> None:
     """Print what there is of each job, and what is left of it.
 
-    Of runs whose cost nothing that is there tells one of each cost is timed.
+    Of runs whose cost nothing that is there tells one of each cost is timed. Why runs cannot be is
+    said once, behind the list.
     """
-    costs, why = Costs.beside(jobs), dict[Job, str]()
-    untimed = costs.untimed(jobs)
-    if untimed:
-        print(
-            f"no run here tells what {sum(map(len, untimed))} of {len(jobs)} cost; timing a few "
-            f"steps of {len(untimed)}, whose times are kept:"
-        )
-    for number, alike in enumerate(untimed, 1):
-        print(f"{alike[0].name} ({number} of {len(untimed)})", flush=True)
-        try:
-            costs.time(alike[0])
-        except UserError as error:
-            why |= dict.fromkeys(alike, f"cannot be measured: {error}")
+    costs = Costs.beside(jobs)
+    why = _timed(costs, jobs)
+    reasons = list(dict.fromkeys(why.values()))
     names = [named(job) for job in jobs]
     width = max(map(len, names), default=0)
     total, unknown, done = 0.0, 0, 0
@@ -75,11 +69,48 @@ def show_costs(jobs: Sequence[Job]) -> None:
             total += cost.seconds if cost else 0.0
             unknown += cost is None
             time = duration(cost.seconds) if cost else "?"
-            left = f"{time:>8}  {cost.how if cost else why.get(job, 'not measured')}"
+            how = f"cannot be measured ({reasons.index(why[job]) + 1})" if job in why else ""
+            left = f"{time:>8}  {cost.how if cost else how or 'not measured'}"
         print(f"{name:{width}}  {found.state:10} {left}{shown(found.why)}".rstrip())
+    for number, reason in enumerate(reasons, 1):
+        print(f"({number}) {shown(reason)}")
     more = f", and what {unknown} of them cost is not known" if unknown else ""
     left = f"left, one run after the other: {duration(total)}{more}"
+    if unknown and not total:
+        left = f"left: {unknown}, and what they cost is not known"
     print(f"\n{'nothing is left' if done == len(jobs) else left}")
+
+
+def _timed(costs: Costs, jobs: Sequence[Job]) -> dict[Job, str]:
+    """Time a run of each cost that is not known; return why runs cannot be.
+
+    The images of a data set are read once, and where they cannot be, no run on them is tried.
+    """
+    why, known = dict[Job, str](), dict[DataOptions, Data | str]()
+    untimed: list[tuple[list[Training], Data]] = []
+    for alike in costs.untimed(jobs):
+        options = alike[0].config.of(DataOptions)
+        if options not in known:
+            try:
+                known[options] = load_data(alike[0].config)
+            except UserError as error:
+                known[options] = str(error)
+        if isinstance(data := known[options], str):
+            why |= dict.fromkeys(alike, data)
+        else:
+            untimed.append((alike, data))
+    if untimed:
+        print(
+            f"no run here tells what {sum(len(alike) for alike, _ in untimed)} of {len(jobs)} "
+            f"cost; timing a few steps of {len(untimed)}, whose times are kept:"
+        )
+    for number, (alike, data) in enumerate(untimed, 1):
+        print(f"{alike[0].name} ({number} of {len(untimed)})", flush=True)
+        try:
+            costs.time(alike[0], data)
+        except UserError as error:
+            why |= dict.fromkeys(alike, str(error))
+    return why
 
 
 def duration(seconds: float) -> str:

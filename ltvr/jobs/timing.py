@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ltvr.config.config import Config
-from ltvr.data.datasets import load_data
 from ltvr.data.manifest import manifest
+from ltvr.data.splits import Data
 from ltvr.engine.trainer import Trainer
 from ltvr.errors import UserError
 from ltvr.jobs.children import THREADS
@@ -28,17 +28,20 @@ have more where something that they are to have would never begin in so few."""
 PROBED_STEPS = 2
 
 
-def probe(wanted: Config) -> dict[str, list[float]]:
+def probe(wanted: Config, data: Data) -> dict[str, list[float]]:
     """Train a few epochs of few steps: seconds that whole epochs would take, by stage.
 
     The first of a stage warms up.
 
+    Args:
+        data: the images of the run.
+
     Raises:
-        UserError: images that are missing, or a network that cannot be built.
+        UserError: a network that cannot be built, or images that it cannot be trained on.
     """
     changes = {"features_batchnorm": "running", "select": "last", "batchnorm_images": 0}
     config = _shortened(without_initial_weights(wanted).replaced(**changes))
-    data, threads = load_data(config), torch.get_num_threads()
+    threads = torch.get_num_threads()
     size = config.of(TrainingOptions).batch_size
     share = np.arange(min(len(data.test), size))
     part = replace(data, test=data.test.take(share), val=None)

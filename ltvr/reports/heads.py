@@ -15,6 +15,7 @@ from ltvr.data.options import DataOptions
 from ltvr.engine.accuracy_table import cells, columns, heading, table
 from ltvr.engine.balanced import balanced_accuracy
 from ltvr.engine.trained import Trained
+from ltvr.errors import by_reason
 from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.images import Images
 from ltvr.posthoc.measure import Measured, Tried, metrics_of
@@ -62,7 +63,8 @@ def _rows(heads: list[Measured], judged_on: str) -> Iterator[Row]:
 
 def _reasons(heads: list[Measured]) -> list[str]:
     """Why rows are n/a, a line each."""
-    return [f"{each.head.title}: n/a, {each.head.reason}." for each in heads if not each.tried]
+    found = by_reason((each.head.title, each.head.reason) for each in heads if not each.tried)
+    return [f"{'; '.join(titles)}: n/a, {reason}." for reason, titles in found.items()]
 
 
 def as_text(heads: list[Measured], judged_on: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltvr.comparison.spread import Spread
-from ltvr.errors import shown
+from ltvr.errors import by_reason, shown
 from ltvr.reports.html import render
 from ltvr.reports.markdown import markdown
 from ltvr.reports.numbers import number, plain, signed, spread, spread_of_gains
@@ -119,11 +119,10 @@ def _notes(report: Report) -> list[str]:
             "out 0: Student's t, over the paired seeds. Of one seed it is taken that its runs vary "
             "as those rows of the stage do that have several."
         )
-    missing: dict[str, dict[str, None]] = {}
-    for line in report.lines:
-        for name, why in line.missing.items():
-            missing.setdefault(why, {})[name] = None
-    notes += [f"Missing, {shown(why)}: {', '.join(names)}." for why, names in missing.items()]
+    missing = (each for line in report.lines for each in line.missing.items())
+    notes += [
+        f"Missing, {shown(why)}: {', '.join(names)}." for why, names in by_reason(missing).items()
+    ]
     return [*notes, *report.about]
 
 

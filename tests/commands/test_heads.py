@@ -233,6 +233,7 @@ def test_heads_that_would_mean_nothing_have_a_reason(
     missing = {name: each["reason"] for name, each in found.items() if each["chosen"] is None}
     assert missing.keys() == reasons.keys()
     assert all(words in missing[name] for name, words in reasons.items())
+    assert all(out.count(reason) == 1 for reason in missing.values())  # also one that heads share
     joint = found["joint"]["chosen"]["metrics"]
     assert joint == {k: summary(tmp_path / "run")["metrics"]["features"][k] for k in joint}
     for each in found["tde"]["tried"][:1]:  # alpha = 0 takes nothing away

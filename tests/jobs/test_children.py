@@ -101,7 +101,7 @@ def test_a_failure_takes_what_needs_it_and_nothing_else(tmp_path):
     after, other = Work("after", tmp_path, needs=bad), Work("other", tmp_path)
     failed = do_all([bad, after, other], 1, lambda job, why: None)
     assert list(failed) == [bad, after] and other.look().state == "done"
-    assert failed[bad] == f"it ended with status 1, see {bad.log}: error: no such method"
+    assert failed[bad] == "it ended with status 1, see its log: error: no such method"
     assert failed[after] == "it needs bad, which is not there" and not after.begun()
 
 
@@ -113,11 +113,10 @@ def test_what_an_earlier_process_said_is_not_why(tmp_path):
         do_all([job], 1, lambda job, why: None)[job]
         for job in (Work("job", tmp_path, script=script) for script in scripts)
     ]
-    where = f"see {tmp_path / 'job.log'}"
     assert lines == [
-        f"it ended with status 1, {where}: first: stopped",
-        f"it ended with status -9, {where}: it said nothing",
-        f"it ended with status -9, {where}: third",
+        "it ended with status 1, see its log: first: stopped",
+        "it ended with status -9, see its log: it said nothing",
+        "it ended with status -9, see its log: third",
     ]
 
 

@@ -89,7 +89,7 @@ def test_an_epoch_takes_what_the_nearest_in_the_course_took():
 def test_runs_of_one_cost_are_timed_once_and_what_is_known_is_not(there, monkeypatch, capsys):
     probed = []
 
-    def probe(config):
+    def probe(config, data):
         probed.append(config.flat()["gamma"])
         return {"features": [9.0, 1.0, 1.0, 2.0, 2.0], "crt": [4.0]}
 

@@ -138,6 +138,22 @@ def test_a_run_from_other_weights_than_those_there_is_refused(tiny, tmp_path, co
     assert code == 1 and "it started from other weights than" in err and "features.pt" in err
 
 
+def test_a_reason_that_runs_share_is_said_once(tiny, tmp_path, command):
+    """Of images that are not there: none is timed, and each training says it in its log."""
+    said = [*tiny, "--seeds", "0,1", "--dataset", "folder", "--root", tmp_path / "none"]
+    run = [*said, "--imbalance", "1", "--out", tmp_path]
+    code, out, err = command(ltvr.reproduce, *run, "--list")
+    assert code == 0 and out.count("missing           ?  cannot be measured (1)\n") == 3, out
+    _, why, _, left, _ = out[out.index("\n(1) ") :].split("\n")
+    assert f"{tmp_path / 'none' / 'train'} is missing" in why and "timing" not in out
+    assert out.count("train is missing") == 1 and left == "left: 3, and what they cost is not known"
+    code, out, err = command(ltvr.reproduce, *run)
+    names = "baseline-seed0, baseline-seed1"
+    assert code == 1 and f"not there: {names}: it ended with status 2, see its log: " in err
+    assert err.count(why.removeprefix("(1) ")) == 1, err
+    assert (tmp_path / "tiny-tiny-folder-none.md").read_text().count("train is missing") == 1
+
+
 def test_the_list_says_what_is_left_and_how_it_was_measured(tiny, tmp_path, command, monkeypatch):
     run = [*tiny, "--seeds", "0,1", "--out", tmp_path]
     # The probe trains, and after a backward pass torch may refuse one in a fork of the process.
@@ -149,7 +165,7 @@ def test_the_list_says_what_is_left_and_how_it_was_measured(tiny, tmp_path, comm
     assert code == 0 and out.count("missing") == 3 and out.count("probe of 2 steps") == 3, out
     assert command(ltvr.reproduce, *run[:-4], "--seeds", "0", "--out", tmp_path)[0] == 0
     # What a probe measured is kept, and gives way to the epochs of another seed.
-    monkeypatch.setattr(costs, "probe", lambda wanted: pytest.fail("measured again"))
+    monkeypatch.setattr(costs, "probe", lambda wanted, data: pytest.fail("measured again"))
     code, out, err = command(ltvr.reproduce, *run, "--list")
     assert code == 0 and out.count("done") == 2, err
     assert re.search(r"baseline-seed1 +missing +\d+ s  epochs of baseline-seed0\n", out)
@@ -202,7 +218,11 @@ def test_no_number_of_the_paper_is_beside_runs_of_another_imbalance(tmp_path, co
         assert table.splitlines()[0] == title
         assert ("| 37.9 |" in table) == ("claim of the paper" in table) == (not options)
     figures = {path.stem for path in (tmp_path / "results").glob("fig2*.png")}
-    assert len(figures) == 4 and "fig2" in figures
+    others = {name for name in figures if name.startswith("fig2-of-")}
+    assert figures - others == {"fig2"} and len(others) == 3
+    for name in said:  # and not the numbers of a figure in their place
+        table = (tmp_path / "results" / f"fig2-{name}.csv").read_text()
+        assert table.startswith("row,run,shows,seeds,")
 
 
 def test_a_data_set_of_the_paper_may_be_image_files(tmp_path, command):
