@@ -17,7 +17,7 @@ from ltvr.config.run import Amp
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError, by_reason, shown
 from ltvr.figures.paper import FIGURES
-from ltvr.jobs.children import Job, do_all
+from ltvr.jobs.children import Job, do_all, named
 from ltvr.jobs.progress import Progress, show_costs
 from ltvr.jobs.training import Training
 from ltvr.reproduction.catalogue import CATALOGUE, Catalogue, Setting
@@ -213,6 +213,14 @@ def in_order(sheets: Sequence[Sheet]) -> list[Job]:
     return each_once(job for _, job in sorted(pairs, key=lambda pair: pair[0]))
 
 
+def say_what_is_trained_again(jobs: Sequence[Job]) -> None:
+    """Say which finished runs are trained once more, for their weights alone."""
+    for job in jobs:
+        if isinstance(job, Training) and job.instead_of is not None and job.look().state != "done":
+            before = job.instead_of.folder
+            print(f"{named(job)}: trained again, for its weights: those of {before} are gone")
+
+
 def report(sheet: Sheet, failed: Mapping[Job, str], about: str, folder: Path) -> list[Path]:
     """Write a table, of what is there now."""
     lines = sheet.lines(failed)
@@ -278,8 +286,11 @@ def main() -> int:
     catalogue = Catalogue.read(CATALOGUE)
     arguments = parser(catalogue).parse_args()
     sheets = plan(arguments, catalogue.with_methods(arguments.methods))
+    jobs = in_order(sheets)
+    if not arguments.tables_only:
+        say_what_is_trained_again(jobs)
     if arguments.list:
-        show_costs(in_order(sheets))
+        show_costs(jobs)
         return 0
     folder, about = arguments.results or arguments.out, command(arguments)
     failed: dict[Job, str] = {}
@@ -294,7 +305,6 @@ def main() -> int:
 
     if not arguments.tables_only:
         say_when_stopped(lambda: "stopped; the same command goes on")
-        jobs = in_order(sheets)
         progress = Progress(jobs, f"{len(jobs)} runs for {len(sheets)} tables and figures")
         do_all(jobs, arguments.jobs, ended)
     for sheet in sheets:

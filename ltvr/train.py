@@ -225,6 +225,8 @@ def resume(
             or a run that another process is training.
         Stopped: that was asked for.
     """
+    if not run.resumable and run.summary.is_file():
+        raise run.lacks(run.last)
     if not run.resumable:
         raise UserError(f"{run.folder} stopped before its first checkpoint; start it again")
     run.hold(_command())

@@ -14,7 +14,7 @@ from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.engine.evaluation import Source, load_source
 from ltvr.engine.trained import load_trained
-from ltvr.errors import shown
+from ltvr.errors import UserError, shown
 
 __all__ = ["Images"]
 
@@ -41,6 +41,8 @@ class Images:
             UserError: images that are missing or others than the run's, or no such weights.
         """
         weights = entry.run.weights(stage)
+        if not weights.is_file():
+            raise UserError(f"{entry.run.lacks(weights)}, or say --no-images")
         if weights not in self._known:
             print(f"{entry.judged_on} images by {shown(weights)}", file=sys.stderr, flush=True)
             trained = load_trained(weights, self.device)

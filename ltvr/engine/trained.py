@@ -109,6 +109,8 @@ def weights_of(path: Path) -> tuple[Run, Path]:
     """
     run = Run.open(path)
     weights = path if path.suffix == ".pt" else run.final
+    if not weights.is_file() and run.summary.is_file() and not run.resumable:
+        raise run.lacks(weights)
     if not weights.is_file():
         raise UserError(
             f"{run.folder} is not finished; go on with --resume, or name one of its .pt"
@@ -145,9 +147,7 @@ def weights_of_features(path: Path) -> tuple[Run, Path, str]:
         run = Run.open(path)
         weights = trained_features(run)
         if not weights.is_file():
-            raise UserError(
-                f"{run.folder} has no {weights.name} yet; go on with --resume {run.folder}"
-            )
+            raise run.lacks(weights)
     name: str = load_checkpoint(weights)["stage"]
     stage = stages_of(run.config()).get(name)  # load_trained refuses one that is not of the run
     if stage is not None and stage.needs_trained:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ __all__ = ["REPEATED", "Training", "decisive", "places_of_images"]
 
 REPEATED = ("seed", "holdout_fold")
 """Options in which runs of one label may differ."""
+AGAIN = "again"
+"""The folder, beside finished runs, of those among them that are trained once more for weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,9 @@ class Training:
     """The run that stopped at the end of an epoch of the first stage, from which it goes on."""
     stop_after: int | None = None
     """The epoch of the first stage at whose end it is done, for others to fork from it."""
+    instead_of: Training | None = None
+    """The same run, finished, whose weights are gone: it is trained once more for what needs them.
+    """
 
     @property
     def folder(self) -> Path:
@@ -80,6 +85,12 @@ class Training:
             return Found("in the way", str(error))
         done = run.finished if self.stop_after is None else self._stands(run)
         return Found("done" if done else "begun")
+
+    def again(self) -> Training | None:
+        """The same run once more, beside it, if it is finished and its weights are gone."""
+        if self.look().state != "done" or trained_features(Run.open(self.folder)).is_file():
+            return None
+        return replace(self, out=self.out / AGAIN, instead_of=self)
 
     def _stands(self, run: Run) -> bool:
         """Whether it has come to where it is to stop."""

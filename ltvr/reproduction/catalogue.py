@@ -85,6 +85,8 @@ class Table:
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...] = ()
     notes: tuple[str, ...] = ()
+    weights: bool = False
+    """Whether it is drawn from the weights of its runs, and not from what they report."""
 
     def row(self, label: str) -> Row:
         """The row of this label."""

@@ -54,6 +54,7 @@ class Heads:
         """Does the file have every head, of the features that the run ended with, as they come?
 
         One that has not is made again, of the results that are kept beside it as far as they fit.
+        Which features it is of cannot be told once their file is gone: it stands then.
         """
         try:
             found, weights = (
@@ -64,7 +65,7 @@ class Heads:
                 {each["head"] for each in found["heads"]} >= {*names()}
                 and found["weights"] == weights.name
                 and not found["options"]
-                and found["sha256"] == digest(weights)
+                and (not weights.is_file() or found["sha256"] == digest(weights))
             )
         except (UserError, OSError):
             return Found("missing")

@@ -47,7 +47,7 @@ class Sheet:
         for row in table.rows:
             repeated = every or wants.catalogue.runs[row.run].repeated
             for seed in seeds if repeated else seeds[:1]:
-                jobs[row.label, seed] = _job(row, wants.run(row.run, seed))
+                jobs[row.label, seed] = _job(table, row, wants, seed)
         return cls(table, wants.setting, tuple(seeds), jobs)
 
     @property
@@ -98,10 +98,12 @@ def each_once(jobs: Iterable[Job]) -> list[Job]:
     return list(found)
 
 
-def _job(row: Row, run: Training) -> Job:
+def _job(table: Table, row: Row, wants: Wants, seed: int) -> Job:
+    run = wants.run(row.run, seed)
     if row.head:
-        return Heads(run)
+        every = [Heads(each) for each in wants.again(run)]
+        return next((heads for heads in every if heads.look().state == "done"), every[-1])
     stages = run.config.of(TrainingOptions).stages
     if row.result not in stages:
         raise UserError(f"{run.label} has no stage {row.result!r}, but {', '.join(stages)}")
-    return run
+    return wants.again(run)[-1] if table.weights else run

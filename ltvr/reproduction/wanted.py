@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ltvr.config.command_line import refuse_unused
@@ -26,6 +27,7 @@ class Wants:
     def __init__(self, catalogue: Catalogue, setting: Setting, out: Path) -> None:
         self.catalogue, self.setting, self.out = catalogue, setting, out / setting.name
         self._found: dict[tuple[str, int], Training] = {}
+        self._again: dict[Training, list[Training]] = {}
 
     def run(self, name: str, seed: int) -> Training:
         """The run of this name and seed; of two that are to be the same, the one asked for first.
@@ -40,6 +42,17 @@ class Wants:
             self._found[name, seed] = next(same, wanted)
         return self._found[name, seed]
 
+    def again(self, run: Training) -> list[Training]:
+        """A run; where it is finished without weights the same once more; of that, and so on.
+
+        The last one has weights, or is yet to be trained.
+        """
+        if run not in self._again:
+            found = self._again[run] = [run]
+            while (more := found[-1].again()) is not None:
+                found.append(more)
+        return self._again[run]
+
     def _make(self, run: NamedRun, seed: int) -> Training:
         source = None if run.source is None else self.run(run.source, seed)
         preset, own = self.setting.preset, {**run.options, "seed": seed}
@@ -53,7 +66,10 @@ class Wants:
                 "a hold-out; leave it out"
             )
         name = f"{run.name}-seed{seed}"
-        return Training(run.name, name, self.out, preset, run.method, options, config, source)
+        made = Training(run.name, name, self.out, preset, run.method, options, config, source)
+        if source is None or made.look().state != "missing":
+            return made
+        return replace(made, source=self.again(source)[-1])
 
 
 def _same(one: Training, other: Training) -> bool:

@@ -44,8 +44,8 @@ MANIFEST: Form = {
 }
 HELD_OUT: Form = {"holdout": {"counts": [int]}, "splits": {"hold-out": dict}}
 """What the manifest of a run with a hold-out holds besides."""
-BEGUN = {"config.yaml", "manifest.json", "command.txt", "lock", "tensorboard"}
-"""What a run leaves that stopped before its first checkpoint."""
+BEGUN = {"config.yaml", "manifest.json", "command.txt", "lock", "tensorboard", "metrics.jsonl"}
+"""What there may be of a run that is to begin again: it has no checkpoint, and no result."""
 
 
 class Run:
@@ -106,7 +106,7 @@ class Run:
     ) -> Run:
         """Make the folder of a new run, and lock it.
 
-        A folder in which a run stopped before its first checkpoint may be taken over.
+        A folder may be taken over of whose run there is neither a checkpoint nor a summary.
 
         Args:
             numbered: where the folder is taken, take one with ``-2``, ``-3``, ... behind its name.
@@ -138,6 +138,7 @@ class Run:
         run.hold(command)
         try:
             run.refuse_taken()
+            run._metrics.unlink(missing_ok=True)
             with files.replacing(run._config) as partial:
                 save_config(config, partial)
             files.write(run._command, command + "\n")
@@ -148,7 +149,7 @@ class Run:
         return run
 
     def refuse_taken(self) -> None:
-        """Refuse a folder that holds a checkpoint, or what is not of a run that has just begun.
+        """Refuse a folder that holds a checkpoint or a summary, or what is not of a run.
 
         Raises:
             UserError: says what it holds.
@@ -159,6 +160,11 @@ class Run:
             raise UserError(
                 f"{self.folder} already holds a run; choose another --name, or go on with --resume "
                 f"{self.folder}"
+            )
+        if self.summary.is_file():
+            raise UserError(
+                f"{self.folder} already holds a run, whose checkpoints have been deleted; choose "
+                "another --name, or take the folder away"
             )
         others = sorted(p.name for p in self.folder.iterdir() if p.name not in BEGUN)
         if others:
@@ -277,12 +283,26 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether its summary and its report are there."""
+        """Whether its summary is there, and its report, which is written after it.
+
+        Of a folder whose checkpoints have been deleted the summary is enough.
+        """
         try:
             self.read_summary()
         except UserError:
             return False
-        return self.report.is_file()
+        return self.report.is_file() or not self.resumable
+
+    def lacks(self, weights: Path) -> UserError:
+        """What there is to say where a file of weights is not there: not yet, or no longer."""
+        if self.summary.is_file():
+            return UserError(
+                f"{self.folder} is finished, and its {weights.name} has been deleted; restore it, "
+                "or train the run again under another --name"
+            )
+        return UserError(
+            f"{self.folder} has no {weights.name} yet; go on with --resume {self.folder}"
+        )
 
     def _written(self) -> float:
         """When it last got further."""

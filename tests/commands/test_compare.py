@@ -85,6 +85,17 @@ def test_one_run_each_by_its_images(runs, command, tmp_path, monkeypatch):
     assert "that over images was left out" in (tmp_path / "comparison.html").read_text()
 
 
+def test_runs_whose_checkpoints_are_gone_compare_without_the_images(runs, command, tmp_path):
+    for name in ("a0", "b0"):
+        shutil.copytree(runs / name, tmp_path / name, ignore=shutil.ignore_patterns("*.pt"))
+    code, out, err = command(ltvr.compare, tmp_path / "b0", tmp_path / "a0")
+    gone = f"{tmp_path / 'b0'} is finished, and its features.pt has been deleted; "
+    assert code == 2 and gone in err and err.endswith(", or say --no-images\n")
+    page = ["--out", tmp_path / "page.html"]
+    code, out, err = command(ltvr.compare, tmp_path / "b0", tmp_path / "a0", "--no-images", *page)
+    assert code == 0 and f"{all_of(runs / 'a0', 'crt'):.2f}" in out
+
+
 @pytest.mark.parametrize(
     "words",
     ["a0 b0 --baseline b0", "b0 a0 b0", "a0 b0 a0 --baseline b0", "a0 a0 --baseline b0"],

@@ -335,6 +335,11 @@ def test_checkpoints_that_are_none(finished, refused, tmp_path):
     refused(ltvr.evaluate, [copy], "final.pt is not a checkpoint of ltvr", "no model")
     (copy / "final.pt").unlink()
     refused(ltvr.evaluate, [copy], "copy is not finished", "--resume")
+    for path in copy.glob("*.pt"):
+        path.unlink()
+    refused(ltvr.evaluate, [copy], "copy is finished, and its final.pt has been deleted")
+    refused(ltvr.train, ["--resume", copy], "copy is finished, and its last.pt has been deleted")
+    refused(ltvr.train, ["--name", "copy", "--out", tmp_path], "holds a run, whose checkpoints")
     refused(ltvr.evaluate, [tmp_path], "is no run", "name a run folder")
 
 

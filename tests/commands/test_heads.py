@@ -314,6 +314,9 @@ def test_what_is_no_first_stage_is_refused(run, command, tmp_path):
     assert code == 2 and "no record of the stage features" in err and "logit-adjustment" in err
     (run / "features.pt").unlink()
     code, _, err = command(ltvr.heads, run)
+    assert code == 2 and f"{run} is finished, and its features.pt has been deleted" in err
+    (run / "summary.json").unlink()
+    code, _, err = command(ltvr.heads, run)
     assert code == 2 and f"has no features.pt yet; go on with --resume {run}" in err
     code, _, err = command(ltvr.heads, tmp_path)
     assert code == 2 and "is no run" in err

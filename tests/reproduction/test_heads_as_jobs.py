@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -71,6 +72,44 @@ def test_heads_that_are_others_than_the_wanted_ones_are_made_again(changes, head
     assert heads.look().state == "done"
     write(heads, **changes)
     assert heads.look().state == "missing"
+
+
+def test_heads_stand_when_the_weights_that_they_are_of_are_gone(heads):
+    write(heads)
+    (heads.run.folder / "features.pt").unlink()
+    assert heads.look().state == "done"
+    write(heads, heads=MADE[:1])
+    (heads.run.folder / "features.pt").unlink()
+    assert heads.look().state == "missing"
+
+
+def reduced(job, folder):
+    """A finished run in the place of a job, without checkpoints."""
+    shutil.copytree(folder, job.folder, ignore=shutil.ignore_patterns("*.pt", "heads*"))
+    save_config(job.config, job.folder / "config.yaml")
+
+
+def test_heads_and_weights_of_a_run_without_them_are_of_the_same_run_once_more(finished, tmp_path):
+    catalogue = Catalogue.read(CATALOGUE)
+    setting = catalogue.budgets["cpu"]["cifar100"]
+    wants = Wants(catalogue, setting, tmp_path)
+    run = wants.run("baseline", 0)
+    assert wants.again(run) == [run]
+    reduced(run, finished)
+    wants = Wants(catalogue, setting, tmp_path)
+    sheet = Sheet.of(catalogue.tables["table4"], wants, [0], every=False)
+    assert sheet.jobs["Cross Entropy(CE)", 0].look().state == "done"
+    again = sheet.jobs["Cross Entropy(CE) + NCM", 0].run
+    assert again.folder == run.out / "again" / run.name and again.instead_of.folder == run.folder
+    assert sheet.jobs["Cross Entropy(CE) + T-norm", 0].run is again
+    assert sheet.jobs["Cross Entropy(CE) + LWS", 0].source is again
+    assert Sheet.of(catalogue.tables["fig4"], wants, [0], every=False).jobs["Baseline", 0] is again
+    fig2 = Sheet.of(catalogue.tables["fig2"], wants, [0], every=False)
+    assert fig2.jobs["Baseline", 0] is wants.run("baseline", 0)  # it reads the manifest alone
+    write(Heads(wants.run("baseline", 0)))
+    (run.folder / "features.pt").unlink()
+    kept = Sheet.of(catalogue.tables["table4"], wants, [0], every=False)
+    assert kept.jobs["Cross Entropy(CE) + NCM", 0].run.folder == run.folder
 
 
 def test_all_heads_of_a_run_are_one_job_after_it(tmp_path):

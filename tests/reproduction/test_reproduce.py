@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import time
 
 import pytest
@@ -136,6 +137,44 @@ def test_a_run_from_other_weights_than_those_there_is_refused(tiny, tmp_path, co
     features.write_bytes(features.read_bytes() + b"0")
     code, _, err = command(ltvr.reproduce, *run)
     assert code == 1 and "it started from other weights than" in err and "features.pt" in err
+
+
+def without_checkpoints(folder):
+    """Leave of the runs in a folder what one would commit."""
+    kept = {"command.txt", "config.yaml", "manifest.json", "metrics.jsonl", "summary.json"}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name not in kept:
+            path.unlink()
+
+
+def test_runs_without_checkpoints_are_finished_until_weights_are_needed(tiny, tmp_path, command):
+    run = [*tiny, "--seeds", "0", "--out", tmp_path]
+    assert command(ltvr.reproduce, *run)[0] == 0
+    table, folder = tables(tmp_path), tmp_path / "tiny"
+    without_checkpoints(folder)
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, out, err = command(ltvr.reproduce, *run)
+    assert code == 0 and "2 done, none left" in out and tables(tmp_path) == table, err
+    assert files == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    shutil.rmtree(folder / "keep-seed0")
+    code, out, err = command(ltvr.reproduce, *run)
+    assert code == 0, err
+    gone = f"those of {folder / 'baseline-seed0'} are gone"
+    assert f"again/baseline-seed0: trained again, for its weights: {gone}\n" in out
+    again = folder / "again" / "baseline-seed0" / "features.pt"
+    assert Run(folder / "keep-seed0").manifest()["source"]["file"] == str(again)
+    assert tables(tmp_path) == table
+    assert (
+        files[folder / "baseline-seed0" / "summary.json"]
+        == (folder / "baseline-seed0" / "summary.json").read_bytes()
+    )
+    without_checkpoints(folder)
+    assert "2 done, none left" in command(ltvr.reproduce, *run)[1]  # nothing needs the third
+    (folder / "keep-seed0" / "summary.json").unlink()  # and so no longer finished
+    assert command(ltvr.reproduce, *run)[0] == 0 and tables(tmp_path) == table
+    assert (folder / "again" / "again" / "baseline-seed0" / "features.pt").is_file()
+    assert len(Run(folder / "keep-seed0").records()) == 1  # begun again, not gone on with
 
 
 def test_a_reason_that_runs_share_is_said_once(tiny, tmp_path, command):

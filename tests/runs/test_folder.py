@@ -91,6 +91,9 @@ def test_two_runs_never_share_a_folder(tmp_path):
         Run.create(tmp_path / "a", tiny_config(), {}, "c")
     made[0].release()
     Run.create(tmp_path / "a", tiny_config(), {}, "c").release()  # nothing was trained there
+    (tmp_path / "a" / "metrics.jsonl").write_text("of a run whose checkpoints are gone")
+    Run.create(tmp_path / "a", tiny_config(), {}, "c").release()
+    assert not Run(tmp_path / "a").records()
     (tmp_path / "a" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match=r"a already holds thesis.tex, which is not of a run"):
         Run.create(tmp_path / "a", tiny_config(), {}, "c")
