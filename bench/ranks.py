@@ -43,9 +43,9 @@ def kills(out: Path, seed: int) -> dict[str, Any]:
 
 
 def nodes(out: Path, seed: int) -> dict[str, Any]:
-    """Three kills of a rank, two of an agent."""
+    """Eight kills of a rank, two of an agent."""
     whole = rank_failures.left_alone(out / "whole")
-    return rank_failures.nodes(out, whole, 3, random.Random(seed))
+    return rank_failures.nodes(out, whole, 8, random.Random(seed))
 
 
 def stops(out: Path, seed: int) -> dict[str, Any]:
