@@ -45,6 +45,8 @@ class Measured(NamedTuple):
     tried: list[Tried]
     """Empty where the classifier cannot have the head."""
     chosen: Tried | None
+    usual: Tried | None
+    """At the usual value, where another was chosen."""
     optimum: Tried | None
     """The best on the images that it is judged on themselves, which nobody knows beforehand:
     optimistic."""
@@ -130,13 +132,14 @@ def measure(
         UserError: too few images, or a head whose training diverges.
     """
     if head.fit is None:
-        return Measured(head, [], None, None)
+        return Measured(head, [], None, None, None)
     tried = [_try(head, value, images, counts, options, kept) for value in head.values]
     if len(tried) == 1:
-        return Measured(head, tried, tried[0], None)
+        return Measured(head, tried, tried[0], None, None)
     chosen = _best(tried, head.usual, lambda each: each.choice or 0.0)
     optimum = _best(tried, head.usual, lambda each: balanced_accuracy(each.metrics["per_class"]))
-    return Measured(head, tried, chosen, optimum)
+    usual = (each for each in tried if each.value == head.usual and each is not chosen)
+    return Measured(head, tried, chosen, next(usual, None), optimum)
 
 
 def _try(

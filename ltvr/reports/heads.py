@@ -32,29 +32,29 @@ def optimum_of(judged_on: str) -> str:
 
 
 class Row(NamedTuple):
-    """A row of the table: a head as it was chosen, or at its best on the images themselves."""
+    """A row of the table: a head at a value of its hyper-parameter."""
 
     title: str
     head: str
     parameter: str
     value: float | None
     kind: str
-    """``chosen``, ``optimum_of``, or ``n/a``."""
+    """``chosen``, ``usual``, ``optimum_of``, or ``n/a``."""
     choice: float | None
     metrics: dict[str, Any]
 
 
 def _rows(heads: list[Measured], judged_on: str) -> Iterator[Row]:
     best = optimum_of(judged_on)
-    for head, _, chosen, optimum in heads:
+    for head, _, chosen, usual, optimum in heads:
         parameter = head.parameter
         if chosen is None:
             yield Row(head.title, head.name, parameter, None, "n/a", None, NOTHING)
             continue
-        for kind, each in (("chosen", chosen), (best, optimum)):
+        for kind, each in (("chosen", chosen), ("usual", usual), (best, optimum)):
             if each is not None:
                 at = f", {parameter} = {each.value:g}" if parameter else ""
-                end = "" if kind == "chosen" else f" ({best})"
+                end = "" if kind == "chosen" else f" ({kind})"
                 yield Row(
                     f"{head.title}{at}{end}", head.name, parameter, each.value, kind,
                     each.choice, each.metrics,
@@ -109,6 +109,7 @@ def as_json(heads: list[Measured], judged_on: str) -> list[dict[str, Any]]:
             "parameter": each.head.parameter or None,
             "reason": each.head.reason or None,
             "chosen": _as_json(each.chosen),
+            "usual": _as_json(each.usual),
             optimum_of(judged_on): _as_json(each.optimum),
             "tried": [_as_json(one) for one in each.tried] if each.optimum else [],
         }
@@ -142,6 +143,8 @@ def notes(trained: Trained, path: Path, images: Images, found: list[Measured]) -
             "alone is. The others are of plain logits, and heads that are trained are tested so."
         )
     fitted = {each.head.name: each for each in found if each.tried}
+    if any(each.usual for each in fitted.values()):
+        lines.append("Usual: the value of the publications, where another was chosen.")
     if any(each.optimum for each in fitted.values()):
         lines += _choosing(trained, images)
     if training := [name for name, each in fitted.items() if each.head.trained]:

@@ -93,6 +93,9 @@ def test_every_head_is_in_the_table(run, command):
         top = max(each["choice_balanced"] for each in tried)
         best = [each["value"] for each in tried if each["choice_balanced"] == top]
         assert head["chosen"]["value"] == min(best, key=lambda tau: (abs(tau - 1), tau))
+        usual = None if head["chosen"]["value"] == 1 else tried[TAUS.index(1)]
+        assert head["usual"] == usual
+        assert (f"{head['title']}, tau = 1 (usual)" in out) == bool(usual)
         optimum = head["test optimum, optimistic"]["metrics"]["all"]  # the test set is balanced
         assert optimum == max(each["metrics"]["all"] for each in tried)
         assert f"tau = {head['chosen']['value']:g}" in out and "(test optimum, optimistic)" in out
