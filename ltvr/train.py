@@ -28,6 +28,7 @@ from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
 from ltvr.device import choose_device
 from ltvr.engine.accuracy_table import table
+from ltvr.engine.alike import require_the_same_images, require_the_same_options
 from ltvr.engine.cut import Cut
 from ltvr.engine.evaluation import load_own
 from ltvr.engine.fork import forked
@@ -35,7 +36,7 @@ from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.rehearsal import rehearse
 from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
-from ltvr.errors import Diverged, UserError, brief, shown
+from ltvr.errors import Diverged, UserError, shown
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import digest, weights_record, without_initial_weights
@@ -44,6 +45,7 @@ from ltvr.reports.protocol import findings
 from ltvr.reports.rehearsal import rehearsal_lines
 from ltvr.runs.checkpoint import Damaged, Foreign, load_checkpoint
 from ltvr.runs.environment import environment
+from ltvr.runs.finding import hold_newest_unfinished, newest_of_job
 from ltvr.runs.folder import Run
 from ltvr.runs.follower import Follower
 from ltvr.runs.going_on import go_on, saying_how_to_go_on, stopped
@@ -59,9 +61,6 @@ BESIDE_RESUME = {
     "resume", "out", "save_every", "time_limit", "stop_after_epoch", "device", *DECIDE_NOTHING
 }  # fmt: skip
 """What may be said beside ``--resume``."""
-
-OF_A_MACHINE = ("root", "lists", "workers")
-"""Options that may differ between ranks."""
 
 
 def parser() -> Parser:
@@ -166,7 +165,7 @@ def _train(
     if source is not None:
         config = without_initial_weights(config)
         source = source if source.suffix == ".pt" else trained_features(Run.open(source))
-    _require_the_same_options(config)
+    require_the_same_options(config)
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))
     record = weights_record(config)
@@ -178,7 +177,7 @@ def _train(
     with distributed.first_ahead():
         data = load_data(config)
         described = manifest(data, config)
-    _require_the_same_images(described)
+    require_the_same_images(described)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
     _say(
@@ -240,7 +239,7 @@ def resume(
         said = words(changes or {})
         say_when_stopped(lambda: stopped("stopped", run, said))
         config = without_initial_weights(run.config()).replaced(**(changes or {}))
-        _require_the_same_options(config)
+        require_the_same_options(config)
         for stage in stages_of(config).values():
             Cut.of(config.of(TrainingOptions), stage)
         _check_end(config, requests)
@@ -258,40 +257,6 @@ def resume(
 
 def _command() -> str:
     return " ".join(shlex.join(["python", "-m", "ltvr.train", *sys.argv[1:]]).split())
-
-
-def _require_the_same_options(config: Config) -> None:
-    """Refuse options of a rank that are not those of the first, as of another command.
-
-    Raises:
-        UserError: the first that differs, and both values.
-    """
-    device = choose_device(config.of(RunOptions).device).type
-    own = {**config.flat(), "device": device}
-    for name, of_first in distributed.from_first(own).items():
-        if name not in OF_A_MACHINE and own[name] != of_first:
-            raise UserError(
-                f"{name} = {brief(own[name])} on this rank and {brief(of_first)} on the first; "
-                "give every machine the same command, presets and methods, and kind of device"
-            )
-
-
-def _require_the_same_images(described: dict[str, Any]) -> None:
-    """Refuse images of a rank that are not those of the first, as of a disk of its own.
-
-    Args:
-        described: the manifest of the images of this rank.
-
-    Raises:
-        UserError: the split that differs.
-    """
-    own = {name: split["sha256"] for name, split in described["splits"].items()}
-    for name, digest_of_first in distributed.from_first(own).items():
-        if own.get(name) != digest_of_first:
-            raise UserError(
-                f"the {name} images of this rank are not those of the first (sha256); give every "
-                "machine the same ones"
-            )
 
 
 def _say(line: str) -> None:
@@ -403,7 +368,7 @@ def _resumed(arguments: Any) -> Run:
         if path not in (run.folder, run.last):
             raise UserError(f"--resume {path}: a run goes on from its last.pt; name {run.folder}")
         return run
-    found, passed = Run.hold_newest_unfinished(Path(arguments.out), _command())
+    found, passed = hold_newest_unfinished(Path(arguments.out), _command())
     for why in passed:
         print(f"passing over a run: {why}", flush=True)
     if found is None:
@@ -443,7 +408,7 @@ def _configured(arguments: Any) -> Config:
 def _begun_by_this_job(arguments: Any) -> Run | None:
     """The run that this command began before its job was started or queued again, or None."""
     job = distributed.job()
-    found = None if job is None else Run.of_job(Path(arguments.out), job, _command())
+    found = None if job is None else newest_of_job(Path(arguments.out), job, _command())
     if found is None or found.config().effective() != _configured(arguments).effective():
         return None  # under the same name another job, whose preset has changed
     return found

@@ -53,8 +53,7 @@ class Training:
     stop_after: int | None = None
     """The epoch of the first stage at whose end it is done, for others to fork from it."""
     instead_of: Training | None = None
-    """The same run, finished, whose weights are gone: it is trained once more for what needs them.
-    """
+    """The same run, finished, whose weights are gone: it is trained once more, for them."""
 
     @property
     def folder(self) -> Path:

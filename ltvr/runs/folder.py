@@ -15,7 +15,7 @@ from ltvr.errors import OtherImages, UserError
 from ltvr.runs import files, legacy
 from ltvr.runs.checkpoint import TRAINING, Damaged, load_checkpoint, save_checkpoint
 from ltvr.runs.forms import Form, check, read_json, read_text
-from ltvr.runs.lock import Lock, begun_by
+from ltvr.runs.lock import Lock
 from ltvr.settings import SCHEMA, WHOLE, read_values, save_config
 
 __all__ = ["Run"]
@@ -192,43 +192,6 @@ class Run:
             raise UserError(f"checkpoint {path} is missing; name a run folder or a .pt file")
         return run
 
-    @classmethod
-    def hold_newest_unfinished(cls, out: Path, command: str) -> tuple[Run | None, list[str]]:
-        """Find the run of ``out`` that was last written to and is not finished, and lock it.
-
-        Returns:
-            The run, None if there is none; and why runs were passed over that are in use, or that
-            cannot be read.
-        """
-        runs = [cls(folder) for folder in {path.parent for path in out.glob("*/*.pt")}]
-        runs = [run for run in runs if run._config.is_file()]  # or it is of another tool
-        unfinished = [run for run in runs if run.resumable and not run.finished]
-        passed: list[str] = []
-        for run in sorted(unfinished, key=lambda run: run._written(), reverse=True):
-            try:
-                run.hold(command)
-                run.config()
-                run.peek()
-                return run, passed
-            except UserError as error:
-                run.release()
-                passed.append(str(error))
-        return None, passed
-
-    @classmethod
-    def of_job(cls, out: Path, job: str, command: str) -> Run | None:
-        """The newest run of ``out`` that a command of a job began, and that has a checkpoint.
-
-        Whoever has gone on with it since: it is the run that the job asks for when it comes again.
-
-        Args:
-            job: of ``ltvr.distributed.job``.
-            command: as the run folder's lock has it.
-        """
-        folders = (path.parent for path in out.glob("*/lock"))
-        runs = [cls(folder) for folder in folders if begun_by(folder) == (job, command)]
-        return max((run for run in runs if run.resumable), key=cls._written, default=None)
-
     # ---- whose it is, and how far it got ----
 
     def hold(self, command: str) -> None:
@@ -304,8 +267,9 @@ class Run:
             f"{self.folder} has no {weights.name} yet; go on with --resume {self.folder}"
         )
 
-    def _written(self) -> float:
-        """When it last got further."""
+    @property
+    def written(self) -> float:
+        """When it last got further, in seconds since 1970; it has a checkpoint."""
         path = self.last if self.last.is_file() else self.previous
         return path.stat().st_mtime
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import tiny_config
 
 from ltvr.errors import UserError
+from ltvr.runs.finding import hold_newest_unfinished
 from ltvr.runs.folder import Run
 
 
@@ -104,11 +105,11 @@ def test_two_runs_never_share_a_folder(tmp_path):
 
 def test_the_newest_that_is_not_finished_passes_over_what_is_in_use(copy):
     out = copy.folder.parent
-    assert Run.hold_newest_unfinished(out, "c") == (None, [])
+    assert hold_newest_unfinished(out, "c") == (None, [])
     copy.report.unlink()  # killed while it wrote it
-    found, passed = Run.hold_newest_unfinished(out, "c")
+    found, passed = hold_newest_unfinished(out, "c")
     assert found.folder == copy.folder and passed == []
-    none, passed = Run.hold_newest_unfinished(out, "c")
+    none, passed = hold_newest_unfinished(out, "c")
     assert none is None and "in use by process" in passed[0]
     found.release()
 
@@ -132,7 +133,7 @@ def test_the_newest_passes_over_what_is_damaged_or_of_others(copy, tmp_path):
         path.write_bytes(b"PK")
     other.mkdir()
     (other / "last.pt").write_bytes(b"PK")
-    found, passed = Run.hold_newest_unfinished(tmp_path, "c")
+    found, passed = hold_newest_unfinished(tmp_path, "c")
     with found:
         assert found.folder == copy.folder
     assert len(passed) == 1 and "damaged/last.pt is not a checkpoint" in passed[0]

@@ -1,0 +1,48 @@
+"""Runs found in a folder of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ltvr.errors import UserError
+from ltvr.runs.folder import Run
+from ltvr.runs.lock import begun_by
+
+__all__ = ["hold_newest_unfinished", "newest_of_job"]
+
+
+def hold_newest_unfinished(out: Path, command: str) -> tuple[Run | None, list[str]]:
+    """Find the run of ``out`` that was last written to and is not finished, and lock it.
+
+    Returns:
+        The run, None if there is none; and why runs were passed over that are in use, or that
+        cannot be read.
+    """
+    folders = {path.parent for path in out.glob("*/*.pt")}
+    runs = [Run(folder) for folder in folders if (folder / "config.yaml").is_file()]
+    unfinished = [run for run in runs if run.resumable and not run.finished]
+    passed: list[str] = []
+    for run in sorted(unfinished, key=lambda run: run.written, reverse=True):
+        try:
+            run.hold(command)
+            run.config()
+            run.peek()
+            return run, passed
+        except UserError as error:
+            run.release()
+            passed.append(str(error))
+    return None, passed
+
+
+def newest_of_job(out: Path, job: str, command: str) -> Run | None:
+    """The newest run of ``out`` that a command of a job began, and that has a checkpoint.
+
+    Whoever has gone on with it since: it is the run that the job asks for when it comes again.
+
+    Args:
+        job: of ``ltvr.distributed.job``.
+        command: as the run folder's lock has it.
+    """
+    folders = (path.parent for path in out.glob("*/lock"))
+    runs = [Run(folder) for folder in folders if begun_by(folder) == (job, command)]
+    return max((run for run in runs if run.resumable), key=lambda run: run.written, default=None)
