@@ -1,13 +1,14 @@
 # make train: set up, then train on the embedded digits.   make test: set up, then the tests.
 # make lint, make docs, make bench: what they say; each sets up first, too.
 # make sanitize: fuzz the C++ under AddressSanitizer and UBSan.
+# make aarch64: build the C++ for ARM and run its tests there, emulated.
 PYTHON ?= python3
 PACKAGES ?= torch==2.14.1 torchvision==0.29.1
 BIN := .venv/bin
 READY := .venv/.ready
 CXX_FILES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: train test lint docs bench sanitize clean
+.PHONY: train test lint docs bench sanitize aarch64 clean
 train: $(READY)
 	$(BIN)/python -m ltvr.train --preset digits
 
@@ -31,6 +32,9 @@ bench: $(READY)
 
 sanitize: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python csrc/sanitize.py
+
+aarch64: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python csrc/aarch64.py --instead $(INSTEAD)
 
 # torch first: the extension is compiled against the torch that will load it.
 $(READY): setup.py pyproject.toml $(CXX_FILES)

@@ -176,8 +176,12 @@ def write(path: Path, architectures: list[int], reports: list[dict[str, Any]]) -
 
 def outdated(path: Path) -> list[str]:
     """The steps of a kept report, as ``--only`` names them, that launch something else today."""
+    try:
+        steps = json.loads(path.read_text())["steps"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{path} is no report that --json wrote ({error!r})")
     found = []
-    for step in json.loads(path.read_text())["steps"]:
+    for step in steps:
         setting, kept = Setting(**step["setting"]), defaultdict(list)
         for row in step["launches"]:
             kept[row["arch"]].append([row["kernel"], row["grid"], row["constants"]])

@@ -13,9 +13,10 @@ namespace ltvr::few_positions {
 constexpr int64_t kMost = 4;
 // Rows at a time: what gives the compiler the least to spill to memory beside the sums, N vectors
 // for each row. On AVX-512, cycles for 16 scores at N = 4: forward 16.5 of 2 rows and 18.6 of 4,
-// backward 33.1 and 31.0.
+// backward 33.1 and 31.0. aarch64 also has 32 registers; for 4 keys llvm-mca gives a Neoverse N2
+// forward 13.7 cycles a row of 2 rows and 14.6 of 4, backward 43.6 and 23.3.
 constexpr int kForwardRows = 2;
-constexpr int kBackwardRows = kRows >= 12 ? 4 : 2;
+constexpr int kBackwardRows = kRows >= 8 ? 4 : 2;
 
 // Calls f with `positions`, from 1 to kMost, as a constant.
 template <typename F>

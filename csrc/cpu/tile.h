@@ -19,6 +19,8 @@ namespace ltvr {
 constexpr int kRows = 12;
 #elif defined(CPU_CAPABILITY_AVX2)
 constexpr int kRows = 6;
+#elif defined(__aarch64__)
+constexpr int kRows = 8;  // of 32 registers; g++ 12 begins to spill at 12 rows
 #else
 constexpr int kRows = 2;
 #endif
