@@ -9,6 +9,7 @@ cross-compiler, which need not be emulated itself. The tests take a quarter of a
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -97,14 +98,13 @@ def installed() -> dict[str, str]:
     return versions
 
 
-def fetch_packages(instead: list[str]) -> None:
-    """Install the packages for the Python in SYSTEM, those of `instead` in other versions."""
+def fetch_packages(versions: dict[str, str]) -> None:
+    """Install packages of these versions for the Python in SYSTEM."""
     print_version = "import sys, platform; print('%d.%d' % sys.version_info[:2], end=' '); "
     print_version += "print(platform.libc_ver()[1].split('.')[1])"
     command = [str(PYTHON), "-c", print_version]
     python, glibc = subprocess.check_output(command, text=True).split()
     platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(17, int(glibc) + 1)]
-    versions = installed() | dict(item.split("==") for item in instead)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", python, "--target", str(PACKAGES), "--upgrade"]
     command += [f"--platform={name}" for name in (*platforms, "manylinux2014_aarch64")]
@@ -133,13 +133,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if missing := [name for name in NEEDED if shutil.which(name) is None]:
         sys.exit(f"{', '.join(missing)} not found; on Debian or Ubuntu, as root: {HOW}")
-    ready = BUILD / ".ready"
-    if not ready.exists():
+    packages = installed() | dict(item.split("==") for item in arguments.instead)
+    fetched, wanted = BUILD / "fetched.json", json.dumps(packages, indent=1, sort_keys=True)
+    if not fetched.exists() or fetched.read_text() != wanted:
         shutil.rmtree(BUILD, ignore_errors=True)
         fetch_system()
         write_launcher()
-        fetch_packages(arguments.instead)
-        ready.touch()
+        fetch_packages(packages)
+        fetched.write_text(wanted)
     build()
     command = [str(PYTHON), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", KNOWN_WARNING]
     command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]

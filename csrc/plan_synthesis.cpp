@@ -229,17 +229,19 @@ int64_t check_labels(const Tensor& labels) {
   return max_label;
 }
 
-// A table of weights by class, or none.
+// Weights by class, or of each class by class, or none.
 struct Weights {
-  explicit Weights(const char* name, const std::optional<Tensor>& given, int64_t dimensions) {
+  explicit Weights(const char* name, const std::optional<Tensor>& given, int64_t most_dimensions) {
     if (!given) return;
     TORCH_CHECK_TYPE(
         given->scalar_type() == at::kDouble, name, ": expected float64, got ",
         given->scalar_type());
     classes = given->dim() > 0 ? given->size(0) : 0;
     TORCH_CHECK_VALUE(
-        given->dim() == dimensions && given->size(-1) == classes, name, ": expected ",
-        dimensions == 1 ? "[C]" : "[C, C]", ", got shape ", given->sizes());
+        given->dim() >= 1 && given->dim() <= most_dimensions && given->size(-1) == classes, name,
+        ": expected ", most_dimensions == 1 ? "[C]" : "[C] or [C, C]", ", got shape ",
+        given->sizes());
+    row = given->dim() == 2 ? classes : 0;
     table = given->contiguous();
     values = table.const_data_ptr<double>();
     for (int64_t k = 0; k < table.numel(); ++k) {
@@ -260,6 +262,7 @@ struct Weights {
   Tensor table;
   const double* values = nullptr;
   int64_t classes = 0;
+  int64_t row = 0;  // from the weights of one class to those of the next: 0 where all have the same
 };
 
 // A group of the samples first, first + stride, ... of the batch, and the rows it generates.
@@ -296,7 +299,7 @@ int64_t draw_variation(
     uint64_t bits, int64_t i, int64_t first, int64_t stride, int64_t samples, const int64_t* label,
     const Weights& donors) {
   if (donors.values != nullptr) {
-    const double* of_class = donors.values + label[i] * donors.classes;
+    const double* of_class = donors.values + label[i] * donors.row;
     std::vector<double> weights(samples);
     for (int64_t place = 0; place < samples; ++place) {
       const int64_t b = first + stride * place;

@@ -110,7 +110,8 @@ def _load_pieces(
 ):  # fmt: skip
     pieces = ()
     for i in tl.static_range(PIECES):
-        pieces += (load_block(ptr + i * stride, rows, cols, D, N),)
+        start = ptr + i * tl.cast(stride, tl.int64)  # of three pieces the last may begin past 2^31
+        pieces += (load_block(start, rows, cols, D, N),)
     return pieces
 
 

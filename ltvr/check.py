@@ -63,11 +63,12 @@ def main() -> int:
     """Run the command line."""
     arguments = parser().parse_args()
     source = {} if arguments.holdout_from is None else {"holdout_from": arguments.holdout_from}
+    if arguments.lists:
+        source["lists"] = arguments.lists
     config = SCHEMA.config(
         {
             "dataset": arguments.dataset,
             "root": arguments.data,
-            "lists": arguments.lists,
             "bad_images": arguments.bad_images,
             "holdout": arguments.holdout,
             "image_size": IN_MEMORY_PIXELS + 1,  # the loader need not keep pixels

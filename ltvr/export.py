@@ -69,10 +69,11 @@ def export(
     try:
         run = write(network, inputs[0], batch, partial, dict(about or {}))
         with torch.no_grad():
-            worst = max(
-                float((run(images) - logits).abs().max() / logits.abs().max())
+            differences = [
+                (run(images) - logits).abs().max() / logits.abs().max()
                 for images, logits in zip(inputs, expected, strict=True)
-            )
+            ]
+        worst = float(torch.stack(differences).max())  # nan if any is
         if not worst <= TOLERANCE:
             raise UserError(
                 f"the logits of {path} would differ by {worst:.1e}, more than {TOLERANCE}; it is "

@@ -77,8 +77,9 @@ def plan_synthesis(
         class_weights: [C] float64 on the host, 0 or 1e-100 to 1e100. Where given, eq. 9 and 10 and
             with them ``alpha`` have no part: ceil(gamma B) rows of a group of B samples draw i
             with the weight of its class, ``class_weights[y_i]``. A group all of weight 0 has none.
-        donor_weights: [C, C], of the same numbers. Where given, j is drawn with the weight
-            ``donor_weights[y_i, y_j]``; uniformly where all others of a group have weight 0.
+        donor_weights: [C, C] or [C], of the same numbers. Where given, j is drawn with the weight
+            ``donor_weights[y_i, y_j]``, or ``donor_weights[y_j]`` whatever i; uniformly where all
+            others of a group have weight 0.
 
     Returns:
         A plan on the host. It has no rows of a group of one sample, which has no j != i.
@@ -136,16 +137,15 @@ def check_weights(
 ) -> None:
     """Refuse weights of classes that do not fit the labels, by name."""
     largest = int(labels.max()) if len(labels) else -1
-    for name, weights, dimensions in (
-        ("class_weights", class_weights, 1),
-        ("donor_weights", donor_weights, 2),
+    for name, weights, dimensions, form in (
+        ("class_weights", class_weights, (1,), "[C]"),
+        ("donor_weights", donor_weights, (1, 2), "[C] or [C, C]"),
     ):
         if weights is None:
             continue
-        if not isinstance(weights, Tensor) or weights.is_nested or weights.dim() != dimensions:
-            form = "[C]" if dimensions == 1 else "[C, C]"
+        if not isinstance(weights, Tensor) or weights.is_nested or weights.dim() not in dimensions:
             raise TypeError(f"{name} = {brief(weights)}: expected a tensor {form}")
-        shape = (weights.shape[0],) * dimensions
+        shape = (weights.shape[0],) * weights.dim()
         check_tensor(name, weights, shape, torch.float64, torch.device("cpu"))
         if largest >= weights.shape[0]:
             raise ValueError(

@@ -70,7 +70,7 @@ def plan_synthesis_reference(
             j = _index_below(variation_bits, np.full(len(i), max(len(own) - 1, 0)))
             j = j + (j >= i)
         else:
-            table = donor_weights.numpy()
+            table = np.broadcast_to(donor_weights.numpy(), (donor_weights.shape[-1],) * 2)
             drawn = [
                 _donor(table[own[own_i], own], own_i, variation_bits[g : g + 1])
                 for g, own_i in enumerate(i)

@@ -29,7 +29,7 @@ def weights_of_classes(counts: npt.NDArray[np.int64], exponent: float) -> Tensor
 
 
 def head_donors(counts: npt.NDArray[np.int64], share: float) -> Tensor:
-    """Weights of donors that are of the largest classes: [C, C] float64, 1 or 0, by column.
+    """Weights of donors that are of the largest classes: [C] float64, 1 or 0.
 
     Wang et al., RSG, CVPR 2021: the largest 20 or 30 % of the classes, at least one; of equal ones
     those of the lower label.
@@ -41,7 +41,7 @@ def head_donors(counts: npt.NDArray[np.int64], share: float) -> Tensor:
     number = max(1, round(share * len(counts)))
     head = torch.zeros(len(counts), dtype=torch.float64)
     head[torch.from_numpy(np.argsort(-counts, kind="stable")[:number])] = 1.0
-    return head.expand(len(counts), -1).contiguous()
+    return head
 
 
 def confused_donors(confusions: Tensor) -> Tensor:

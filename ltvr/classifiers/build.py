@@ -41,6 +41,10 @@ class Scaled(Classifier):
         """Tell the classifier."""
         self.classifier.begin_epoch(clock, lr)
 
+    def statistics(self) -> list[Tensor]:
+        """Those of the classifier."""
+        return self.classifier.statistics()
+
     def observe(self, embeddings: Tensor, targets: Targets, real: int) -> None:
         """Show them to the classifier."""
         self.classifier.observe(embeddings, targets, real)

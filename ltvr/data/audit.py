@@ -143,7 +143,8 @@ def audit(config: Config) -> Audit:
         if not seen.problems:
             data = load_data(config)
             if options.holdout:
-                judged = described(options, np.bincount(data.test.labels).tolist())
+                of_class = np.bincount(data.test.labels, minlength=len(data.classes))
+                judged = described(options, of_class.tolist())
     return Audit(seen.classes, parts, ranges, seen.problems, judged)
 
 

@@ -23,9 +23,15 @@ class DataOptions(Options):
 
     dataset: Dataset = option("digits", "which images")
     root: str = option(
-        "", "where the images are (or are downloaded to); of shards a folder or an address"
+        "",
+        "where the images are (or are downloaded to); of shards a folder or an address",
+        idle={"dataset": ["digits"]},
     )
-    lists: str = option("", "folder of the list files; empty: the same as root")
+    lists: str = option(
+        "",
+        "folder of the list files; empty: the same as root",
+        idle={"dataset": ["digits", "cifar10", "cifar100", "folder", "shards"]},
+    )
     image_size: int = option(
         32, "side of the square images that the model sees, in pixels", at_least=1,
         architecture=True,
@@ -102,6 +108,12 @@ class DataOptions(Options):
             raise UserError(
                 f"holdout = {self.holdout:g}: expected a whole number of images of each class, or "
                 "a share below 1"
+            )
+        if self.few_below > self.many_above + 1:
+            raise UserError(
+                f"few_below = {self.few_below}: classes of {self.many_above + 1} to "
+                f"{self.few_below - 1} images would be both many- and few-shot with many_above = "
+                f"{self.many_above}; expected at most {self.many_above + 1}"
             )
 
     @property

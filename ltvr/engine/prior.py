@@ -94,7 +94,10 @@ def trained_prior(run: Run, weights: Path) -> Shares:
         real, generated = (
             mixing.label_shares(rows, shares, partners, counts, size) for rows in (first, generated)
         )
-    trained = described.class_shares(real * by_class, generated * by_class)
+    rows = None
+    if loss.normalise == "batch":
+        rows = (float(real.sum()), float(real.sum() + generated.sum()))
+    trained = described.class_shares(real * by_class, generated * by_class, rows)
     prior: Shares = trained / np.exp(loss.offsets(classes).double().numpy())
     prior /= prior.sum()
     return prior

@@ -137,7 +137,7 @@ def rehearse(config: Config, data: Data, device: torch.device) -> Rehearsal:
         _evaluation_seconds(network, config, data, device, phases),
         weights,
         checkpoint,
-        2 * checkpoint + sum(checkpoints) + (len(stages) + 1) * weights,
+        3 * checkpoint + sum(checkpoints) + (len(stages) + 1) * weights,
     )
 
 
@@ -285,6 +285,9 @@ def _evaluated(config: Config, data: Data) -> int:
         times = math.ceil(stage.epochs / run.evaluate_every)
         number += times * len(data.val or data.test) + len(data.test)
         number += 2 * (len(data.test) + statistics) if statistics else 0
+        if stage.settles:
+            chosen = config.of(TrainingOptions).select == "best"
+            number += (times + 1 if chosen else 1) * len(data.train)
     return number
 
 

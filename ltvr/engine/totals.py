@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -31,6 +32,19 @@ class EpochTotals:
         self.sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
         self._of_ranks: Tensor | None = None
         self.synthetic_counts = torch.zeros(classes, dtype=torch.int64)
+        self._seconds_before = 0.0
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """That the epoch has taken so far, those before the run was resumed among them."""
+        if self._began is None:
+            return self._seconds_before
+        return self._seconds_before + time.perf_counter() - self._began
 
     def count(self, generated: Int64Array) -> None:
         """Count the rows [C] that are generated of each class in a step, on all ranks."""
@@ -76,9 +90,13 @@ class EpochTotals:
             distributed.sum_over_ranks(self._of_ranks)
         return self._of_ranks
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the sums of every rank, for a checkpoint."""
-        return {"sums": self._gathered(), "synthetic_counts": self.synthetic_counts}
+        return {
+            "sums": self._gathered(),
+            "synthetic_counts": self.synthetic_counts,
+            "seconds": self.seconds,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the sums of a checkpoint: of this rank, or all of them if there were others then."""
@@ -89,3 +107,4 @@ class EpochTotals:
         else:
             self.sums.copy_(of_ranks.sum(0) * distributed.is_first())
         self.synthetic_counts.copy_(state["synthetic_counts"])
+        self._seconds_before = state.get("seconds", 0.0)  # not of versions before 0.2

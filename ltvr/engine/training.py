@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -123,7 +122,7 @@ def train_epoch(
     """
     clock, cut = state.clock, Cut.of(stage.config.of(TrainingOptions), stage)
     size, labels = cut.batch_size, batches.split.labels
-    began = time.perf_counter()
+    state.totals.begin()
     stage.train_mode(state.step.network)
     state.step.begin_epoch(clock, learning_rate(stage, replace(clock, step=0)))
     mixing = stage.mixing
@@ -179,7 +178,7 @@ def train_epoch(
             f"the loss became {mean} in epoch {clock.epoch + 1} of stage "
             f"{clock.stage}; start again with a lower {stage.lr_flag} or with --warmup-epochs"
         )
-    seconds = time.perf_counter() - began
+    seconds = state.totals.seconds
     return {
         "stage": clock.stage,
         "epoch": clock.epoch + 1,
@@ -187,7 +186,7 @@ def train_epoch(
         **means,
         "synthetic_counts": state.totals.synthetic_counts.tolist(),
         "seconds": round(seconds, 3),
-        "images_per_second": round((clock.steps - clock.step) * size / seconds, 1),
+        "images_per_second": round(clock.steps * size / seconds, 1),
     }
 
 

@@ -25,6 +25,7 @@ class Deferred(Loss):
         super().__init__(NoOptions(), counts)
         self.first, self.then, self.start = first, then, start
         self.begun = False
+        self.normalise = first.normalise
 
     @property
     def _now(self) -> Loss:
@@ -53,4 +54,5 @@ class Deferred(Loss):
     def begin_epoch(self, clock: Clock) -> None:
         """Take note of which it is, and tell it."""
         self.begun = clock.epoch >= round(self.start * clock.epochs)
+        self.normalise = self._now.normalise
         self._now.begin_epoch(clock)

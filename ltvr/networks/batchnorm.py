@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from ltvr import distributed
 from ltvr.backbones.base import dry_run
-from ltvr.clock import stream
+from ltvr.clock import mix, stream
 from ltvr.config.config import Config
 from ltvr.config.options import NoOptions
 from ltvr.config.run import RunOptions
@@ -93,11 +93,13 @@ def measure_statistics(
     seed = stream(run.seed, "statistics")
     order = sampler.epoch(batches.split.labels, seed=seed, epoch=0, epochs=1)
     size = min(max(run.eval_batch_size, 2), len(order))  # one image has no statistics
-    number = max(images // size, 1)
+    number = max(min(images, len(order)) // size, 1)
     first, ranks = distributed.rank(), distributed.ranks()
     read = batches.train(order[: number * size], size, seed=seed, epoch=0, start=first, every=ranks)
-    with autocast(run.amp, batches.device), _each_by_itself(network):
-        update_bn(read, network)
+    device = batches.device
+    forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with forked, autocast(run.amp, device), _each_by_itself(network):
+        update_bn(_seeded(read, seed, range(first, number, ranks)), network)
     distributed.barrier()  # it fails where a rank has ended; NCCL would wait for that one
     own = len(range(first, number, ranks))
     for module in (m for m in network.modules() if isinstance(m, _BatchNorm)):
@@ -107,6 +109,15 @@ def measure_statistics(
         if module.num_batches_tracked is not None:
             module.num_batches_tracked.fill_(number)
     return number * size
+
+
+def _seeded(
+    read: Iterable[tuple[Tensor, Tensor]], seed: int, numbers: Iterable[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches; what a layer draws, such as dropout, follows from the number of its batch."""
+    for batch, number in zip(read, numbers, strict=True):
+        torch.manual_seed(mix(seed, number))
+        yield batch
 
 
 @contextmanager

@@ -132,7 +132,21 @@ class Network(nn.Module):
                 embeddings = torch.cat([embeddings, own])
         else:
             embeddings = self._through(self.embedder, features, blend)
-        return Outputs(self.classifier(embeddings), embeddings)
+        return Outputs(self.logits(embeddings), embeddings)
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Embeddings [R, E] to logits [R, C], under autocast in float32 as well.
+
+        Half precision rounds the two largest logits of one image in a hundred to the same number
+        (100 classes, bfloat16), and the lower label would win: in most data sets a larger class.
+        """
+        device = embeddings.device.type
+        if device == "meta" or not torch.is_autocast_enabled(device):
+            logits: Tensor = self.classifier(embeddings)
+            return logits
+        with torch.autocast(device, enabled=False):
+            logits = self.classifier(embeddings.float())
+        return logits
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] to logits [B, C].

@@ -90,7 +90,7 @@ def train_classifier(
         stage.prepare(network, seed)
     network.to(device)
     counts = torch.bincount(train.labels, minlength=classes).to(device)
-    loss = stage.build_loss(counts).to(device)
+    loss = stage.training_loss(network, counts).to(device)
     clock = Clock(run.seed, name, stage.epochs, steps, options.accumulate)
     state = StageState(Step(network, loss), stage, config, clock, classes)
     drawn = np.zeros(len(labels), np.int64)
@@ -106,6 +106,7 @@ def train_classifier(
             torch.from_numpy(order).chunk(steps), chosen.chunk(steps), strict=True
         ):
             of_step = Targets(train.labels[rows]).to(device)
+            loss.begin_step(of_step, len(rows))
             divisors = Divisors.of(loss.row_weights(of_step), len(rows))
             for number in range(options.accumulate):
                 part = slice(number, None, options.accumulate)

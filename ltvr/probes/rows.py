@@ -173,7 +173,7 @@ def _through_head(trained: Trained, inputs: Tensor, labels: Int64Array) -> Rows:
     network = trained.network
     with autocast(trained.config.of(RunOptions).amp, trained.device):
         embeddings = network.embedder(inputs)
-        logits = network.classifier(embeddings)
+        logits = network.logits(embeddings)
     flat = inputs.flatten(1).float().cpu()
     return Rows(flat, embeddings.float().cpu(), logits.float().cpu(), labels)
 

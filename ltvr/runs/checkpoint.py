@@ -114,7 +114,8 @@ def load_checkpoint(path: Path, form: Form = WEIGHTS) -> dict[str, Any]:
 
     Raises:
         Damaged: a file that is no checkpoint, or not as it was written.
-        UserError: a missing file, one of a newer ltvr, or one without a field that is needed.
+        UserError: a missing file, one that the machine does not read, one of a newer ltvr, or one
+            without a field that is needed.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} is missing; name a run folder or a .pt file")
@@ -125,6 +126,8 @@ def load_checkpoint(path: Path, form: Form = WEIGHTS) -> dict[str, Any]:
             state: Any = torch.load(file, map_location="cpu", weights_only=True)
     except UserError:
         raise
+    except (OSError, MemoryError) as error:  # of the machine, and not of what is in the file
+        raise UserError(f"{path} cannot be read ({error!r}); try again") from None
     except pickle.UnpicklingError:
         raise Damaged(f"{path} is not a checkpoint of ltvr (it holds other things)") from None
     except Exception as error:

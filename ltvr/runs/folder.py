@@ -166,7 +166,8 @@ class Run:
                 f"{self.folder} already holds a run, whose checkpoints have been deleted; choose "
                 "another --name, or take the folder away"
             )
-        others = sorted(p.name for p in self.folder.iterdir() if p.name not in BEGUN)
+        begun = BEGUN | {name + files.PARTIAL for name in self._names()}  # a kill in the first save
+        others = sorted(p.name for p in self.folder.iterdir() if p.name not in begun)
         if others:
             raise UserError(
                 f"{self.folder} already holds {others[0]}, which is not of a run; choose another "
@@ -270,8 +271,10 @@ class Run:
     @property
     def written(self) -> float:
         """When it last got further, in seconds since 1970; it has a checkpoint."""
-        path = self.last if self.last.is_file() else self.previous
-        return path.stat().st_mtime
+        try:
+            return self.last.stat().st_mtime
+        except FileNotFoundError:  # lost, or another process is saving
+            return self.previous.stat().st_mtime
 
     def save(self, state: dict[str, Any]) -> None:
         """Save the state of training; the one before is kept.

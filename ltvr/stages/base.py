@@ -185,14 +185,23 @@ class Stage(Component):
         mean = part_of_mean(values, weights, of.every)
         return StageLoss(mean, mean.detach(), None)
 
-    def class_shares(self, real: Shares, generated: Shares) -> Shares:
+    def class_shares(
+        self, real: Shares, generated: Shares, of: tuple[float, float] | None = None
+    ) -> Shares:
         """How much of ``total`` each class is, summed over an epoch: [C], of sum 1.
 
         Args:
             real, generated: [C] the weights of the rows of each class.
+            of: what the means of the real rows and of all rows divide by, where that is not the
+                sum of these weights.
         """
         shares: Shares = real / real.sum()
         return shares
+
+    @property
+    def settles(self) -> bool:
+        """Whether ``settle`` does anything, in a pass over the training images."""
+        return False
 
     def settle(self, network: Network, batches: Batches) -> None:
         """What is done to the weights that are evaluated, before they are; a pure function.

@@ -109,6 +109,11 @@ class FeaturesOptions(Options):
 
     def check(self, config: Any) -> None:
         """Refuse a schedule under which what is asked for never begins."""
+        if self.warmup_epochs > self.epochs > 0:
+            raise UserError(
+                f"warmup_epochs = {self.warmup_epochs:g}: in {self.epochs} epochs the learning "
+                "rate never gets to --lr; lower it, or raise --epochs"
+            )
         for name in ("deferred_sampler", "deferred_loss", "weighting"):
             share = getattr(self, f"{name}_start")
             chosen = getattr(self, name) != "none"
@@ -255,16 +260,24 @@ class Features(Stage):
         options = self.generation
         return lay_back_loss(values, weights, real, of, options.loss_weight, options.keep_step_size)
 
-    def class_shares(self, real: Shares, generated: Shares) -> Shares:
+    def class_shares(
+        self, real: Shares, generated: Shares, of: tuple[float, float] | None = None
+    ) -> Shares:
         """Those of L_ori + lambda L_all (eq. 12), where anything is generated."""
-        original = super().class_shares(real, generated)
         if not generated.any():
-            return original
-        weight, everything = self.generation.loss_weight, real + generated
-        shares: Shares = (original + weight * everything / everything.sum()) / (1 + weight)
+            return super().class_shares(real, generated)
+        everything = real + generated
+        of_real, of_all = of or (real.sum(), everything.sum())
+        shares: Shares = real / of_real + self.generation.loss_weight * everything / of_all
+        shares /= shares.sum()
         return shares
+
+    @property
+    def settles(self) -> bool:
+        """Whether the statistics of real images are asked for."""
+        return self.epochs > 0 and self.config.of(FeaturesOptions).features_batchnorm == "real"
 
     def settle(self, network: Network, batches: Batches) -> None:
         """Measure the BatchNorm statistics of real images, if that is asked for."""
-        if self.epochs and self.config.of(FeaturesOptions).features_batchnorm == "real":
+        if self.settles:
             measure_real_statistics(network, batches, self.config)

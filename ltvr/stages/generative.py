@@ -163,7 +163,7 @@ class Generative(Stage):
             step=clock.steps_done,
             groups=groups,
             class_weights=first,
-            donor_weights=(1 - first).expand(2 * number, -1).contiguous(),
+            donor_weights=1 - first,
         )
 
     def total(self, values: Tensor, weights: Tensor, real: int, of: Divisors) -> StageLoss:
@@ -175,7 +175,9 @@ class Generative(Stage):
         synthetic = part_of_mean(values[real:].detach(), weights[real:], of.synthetic)
         return StageLoss(mean, original, synthetic)
 
-    def class_shares(self, real: Shares, generated: Shares) -> Shares:
+    def class_shares(
+        self, real: Shares, generated: Shares, of: tuple[float, float] | None = None
+    ) -> Shares:
         """Half of what is sampled counts, or nothing of it, and all that is generated."""
         total = (0.5 * real if self.options.generative_real else 0 * real) + generated
         shares: Shares = total / total.sum()

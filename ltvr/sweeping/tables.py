@@ -183,7 +183,10 @@ def chosen(design: Design, rungs: Sequence[Rung]) -> Line | None:
 def _on_the_test_set(line: Line) -> list[str]:
     """The command that trains a configuration with all its images, to be judged on the test set."""
     run = next(iter(line.runs.values()))
-    options = {k: v for k, v in run.options.items() if k not in (*OF_THE_JUDGING, "seed")}
+    without = run.config.replaced(holdout=0.0).effective()
+    idle = run.config.effective().keys() - without.keys()  # --data-seed, say
+    left_out = {*OF_THE_JUDGING, *idle, "seed"}
+    options = {name: value for name, value in run.options.items() if name not in left_out}
     named = ["--preset", run.preset, "--method", run.method]
     return ["python", "-m", "ltvr.train", *named, *words(options)]
 

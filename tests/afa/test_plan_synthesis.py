@@ -77,9 +77,13 @@ def test_op_matches_reference_bit_for_bit(labels, gamma, alpha, seed, step, grou
 @given(st.lists(st.integers(0, 4), max_size=60), GAMMA, SEED, STEP, GROUPS, WEIGHTS, st.data())
 def test_op_matches_reference_under_weights(labels, gamma, seed, step, groups, weights, data):
     y, given_ = tensor(labels), {"gamma": gamma, "seed": seed, "step": step, "groups": groups}
+    class_weights = weights[0]
     if data.draw(st.booleans()):
-        given_["class_weights"] = weights[0]
-    given_["donor_weights"] = weights
+        given_["class_weights"] = class_weights
+    if data.draw(st.booleans()):  # the same donors for every class
+        given_["donor_weights"], weights = weights[1], weights[1].expand(5, 5)
+    else:
+        given_["donor_weights"] = weights
     plan = plan_synthesis(y, **given_)
     assert_same(plan, plan_synthesis_reference(y, **given_))
     check_plan(plan)
@@ -87,8 +91,8 @@ def test_op_matches_reference_under_weights(labels, gamma, seed, step, groups, w
     assert (i != j).all() and (i % groups == j % groups).all()
     assert (y[i] == plan.labels).all()
     if "class_weights" in given_:
-        assert (weights[0][plan.labels] > 0).all()
-        sizes = [len(own) for g in range(groups) if (weights[0][own := y[g::groups]] > 0).any()]
+        assert (class_weights[plan.labels] > 0).all()
+        sizes = [len(own) for g in range(groups) if (class_weights[own := y[g::groups]] > 0).any()]
         wanted = [math.ceil(gamma * n * (1 - 1e-12)) for n in sizes if n > 1]
         assert plan.generated == sum(wanted)
     for a, b in zip(i.tolist(), j.tolist(), strict=True):
@@ -399,7 +403,11 @@ def test_refuses_labels_on_a_device(plan_of):
         ((tensor([0]), 1.0, 4.0, 0, 0, 1, torch.ones(1)), TypeError, "class_weights: .* float64"),
         ((tensor([1]), 1.0, 4.0, 0, 0, 1, torch.ones(1).double()), ValueError, "the label 1"),
         ((tensor([0]), 1.0, 4.0, 0, 0, 1, -torch.ones(1).double()), ValueError, "got -1"),
-        ((tensor([0]), 1.0, 4.0, 0, 0, 1, None, torch.ones(1).double()), ValueError, r"\[C, C\]"),
+        (
+            (tensor([0]), 1.0, 4.0, 0, 0, 1, None, torch.ones(1, 2).double()),
+            ValueError,
+            r"\[C, C\]",
+        ),
     ],
 )
 def test_the_operator_itself_refuses(arguments, error, message):

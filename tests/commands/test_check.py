@@ -54,7 +54,7 @@ def test_a_good_folder(data, command, tmp_path):
     assert found["problems"] == [] and len(found["splits"]["train"]["passed_over"]) == 3
 
 
-def test_a_hold_out_does_without_a_test_set(data, command):
+def test_a_hold_out_does_without_a_test_set(data, command, write_images):
     (data / "test/cat/0.png").write_bytes(b"no picture")
     code, out, _ = command(ltvr.check, data)
     assert code == 1 and "test: 1 of 12 images cannot be read" in out
@@ -69,6 +69,11 @@ def test_a_hold_out_does_without_a_test_set(data, command):
     assert code == 1 and "folder has no validation split here" in out
     code, _, err = command(ltvr.check, data, "--holdout-from", "val")
     assert code == 2 and "--holdout-from changes nothing with holdout = 0.0" in err
+    code, _, err = command(ltvr.check, data, "--lists", "/nowhere")
+    assert code == 2 and "--lists changes nothing with dataset = folder" in err
+    write_images(data / "train", ["zebra/0.png"])  # it gives none
+    _, out, _ = command(ltvr.check, data, "--holdout", 2)
+    assert "0 to 2 of each class" in out
 
 
 def test_copies_within_and_across_splits_and_classes(data, command, tmp_path):

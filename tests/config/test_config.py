@@ -103,6 +103,7 @@ def test_every_option_has_a_range_that_holds_its_default():
         ({"root": "x" * 10**6 + "\0"}, r"root = 'x{119}\.\.\.x+\\x00': expected text"),
         ({"mean": np.ones(3)}, r"mean = array\(.*: expected a list of numbers"),
         ({"lr_decay": 2}, "lr_decay = 2.0: expected above 0, at most 1"),
+        ({"many_above": 10, "few_below": 12}, "few_below = 12: classes of 11 to 11 .* at most 11"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(changes, words):
@@ -326,3 +327,16 @@ def test_what_of_a_method_depends_on_the_data_set_is_the_presets():
         presets = ("cifar10-ir100", "cifar100-ir100", "imagenet-lt")
         found = [load_config(preset, method).effective()[name] for preset in presets]
         assert found == list(values), (method, name)
+
+
+@pytest.mark.parametrize("network", ["", "-cpu", "-resnet32", "-bbn-resnet32"])
+@pytest.mark.parametrize("data", ["cifar10", "cifar100"])
+def test_second_stages_have_their_published_rates_on_every_cifar(data, network):
+    """MiSLAS's and OLTR's 0.1 for 128 images, whatever batch a preset's rates are for."""
+    factor, tail, norm = {"cifar10": (0.5, 0.0, "eval"), "cifar100": (0.2, 0.1, "train")}[data]
+    mislas = load_config(f"{data}-ir100{network}", "mislas").effective()
+    oltr = load_config(f"{data}-ir100{network}", "oltr").effective()
+    assert mislas["mislas_lr"] * 128 / mislas["lr_batch"] == pytest.approx(0.1)
+    assert oltr["oltr_lr"] * 128 / oltr["lr_batch"] == pytest.approx(0.1)
+    assert (mislas["mislas_classifier_factor"], mislas["smoothing_tail"]) == (factor, tail)
+    assert mislas["mislas_batchnorm"] == norm

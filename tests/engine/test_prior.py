@@ -93,6 +93,10 @@ def test_the_weights_of_a_loss_count(finished, monkeypatch):
     np.testing.assert_allclose(trained_prior(run, finished / "crt.pt"), 0.1)
     monkeypatch.setattr(CrossEntropy, "weights", lambda self, labels: labels + 1.0)
     np.testing.assert_allclose(trained_prior(run, finished / "crt.pt"), np.arange(1, 11) / 55)
+    by_weights = trained_prior(run, finished / "features.pt")
+    monkeypatch.setattr(CrossEntropy, "normalise", "batch")
+    by_rows = trained_prior(run, finished / "features.pt")
+    assert by_rows[9] > by_weights[9] + 0.01  # generated rows are of the classes that weigh most
 
 
 def test_what_a_loss_adds_to_the_logits_is_no_part_of_them(finished, monkeypatch):

@@ -41,10 +41,13 @@ def test_stages_are_rehearsed_with_generation_and_without(finished):
     # The last.pt of features holds a momentum beside every weight.
     best = (finished / "best-features.pt").stat().st_size
     assert found.checkpoint == pytest.approx(best, rel=0.1)
-    whole = sum(p.stat().st_size for p in finished.glob("*.pt"))
+    whole = best + sum(p.stat().st_size for p in finished.glob("*.pt"))  # one is being written
     assert found.folder == pytest.approx(whole, rel=0.4)
     # After 6 + 3 epochs and 2 stages 500 test images each; the check of the statistics is off.
     assert found.evaluated == 11 * 500
+    config = config.replaced(features_batchnorm="real", select="best")
+    settled = rehearse(config, stub_data(config, CPU), CPU)  # after each epoch, and at the end
+    assert settled.evaluated - found.evaluated == 7 * 404
     trained = sum(p.epochs * 6 * p.step_seconds for p in found.phases)
     assert found.seconds == pytest.approx(trained + 5500 * found.evaluation_seconds)
 

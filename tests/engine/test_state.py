@@ -10,6 +10,7 @@ from torch import nn
 from ltvr.clock import Clock
 from ltvr.engine.state import StageState
 from ltvr.engine.step import Step
+from ltvr.engine.totals import EpochTotals
 from ltvr.errors import UserError
 from ltvr.runs.checkpoint import Foreign
 from ltvr.stages.base import ParameterGroup
@@ -99,3 +100,12 @@ def test_one_group_is_kept_as_it_always_was():
 def test_the_optimizer_of_other_groups_is_refused():
     with pytest.raises(Foreign, match=r"last.pt: optimizer is not of this run"):
         state_of(TwoRates).load_state_dict(state_of(Features).state_dict(), Path("last.pt"))
+
+
+def test_the_seconds_of_an_epoch_are_those_before_a_stop_too():
+    totals = EpochTotals(torch.device("cpu"), 3)
+    assert totals.state_dict()["seconds"] == 0  # it has not begun
+    totals.load_state_dict(totals.state_dict() | {"seconds": 5.0})
+    assert totals.seconds == 5
+    totals.begin()
+    assert 5 < totals.seconds < 6

@@ -13,7 +13,7 @@ from ltvr.data.datasets import load_data
 from ltvr.engine.evaluation import evaluate_split
 from ltvr.engine.statistics import accuracy_by_statistics
 from ltvr.engine.trained import load_trained
-from ltvr.networks.batchnorm import running_statistics
+from ltvr.networks.batchnorm import measure_real_statistics, running_statistics
 from ltvr.samplers.class_aware import ClassAware, ClassAwareOptions
 from ltvr.samplers.instance import Instance
 
@@ -77,6 +77,19 @@ def test_statistics_that_a_stage_has_kept_are_not_running(
     }
     assert list(found["features"]["accuracy"]) == ["running", "real", "class-balanced"]
     assert list(found["crt"]["accuracy"]) == ["kept", "real", "class-balanced"]
+
+
+def test_measured_statistics_do_not_follow_from_what_was_drawn_before():
+    """Of a backbone with dropout: a resumed run measures what one by itself does."""
+    config = tiny_config(augmentation="none", eval_batch_size=100)
+    batches = Batches(load_data(config).train, config, CPU)
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(768, 4), nn.BatchNorm1d(4))
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        measure_real_statistics(network, batches, config)
+        found.append(network[3].running_mean.clone())
+    assert torch.equal(*found) and found[0].any()
 
 
 def test_without_batchnorm_there_is_nothing_to_measure():

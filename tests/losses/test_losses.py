@@ -6,10 +6,12 @@ import torch
 from conftest import weighted_mean
 
 from ltvr.afa.plan import IGNORED
+from ltvr.clock import Clock
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Outputs
+from ltvr.losses.build import Deferred
 from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.losses.focal import Focal, FocalOptions
 
@@ -119,3 +121,12 @@ def test_a_mixed_row_whose_labels_weigh_nothing_counts_nothing():
     targets = Targets(labels, labels.flip(0), torch.full((6,), 0.5))
     values, weights = Nothing(NoOptions(), COUNTS)(Outputs(logits(), logits()), targets)
     assert not values.any() and not weights.any()
+
+
+def test_a_loss_that_gives_way_keeps_what_a_mean_of_either_divides_by():
+    first, then = CrossEntropy(NoOptions(), COUNTS), CrossEntropy(NoOptions(), COUNTS)
+    then.normalise = "batch"
+    loss = Deferred(first, then, 0.5, COUNTS)
+    for epoch, expected in ((0, "weights"), (1, "batch"), (0, "weights")):
+        loss.begin_epoch(Clock(0, "features", 2, 1, epoch=epoch))
+        assert loss.normalise == expected

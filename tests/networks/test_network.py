@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from conftest import tiny_config
 
+import ltvr.export
 from ltvr import LTVR, plan_synthesis
 from ltvr.backbones.build import build_backbone
+from ltvr.errors import UserError
 from ltvr.networks.build import build_network
 from ltvr.networks.cut import LastMap
 
@@ -79,6 +81,18 @@ def test_an_embedding_layer_is_what_the_classifier_reads():
     assert (embeddings == 0).any() and (embeddings > 0).any()
 
 
+def test_logits_are_of_float32_under_autocast():
+    """In bfloat16 1.003 and 1 are the same number, and the lower label would win."""
+    network = build_network(tiny_config(method="baseline"), 2, "reference").eval()
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        network.classifier.bias.copy_(torch.tensor([1.0, 1.003]))
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = network.outputs(torch.randn(4, 3, 16, 16))
+    assert outputs.embeddings.dtype == torch.bfloat16  # the rest is in half precision
+    assert outputs.logits.dtype == torch.float32 and (outputs.logits.argmax(1) == 1).all()
+
+
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match="built for 32x32"):
         small()(torch.zeros(1, 3, 40, 40))
@@ -115,3 +129,16 @@ def test_one_generated_row_alone_has_statistics_even_of_one_position():
     assert plan.generated == 1
     found = network.outputs(torch.randn(4, 3, 16, 16), plan)
     assert len(found.logits) == 5 and found.logits.isfinite().all()
+
+
+def test_an_export_whose_logits_are_no_numbers_is_refused(tmp_path, monkeypatch):
+    """Whichever of the batch sizes it is that goes wrong."""
+
+    def writes(network, inputs, batch, path, about):
+        path.write_text("")
+        return lambda images: network(images) * (float("nan") if len(images) == 1 else 1)
+
+    monkeypatch.setattr(ltvr.export, "_write_torch", writes)
+    with pytest.raises(UserError, match="would differ by nan"):
+        ltvr.export.export(small(None).eval(), "torch", tmp_path / "model.pt2")
+    assert not (tmp_path / "model.pt2").exists()

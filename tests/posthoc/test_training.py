@@ -14,6 +14,7 @@ from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
 from ltvr.errors import Diverged, UserError
+from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.training import train_classifier, views_of
 from ltvr.train import train
@@ -88,3 +89,11 @@ def test_an_image_that_comes_once_an_epoch_is_seen_in_another_view_each():
     assert torch.equal(trained(first, first), trained(first))
     assert not torch.equal(trained(first, second), trained(first))
     assert torch.equal(trained(first, second, second), trained(first, second))
+
+
+def test_a_loss_is_told_of_every_step_as_in_a_stage(monkeypatch):
+    told = []
+    monkeypatch.setattr(CrossEntropy, "begin_step", lambda self, of, real: told.append((of, real)))
+    config, classifier = tiny_config(stages=("crt",), crt_epochs=1), Linear(NoOptions(), 6, 3)
+    train_classifier(config, classifier, images(640), 3)
+    assert [real for _, real in told] == [64] * 10 and all(len(of.labels) == 64 for of, _ in told)

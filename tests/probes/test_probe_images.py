@@ -52,7 +52,9 @@ def test_training_images_where_none_are_left_out(tmp_path, write_images):
     for split, numbers in (("train", (9, 4, 2)), ("test", (3, 3, 3))):
         names = [f"{k}/{i}.png" for k, number in enumerate(numbers) for i in range(number)]
         write_images(tmp_path / split, names, seed=len(split))
-    config = tiny_config(dataset="folder", root=str(tmp_path), imbalance=1.0, many_above=5)
+    config = tiny_config(
+        dataset="folder", root=str(tmp_path), imbalance=1.0, many_above=5, few_below=3
+    )
     data = load_data(config)
     found = probe_images(config, data, 5)
     assert np.bincount(found.split.labels).tolist() == [5, 4, 2] == found.seen.tolist()

@@ -90,3 +90,16 @@ def test_a_full_disk_shows_nothing_of_torch(tmp_path, monkeypatch):
         save_checkpoint(path, {**STATE, "best": 2.0})
     monkeypatch.undo()
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_the_machine_does_not_read_is_not_called_damaged(tmp_path, monkeypatch):
+    """Or the checkpoint before it would take its place."""
+    save_checkpoint(tmp_path / "last.pt", STATE)
+
+    def fails(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(UserError, match="last.pt cannot be read .*Input/output.*; try again") as e:
+        load_checkpoint(tmp_path / "last.pt")
+    assert not isinstance(e.value, Damaged)

@@ -92,6 +92,10 @@ def test_two_runs_never_share_a_folder(tmp_path):
         Run.create(tmp_path / "a", tiny_config(), {}, "c")
     made[0].release()
     Run.create(tmp_path / "a", tiny_config(), {}, "c").release()  # nothing was trained there
+    (tmp_path / "a" / "last.pt.partial").write_text("killed in the first save")
+    (tmp_path / "a" / "config.yaml.partial").write_text("or before")
+    Run.create(tmp_path / "a", tiny_config(), {}, "c").release()
+    assert not (tmp_path / "a" / "last.pt.partial").exists()
     (tmp_path / "a" / "metrics.jsonl").write_text("of a run whose checkpoints are gone")
     Run.create(tmp_path / "a", tiny_config(), {}, "c").release()
     assert not Run(tmp_path / "a").records()

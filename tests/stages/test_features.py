@@ -146,3 +146,26 @@ def test_what_would_begin_after_the_last_epoch_is_refused(method, name):
     with pytest.raises(UserError, match=f"{name}_start = 0.8: .* epoch 2 of 2, and so never"):
         tiny_config(method=method, epochs=2)
     tiny_config(method=method, epochs=3)
+
+
+def test_a_warm_up_that_never_ends_is_refused():
+    with pytest.raises(UserError, match="warmup_epochs = 4: in 3 epochs the .* never gets to --lr"):
+        tiny_config(epochs=3, warmup_epochs=4)
+    tiny_config(epochs=3, warmup_epochs=3)
+
+
+@pytest.mark.parametrize("normalise", ["weights", "batch"])
+def test_what_a_class_is_of_the_loss(normalise):
+    """Against the gradient of the loss by the losses of each class's rows."""
+    stage = Features(tiny_config(loss_weight=2.0))
+    real, generated, by_class = np.array([90, 10]), np.array([0, 50]), np.array([0.2, 1.8])
+    labels = torch.tensor([0] * 90 + [1] * 10 + [1] * 50)
+    own = torch.from_numpy(by_class)[labels]
+    values = torch.ones(150, dtype=torch.float64, requires_grad=True)
+    rows, weights = (values, own) if normalise == "weights" else (values * own, torch.ones(150))
+    total = stage.total(rows, weights, 100, Divisors.of(weights, 100)).total
+    (slopes,) = torch.autograd.grad(total, values)
+    expected = torch.zeros(2, dtype=torch.float64).index_add_(0, labels, slopes)
+    of = None if normalise == "weights" else (100.0, 150.0)
+    found = stage.class_shares(real * by_class, generated * by_class, of)
+    np.testing.assert_allclose(found, (expected / expected.sum()).numpy())

@@ -45,6 +45,13 @@ def test_the_scale_multiplies_the_logit_and_its_bias():
     assert (scaled.scale == 1).all() and not np.array_equal(linear.weight.detach().numpy(), w)
 
 
+def test_what_the_classifier_keeps_is_shared_by_ranks_under_scales_too():
+    network, _, _ = prepared("lws", classifier="cosine")
+    scaled = network.classifier
+    (moving,) = scaled.statistics()
+    assert moving is scaled.classifier.statistics()[0] and len(moving)
+
+
 @pytest.mark.parametrize("classifier", ["linear", "cosine"])
 def test_lws_trains_the_scales_alone(classifier):
     network, stage, loss = prepared("lws", classifier=classifier)

@@ -14,6 +14,7 @@ HEAD = """
 preset: digits
 options: {holdout: 10, evaluate_every: 40}
 """
+ON_IMAGES = HEAD.replace("digits", "cifar10-ir100-cpu")
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ grid:
   over: [late, light]
   lr: [0.3, 1]
   loss_weight: [1, 2]
-""", root="/elsewhere")  # fmt: skip
+""", head=ON_IMAGES, root="/elsewhere")  # fmt: skip
     points = [f"lr {lr}, loss_weight {weight}" for lr in ("0.3", "1") for weight in (1, 2)]
     expected = ["baseline", *(f"{arm}, {each}" for arm in ("late", "light") for each in points)]
     assert labels(design) == expected
@@ -119,7 +120,7 @@ def test_a_run_is_named_by_what_decides_it(plan, tmp_path):
     """Not by its seed, its fold, where its images are, or what a reader calls its arm."""
 
     def names(lines, **said):
-        design = plan(lines, **said)
+        design = plan(lines, head=ON_IMAGES, **said)
         training = design.training(design.configurations[0], 0, design.sweep.repeats[-1], tmp_path)
         return training.name
 

@@ -12,7 +12,7 @@ from ltvr.sweeping.configurations import Design
 from ltvr.sweeping.file import read
 from ltvr.sweeping.plots import draw
 from ltvr.sweeping.results import Result, Results
-from ltvr.sweeping.tables import by_score, write
+from ltvr.sweeping.tables import _on_the_test_set, by_score, write
 
 FILE = """
 preset: digits
@@ -57,6 +57,16 @@ def made(tmp_path):
 def _metrics(score):
     shots = {"many": score + 5, "medium": None, "few": score - 5}
     return {"balanced_accuracy": score, "balanced_accuracy_error": 1.5, **shots}
+
+
+def test_the_command_for_the_test_set_is_accepted(made):
+    """Without a hold-out --data-seed changes nothing, and would be refused."""
+    file = FILE.replace("{holdout: 10}", "{holdout: 10, data_seed: 3, imbalance: 1.0}")
+    (rung,) = made(SCORES, file=file)[1].rungs()
+    command = _on_the_test_set(rung.best())
+    assert command[3:] == [
+        *("--preset", "digits", "--method", "ltvr"), *("--imbalance", "1.0", "--lr", "0.3"),
+    ]  # fmt: skip
 
 
 def test_gains_are_over_the_best_of_the_arm_paired_by_seed(made):
