@@ -121,11 +121,20 @@ def build() -> None:
         sys.exit("the extension was not built for aarch64; see what the compiler says")
 
 
+def pinned(text: str) -> tuple[str, str]:
+    """NAME==VERSION of the command line as a name and a version."""
+    name, _, version = text.partition("==")
+    if not name or not version:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME==VERSION")
+    return name.lower(), version
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--instead",
         nargs="*",
+        type=pinned,
         default=[],
         metavar="NAME==VERSION",
         help="packages in other versions than here, where an index lacks one for aarch64",
@@ -133,7 +142,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if missing := [name for name in NEEDED if shutil.which(name) is None]:
         sys.exit(f"{', '.join(missing)} not found; on Debian or Ubuntu, as root: {HOW}")
-    packages = installed() | dict(item.split("==") for item in arguments.instead)
+    packages = installed() | dict(arguments.instead)
     fetched, wanted = BUILD / "fetched.json", json.dumps(packages, indent=1, sort_keys=True)
     if not fetched.exists() or fetched.read_text() != wanted:
         shutil.rmtree(BUILD, ignore_errors=True)

@@ -23,7 +23,6 @@ from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.stages.build import stages_of
-from ltvr.stages.options import TrainingOptions
 
 __all__ = ["Cost", "Costs"]
 
@@ -165,14 +164,8 @@ def _known(run: Run) -> Known:
 
 
 def _seconds(run: Run) -> dict[tuple[str, int], float]:
-    """The seconds of each epoch, by stage and number; of an interrupted one at its rest's pace."""
-    size = run.config().of(TrainingOptions).batch_size
-    images = sum(run.manifest()["train_counts"]) // size * size
-    return {
-        (r["stage"], r["epoch"]): images / r["images_per_second"] + r["eval_seconds"]
-        for r in run.records()
-        if r.get("images_per_second")
-    }
+    """The seconds of each epoch, by stage and number."""
+    return {(r["stage"], r["epoch"]): r["seconds"] + r["eval_seconds"] for r in run.records()}
 
 
 def _expected(took: Sequence[Took], at: float) -> float:

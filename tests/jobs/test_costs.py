@@ -44,12 +44,9 @@ def there(finished, tmp_path):
     summary = json.loads((run / "summary.json").read_text())
     summary["environment"]["threads"] = THREADS
     (run / "summary.json").write_text(json.dumps(summary))
-    size = tiny_config().flat()["batch_size"]
-    counts = json.loads((run / "manifest.json").read_text())["train_counts"]
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for record, seconds in zip(records, (10, 30, 5), strict=True):
-        record["images_per_second"] = sum(counts) // size * size / seconds
-        record["eval_seconds"] = 0.0
+        record["seconds"], record["eval_seconds"] = float(seconds), 0.0
     (run / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
     return run.parent
 
