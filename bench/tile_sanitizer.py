@@ -9,6 +9,7 @@ tensor with its kernel; exits with 1 if there is one. Needs ``pip install 'ltvr[
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import itertools
 import pkgutil
@@ -164,6 +165,7 @@ def run_augment(shape: tuple[int, int, int]) -> None:
 
 def main() -> None:
     """Check all shapes."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     faults: Counter[str] = Counter()
     with sanitized() as sanitizers:
         for shape in SHAPES:

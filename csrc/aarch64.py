@@ -3,7 +3,7 @@
 For a machine of another kind, with Debian or Ubuntu and about 8 GB to spare. Python for aarch64
 comes from the distribution, and the packages that this environment has come from pip; both go to
 ``build/aarch64``. There qemu-user runs ``setup.py`` as on an ARM machine, though with a
-cross-compiler, which need not be emulated itself. The tests take a quarter of an hour.
+cross-compiler, which need not be emulated itself. The tests take about ten minutes.
 """
 
 from __future__ import annotations

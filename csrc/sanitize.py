@@ -7,6 +7,7 @@ a sanitizer ends the run with its text and a status other than 0.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def preloaded() -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.partition(": ``")[0]).parse_args()
     build()
     sanitizers = {
         "LD_PRELOAD": preloaded(),
