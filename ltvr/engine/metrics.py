@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 )
 
 from ltvr import distributed
+from ltvr.backbones.base import in_mode
 from ltvr.data.longtail import Int64Array, shot_of
 from ltvr.engine.accuracy_table import SHOTS
 from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error
@@ -99,12 +100,10 @@ def evaluate(
         parts["confusion"] = MulticlassConfusionMatrix(number)
     metrics = MetricCollection(parts, compute_groups=False)
     seen = np.zeros(number, np.int64)
-    training = model.training
-    model.eval()
-    for images, labels in batches:
-        metrics.update(model(images).float().softmax(1).cpu(), labels)
-        seen += np.bincount(labels.numpy(), minlength=number)
-    model.train(training)
+    with in_mode(model, training=False):
+        for images, labels in batches:
+            metrics.update(model(images).float().softmax(1).cpu(), labels)
+            seen += np.bincount(labels.numpy(), minlength=number)
     distributed.sum_over_ranks(torch.from_numpy(seen))
     with warnings.catch_warnings():  # a rank may have had no batch
         warnings.filterwarnings("ignore", "The ``compute`` method of metric", UserWarning)
