@@ -22,7 +22,15 @@ from ltvr.samplers.base import Sampler, Shares
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["Classes", "ClassifierStage", "ParameterGroup", "Stage", "StageLoss"]
+__all__ = [
+    "Classes",
+    "ClassifierStage",
+    "ParameterGroup",
+    "Stage",
+    "StageLoss",
+    "part_of_mean",
+    "train_classifier_alone",
+]
 
 
 class ParameterGroup(NamedTuple):
@@ -214,6 +222,16 @@ class Stage(Component):
 def part_of_mean(values: Tensor, weights: Tensor, divisor: Tensor) -> Tensor:
     """What rows [R] add to a mean by weights that add up to ``divisor``; 0 where that is 0."""
     return (values * weights).sum() / torch.where(divisor > 0, divisor, 1.0)
+
+
+def train_classifier_alone(network: Network, seed: int | None = None) -> None:
+    """Freeze all but what the classifier trains; with a ``seed`` draw its weights anew."""
+    network.requires_grad_(False)
+    for parameter in network.classifier.trained():
+        parameter.requires_grad_(True)
+    if seed is not None:
+        torch.manual_seed(seed)
+        network.classifier.reset_parameters()
 
 
 class ClassifierStage(Stage):

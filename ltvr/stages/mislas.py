@@ -12,7 +12,7 @@ from ltvr.losses import LOSSES
 from ltvr.losses.base import Loss
 from ltvr.networks.network import Network
 from ltvr.samplers import SAMPLERS
-from ltvr.stages.base import ClassifierStage, ParameterGroup
+from ltvr.stages.base import ClassifierStage, ParameterGroup, train_classifier_alone
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["MiSLAS", "MiSLASOptions"]
@@ -68,9 +68,7 @@ class MiSLAS(ClassifierStage):
 
     def prepare(self, network: Network, seed: int) -> None:
         """Freeze all but what the classifier trains, which stays as it is, and scale its logits."""
-        network.requires_grad_(False)
-        for parameter in network.classifier.trained():
-            parameter.requires_grad_(True)
+        train_classifier_alone(network)
         network.classifier = Scaled(network.classifier, network.num_classes)
 
     def parameter_groups(self, network: Network, loss: Loss) -> list[ParameterGroup]:
