@@ -338,13 +338,7 @@ class Run:
         elif missing := sorted(WHOLE - set(values)):
             raise UserError(f"{self._config} lacks {missing[0]}; restore it from a copy")
         try:
-            older = {
-                "synthesis_group": legacy.synthesis_group(values),
-                "sync_bn": False,
-                "resize": legacy.resize(values),
-                "moving_feature": legacy.moving_feature(values),
-            }
-            return SCHEMA.config({**older, **values})
+            return SCHEMA.config({**legacy.later_options(values), **values})
         except UserError as error:
             raise UserError(f"{self._config}: {error}") from None
 
