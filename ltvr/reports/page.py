@@ -15,7 +15,7 @@ from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
-from ltvr.engine.accuracy_table import cells, columns, heading
+from ltvr.engine.accuracy_table import SUBSETS, cells, columns, heading
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
 from ltvr.figures.pixels import shown_pixels
@@ -177,7 +177,7 @@ def _curves(records: list[dict[str, Any]]) -> Figure:
                 axis.plot(at, values, label=f"{kind}, training")
     evaluated = np.array([r["eval"] is not None for r in records], bool)
     measured = [r["eval"] for r in records if r["eval"] is not None]
-    for shot in ("all", "many", "medium", "few"):
+    for shot in SUBSETS:
         values = [np.nan if (v := metrics[shot]) is None else v for metrics in measured]
         if not np.isnan(values).all():
             label = f"{shot}, {records[0]['evaluated_on']}"

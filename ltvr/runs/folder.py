@@ -30,10 +30,10 @@ RECORD: Form = {
     "synthetic_loss": NUMBER, "synthetic_accuracy": NUMBER, "synthetic_counts": [int],
     "seconds": float, "eval_seconds": float, "evaluated_on": str, "eval": (METRICS, None),
 }  # fmt: skip
-SHOTS: Form = {"all": float, "many": NUMBER, "medium": NUMBER, "few": NUMBER}
+ACCURACIES: Form = {"all": float, "many": NUMBER, "medium": NUMBER, "few": NUMBER}
 LATER: Form = {
     "selected_on": (str, None),
-    "batchnorm": ({"images": int, "reported": str, "accuracy": {str: SHOTS}}, None),
+    "batchnorm": ({"images": int, "reported": str, "accuracy": {str: ACCURACIES}}, None),
 }
 """What the metrics of a stage hold in summaries of later versions; None where it was not done."""
 SUMMARY: Form = {"metrics": {str: METRICS}, "seed": int, "environment": dict, "command": str}

@@ -24,7 +24,9 @@ def measure(predicted, labels, counts, confidence=0.75, **options):
         (logits[:3], torch.tensor(labels[:3])),
         (logits[3:], torch.tensor(labels[3:])),
     ]
-    return evaluate(torch.nn.Identity(), batches, np.asarray(counts), **options)
+    return evaluate(
+        torch.nn.Identity(), batches, np.asarray(counts), many_above=100, few_below=20, **options
+    )
 
 
 def test_by_hand():
@@ -131,5 +133,5 @@ def test_every_part_is_left_in_the_mode_that_it_was_in(fails):
             raise OSError("a file that is gone")
 
     with pytest.raises(OSError, match="gone") if fails else contextlib.nullcontext():
-        evaluate(model, batches(), np.asarray([2, 1]))
+        evaluate(model, batches(), np.asarray([2, 1]), many_above=100, few_below=20)
     assert [part.training for part in model.modules()] == [True, False, True]
