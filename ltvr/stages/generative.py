@@ -154,7 +154,7 @@ class Generative(Stage):
     def plan(
         self, labels: Tensor, clock: Clock, groups: int, classes: Classes
     ) -> SynthesisPlan | None:
-        """i of the first half of each group, all samples alike, and j of the second."""
+        """i from the first half of each group, every sample as often, and j from the second."""
         number, half = len(classes.counts), len(labels) // 2
         donors = labels + number * (torch.arange(len(labels)) >= half)
         first = (torch.arange(2 * number) < number).double()

@@ -49,8 +49,8 @@ class MiSLAS(ClassifierStage):
     Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021, after a first stage
     with mixup. The loss is their label-aware smoothing, and BatchNorm learns the statistics of the
     class-balanced samples ("shifted"). Rates of the two parts and smoothing are those of their
-    code: 0.1 for 128 images on CIFAR and for 256 on larger sets. There the cosine goes down by the
-    epoch, here by the step.
+    code: 0.1 for 128 images on CIFAR and for 256 on larger sets. Their cosine schedule falls once
+    an epoch, ours at every step.
     """
 
     options_type = MiSLASOptions
