@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Clock", "mix", "stream"]
+__all__ = ["Clock", "first_epoch", "mix", "stream"]
 
 NUMBERED = {"features": 1, "crt": 2, "statistics": 3}
 """Streams that had numbers before they had names; they keep them, and with them every result."""
@@ -25,6 +25,14 @@ def stream(seed: int, name: str) -> int:
     changes no number that another one draws.
     """
     return mix(seed, NUMBERED.get(name) or zlib.crc32(name.encode()))
+
+
+def first_epoch(share: float, epochs: int) -> int:
+    """The epoch, from 0, with which what begins at a ``share`` of the ``epochs`` begins.
+
+    The nearest whole one, and the even one of two that are as near.
+    """
+    return round(share * epochs)
 
 
 @dataclass(frozen=True)

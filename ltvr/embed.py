@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,6 @@ from torch import Tensor
 
 from ltvr import errors
 from ltvr.config.command_line import Parser, flag
-from ltvr.config.run import RunOptions
-from ltvr.data.batches import Batches
 from ltvr.data.splits import Split
 from ltvr.engine.evaluation import add_source, load_source, source_of
 from ltvr.engine.inputs import Problems, find_inputs, read_batches
@@ -59,11 +58,9 @@ def parser() -> Parser:
 
 def of_split(trained: Trained, split: Split) -> Iterator[Labelled]:
     """Batches of a split that was loaded; an image without a file is named by its position."""
-    size = trained.config.of(RunOptions).eval_batch_size
-    paths = [str(path) for path in split.paths or split.indices]
-    batches = Batches(split, trained.config, trained.device).evaluate(size)
-    for number, (images, labels) in enumerate(batches):
-        yield images, paths[number * size : (number + 1) * size], labels.tolist()
+    paths = map(str, split.paths or split.indices)
+    for images, labels in trained.batches(split):
+        yield images, list(islice(paths, len(images))), labels.tolist()
 
 
 def of_paths(

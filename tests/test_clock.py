@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ltvr.clock import Clock, mix, stream
+from ltvr.clock import Clock, first_epoch, mix, stream
 
 CLOCK = Clock(seed=7, stage="features", epochs=3, steps=5, accumulate=2)
 
@@ -16,6 +16,11 @@ def test_no_two_steps_share_a_number():
         for step in range(5)
     ]
     assert numbers == list(range(15))
+
+
+def test_a_share_of_the_epochs_is_the_nearest_epoch():
+    begun = [(0.0, 90), (1 / 3, 90), (0.8, 200), (0.5, 5), (0.5, 7), (0.8, 0)]
+    assert [first_epoch(*of) for of in begun] == [0, 30, 160, 2, 4, 0]
 
 
 def test_streams_are_functions_of_seed_stage_name_and_step():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +14,7 @@ from ltvr.backbones.options import Stem
 from ltvr.config.slots import Component
 from ltvr.errors import UserError
 
-__all__ = ["Family", "Normalisation", "Parts", "dry_run"]
+__all__ = ["Family", "Normalisation", "Parts", "dry_run", "in_mode"]
 
 
 class Normalisation(NamedTuple):
@@ -117,14 +119,20 @@ def dry_run(module: nn.Module, x: Tensor, training: bool | None = None) -> Any:
         x: an input that has a shape and no values.
         training: the mode of the whole module; None runs every part in the mode that it is in.
     """
-    modes = {part: part.training for part in module.modules()}
     tensors = chain(module.named_parameters(), module.named_buffers())
     meta = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    if training is not None:
-        module.train(training)
+    mode = nullcontext() if training is None else in_mode(module, training)
+    with mode, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return torch.func.functional_call(module, meta, (x,))
+
+
+@contextmanager
+def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Put every part of ``module`` in this mode, and at the end back in the one that it was in."""
+    modes = {part: part.training for part in module.modules()}
+    module.train(training)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            return torch.func.functional_call(module, meta, (x,))
+        yield
     finally:
         for part, mode in modes.items():
             part.training = mode

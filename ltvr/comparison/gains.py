@@ -12,9 +12,9 @@ import numpy.typing as npt
 from ltvr.comparison.entries import Entry, Group
 from ltvr.comparison.images import Images
 from ltvr.comparison.paired import holm, over_images, over_seeds
-from ltvr.data.longtail import shot_of
 from ltvr.data.options import DataOptions
 from ltvr.engine.accuracy_table import SHOTS
+from ltvr.engine.balanced import mean_of_classes
 
 __all__ = ["Gain", "Row", "gains_over"]
 
@@ -95,7 +95,7 @@ def _gain(
 ) -> Gain:
     first = pairs[0][0]
     options, counts = first.config.of(DataOptions), first.manifest["train_counts"]
-    shots = np.asarray([shot_of(n, options.many_above, options.few_below) for n in counts])
+    shots = np.asarray([options.shot_of(n) for n in counts])
     groups = {shot: shots == shot for shot in SHOTS}
     if first.judged_on == "hold-out":
         groups["balanced_accuracy"] = np.ones(len(shots), np.bool_)
@@ -139,8 +139,7 @@ def _over_seeds(stages: tuple[str, str], pairs: list[tuple[Entry, Entry]], group
 
 
 def _mean(per_class: Sequence[float | None], of: npt.NDArray[np.bool_]) -> float | None:
-    known = [p for p, in_it in zip(per_class, of, strict=True) if in_it and p is not None]
-    return float(np.mean(known)) if known else None
+    return mean_of_classes(p for p, in_it in zip(per_class, of, strict=True) if in_it)
 
 
 def _seed_row(values: list[tuple[float | None, float | None]]) -> Row:

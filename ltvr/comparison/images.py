@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ltvr.comparison.entries import Entry
-from ltvr.config.run import RunOptions
-from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.engine.evaluation import Source, load_source
 from ltvr.engine.trained import load_trained
@@ -47,8 +45,7 @@ class Images:
             print(f"{entry.judged_on} images by {shown(weights)}", file=sys.stderr, flush=True)
             trained = load_trained(weights, self.device)
             split = load_source(self.source, trained.run, trained.config)
-            size = trained.config.of(RunOptions).eval_batch_size
-            batches = Batches(split, trained.config, trained.device).evaluate(size)
+            batches = trained.batches(split)
             predicted = [trained.outputs(images).logits.argmax(1).numpy() for images, _ in batches]
             self._known[weights] = np.concatenate(predicted) == split.labels, split.labels
         return self._known[weights]

@@ -18,10 +18,25 @@ import numpy as np
 
 from ltvr.config.config import Config
 from ltvr.data.datasets import load_data
-from ltvr.data.files import Found, class_folders, find_images, read_lines, split_line
+from ltvr.data.files import (
+    Found,
+    class_folders,
+    find_images,
+    is_number,
+    read_lines,
+    split_line,
+)
 from ltvr.data.holdout import described
 from ltvr.data.images import Decoder
-from ltvr.data.layouts import LISTS, SPLITS, splits_of
+from ltvr.data.layouts import (
+    LISTS,
+    SPLITS,
+    check_filled,
+    check_known,
+    check_labels,
+    check_number,
+    splits_of,
+)
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Ranges
 from ltvr.data.survey import Facts, ranges_of, survey
@@ -204,19 +219,16 @@ def _folders(root: Path, splits: Sequence[str], seen: _Splits) -> None:
         first = len(seen.found) == 1
         if first:
             seen.classes = own
-            if len(own) < 2:
-                seen.problems.append(f"{folder} has {len(own)} class folders; expected at least 2")
+            with seen.noting():
+                check_number(folder, own)
         for label in own:
-            if label not in seen.classes:
-                seen.problems.append(
-                    f"{folder / label} is a class that the training images do not have"
-                )
+            with seen.noting():
+                check_known(folder / label, seen.classes)
             number = numbers.setdefault(label, len(numbers))
             with seen.noting():
-                if not find_images(folder / label, found, number) and first:
-                    seen.problems.append(
-                        f"class folder {folder / label} has no image; add some or remove it"
-                    )
+                images = find_images(folder / label, found, number)
+                if first:
+                    check_filled(folder / label, images)
     seen.names = {number: name for name, number in numbers.items()}
 
 
@@ -233,16 +245,10 @@ def _lists(root: Path, options: DataOptions, seen: _Splits) -> None:
         seen.names |= {label: str(label) for label in labels}
         if split == "train":
             seen.classes = [str(label) for label in labels]
-            if labels and labels != list(range(len(labels))):
-                gap = next(k for k, label in enumerate([*labels, -1]) if k != label)
-                seen.problems.append(
-                    f"{file}: {len(labels)} classes and the largest is {labels[-1]}, {gap} has no "
-                    "training image; labels count from 0 without gaps"
-                )
-        elif labels and str(labels[-1]) not in seen.classes:
-            seen.problems.append(
-                f"{file}: label {labels[-1]} is a class that the training list does not have"
-            )
+        training = seen.found["train"].labels
+        if labels and training:
+            with seen.noting():
+                check_labels(file, found.labels, None if split == "train" else max(training) + 1)
 
 
 def _listed(root: Path, path: Path, found: Found, problems: list[str]) -> None:
@@ -250,7 +256,7 @@ def _listed(root: Path, path: Path, found: Found, problems: list[str]) -> None:
     wrong = []
     for line, text in read_lines(path):
         image, label = split_line(text)
-        if label.isdecimal() and len(label) <= 18:
+        if is_number(label):
             found.images.append(root / image)
             found.labels.append(int(label))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,18 @@ from ltvr.data.options import DataOptions
 from ltvr.data.shards import find_shards
 from ltvr.errors import Missing, UserError, brief
 
-__all__ = ["LISTS", "SPLITS", "find_data", "find_labelled", "find_split", "splits_of"]
+__all__ = [
+    "LISTS",
+    "SPLITS",
+    "check_filled",
+    "check_known",
+    "check_labels",
+    "check_number",
+    "find_data",
+    "find_labelled",
+    "find_split",
+    "splits_of",
+]
 
 LISTS = {
     "imagenet-lt": ("ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt"),
@@ -92,13 +104,10 @@ def _folder(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
                 f"{root / name} is missing; expected {name}/<class>/<image> in {root}{without}"
             )
     classes = class_folders(root / "train", Found())
-    if len(classes) < 2:
-        raise UserError(f"{root / 'train'} has {len(classes)} class folders; expected at least 2")
+    check_number(root / "train", classes)
     found = {name: _classes(root / name, classes) for name in names if (root / name).is_dir()}
     for k, count in enumerate(np.bincount(found["train"].labels, minlength=len(classes))):
-        if count == 0:
-            folder = root / "train" / classes[k]
-            raise UserError(f"class folder {folder} has no image; add some or remove it")
+        check_filled(root / "train" / classes[k], count)
     return classes, found
 
 
@@ -110,8 +119,7 @@ def _classes(folder: Path, classes: list[str]) -> Found:
     """
     found = Found()
     for name in class_folders(folder, found):
-        if name not in classes:
-            raise UserError(f"{folder / name} is a class that the training images do not have")
+        check_known(folder / name, classes)
     for k, name in enumerate(classes):
         if (folder / name).is_dir():
             find_images(folder / name, found, k)
@@ -131,26 +139,8 @@ def _lists(options: DataOptions) -> tuple[list[str], dict[str, Found]]:
     root, paths = _root(options), _list_paths(options)
     assert paths["train"] is not None
     train = _listed(root, paths["train"])
-    labels = np.asarray(train.labels)
-    number = int(labels.max()) + 1
-    if number > len(labels):
-        raise UserError(
-            f"{paths['train'].name}: label {number - 1} is out of range; its {len(labels)} images "
-            f"cannot be of {number} classes, labels count from 0 without gaps"
-        )
-    absent = np.setdiff1d(np.arange(number), labels)
-    if absent.tolist() == [0]:
-        raise UserError(
-            f"{paths['train'].name}: labels start at 1; expected 0: subtract 1 from all"
-        )
-    if len(absent):
-        raise UserError(
-            f"{paths['train'].name}: class '{absent[0]}' has no training image; labels count from "
-            f"0 without gaps, and the largest here is {number - 1}"
-        )
-    if number < 2:
-        raise UserError(f"{paths['train'].name} has 1 class; expected at least 2")
-    classes = [str(k) for k in range(number)]
+    check_labels(paths["train"].name, train.labels)
+    classes = [str(k) for k in range(max(train.labels) + 1)]
     others = {n: _listed(root, p, classes) for n in splits_of(options)[1:] if (p := paths[n])}
     return classes, {"train": train, **others}
 
@@ -179,11 +169,8 @@ def _listed(root: Path, path: Path, classes: list[str] | None = None) -> Found:
         found.labels.append(number)
     if not found.images:
         raise UserError(f"list {path} is empty; expected `path label` lines")
-    if classes is not None and max(found.labels) >= len(classes):
-        raise UserError(
-            f"{path.name}: label {max(found.labels)} is out of range; the training list has the "
-            f"classes 0 to {len(classes) - 1}"
-        )
+    if classes is not None:
+        check_labels(path.name, found.labels, len(classes))
     if not any(image.exists() for image in found.images):
         encoding = "" if str(found.images[0]).isprintable() else " (the list is not UTF-8)"
         raise Missing(
@@ -191,3 +178,57 @@ def _listed(root: Path, path: Path, classes: list[str] | None = None) -> Found:
             "check --root or the list"
         )
     return found
+
+
+# ---- what a run stops at, and ``ltvr.data.audit`` notes ----
+
+
+def check_number(folder: Path, classes: Sequence[str]) -> None:
+    """Refuse a folder of training images with fewer than two class folders."""
+    if len(classes) < 2:
+        raise UserError(f"{folder} has {len(classes)} class folders; expected at least 2")
+
+
+def check_known(folder: Path, classes: Sequence[str]) -> None:
+    """Refuse a class folder whose name is none of the ``classes`` of the training images."""
+    if folder.name not in classes:
+        raise UserError(f"{folder} is a class that the training images do not have")
+
+
+def check_filled(folder: Path, images: int) -> None:
+    """Refuse a class folder of training images that has none."""
+    if not images:
+        raise UserError(f"class folder {folder} has no image; add some or remove it")
+
+
+def check_labels(name: str, labels: Sequence[int], classes: int | None = None) -> None:
+    """Refuse a list whose labels are not those of classes 0 to C - 1.
+
+    Args:
+        name: of the list.
+        labels: of its images, at least one.
+        classes: C, which the training list has told; None where this is the training list.
+    """
+    largest = max(labels)
+    if classes is not None:
+        if largest >= classes:
+            raise UserError(
+                f"{name}: label {largest} is out of range; the training list has the classes 0 to "
+                f"{classes - 1}"
+            )
+        return
+    if largest >= len(labels):
+        raise UserError(
+            f"{name}: label {largest} is out of range; its {len(labels)} images cannot be of "
+            f"{largest + 1} classes, labels count from 0 without gaps"
+        )
+    absent = np.setdiff1d(np.arange(largest + 1), labels)
+    if absent.tolist() == [0]:
+        raise UserError(f"{name}: labels start at 1; expected 0: subtract 1 from all")
+    if len(absent):
+        raise UserError(
+            f"{name}: class '{absent[0]}' has no training image; labels count from 0 without gaps, "
+            f"and the largest here is {largest}"
+        )
+    if largest < 1:
+        raise UserError(f"{name} has 1 class; expected at least 2")

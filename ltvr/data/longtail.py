@@ -69,6 +69,6 @@ def imagenet_lt_counts() -> tuple[int, ...]:
     return tuple(int(word) for line in lines for word in line.split())
 
 
-def shot_of(count: int, many_above: int = 100, few_below: int = 20) -> str:
+def shot_of(count: int, many_above: int, few_below: int) -> str:
     """``many``, ``medium`` or ``few``, by the training images of the class."""
     return "many" if count > many_above else "few" if count < few_below else "medium"

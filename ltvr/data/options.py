@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ltvr.config.options import Options, option
+from ltvr.data.longtail import shot_of
 from ltvr.errors import UserError
 
 __all__ = ["DataOptions", "Resize"]
@@ -115,6 +116,10 @@ class DataOptions(Options):
                 f"{self.few_below - 1} images would be both many- and few-shot with many_above = "
                 f"{self.many_above}; expected at most {self.many_above + 1}"
             )
+
+    def shot_of(self, count: int) -> str:
+        """``many``, ``medium`` or ``few``, by the training images of the class."""
+        return shot_of(count, self.many_above, self.few_below)
 
     @property
     def judged_on(self) -> JudgedOn:

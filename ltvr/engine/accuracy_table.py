@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["COLUMNS", "SHOTS", "cells", "columns", "heading", "table"]
+__all__ = ["COLUMNS", "SHOTS", "SUBSETS", "cells", "columns", "heading", "table"]
 
 SHOTS = ("many", "medium", "few")
+SUBSETS = ("all", *SHOTS)
+"""Of the classes, by their training images."""
 COLUMNS = {
     "all": "All",
     "many": "Many",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["balanced_accuracy", "balanced_accuracy_error", "chosen_by"]
+__all__ = ["balanced_accuracy", "balanced_accuracy_error", "chosen_by", "mean_of_classes"]
+
+
+def mean_of_classes(values: Iterable[float | None]) -> float | None:
+    """The mean of a value of classes, over those that have it; None where none has."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def balanced_accuracy(per_class: Sequence[float | None]) -> float:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ltvr import distributed
+from ltvr.backbones.base import in_mode
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.device import autocast
@@ -31,14 +32,10 @@ def confusions(network: Network, batches: Batches, classes: int) -> Tensor:
     run, number = batches.config.of(RunOptions), len(batches.split)
     # Of whole numbers, whose sum is the same in whatever order the ranks add them up.
     sums = torch.zeros(classes, classes, dtype=torch.int64)
-    training = {module: module.training for module in network.modules()}
-    network.eval()
-    with autocast(run.amp, batches.device):
+    with autocast(run.amp, batches.device), in_mode(network, training=False):
         share = distributed.share_of(number, run.eval_batch_size)
         for images, labels in batches.evaluate(run.eval_batch_size, share):
             given = network(images).double().softmax(1).cpu()
             sums.index_add_(0, labels, (given * UNIT).round().long())
-    for module, mode in training.items():
-        module.training = mode
     distributed.sum_over_ranks(sums)
     return sums.double() / sums.sum(1, keepdim=True).clamp_min(1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ltvr.clock import first_epoch
 from ltvr.config.config import Config
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
@@ -89,7 +90,7 @@ def _begins(name: str) -> Callable[[Config], int | None]:
         if getattr(options, name) == "none":
             return None
         share: float = getattr(options, f"{name}_start")
-        return round(share * options.epochs)
+        return first_epoch(share, options.epochs)
 
     return begins
 

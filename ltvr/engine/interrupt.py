@@ -20,11 +20,10 @@ TIME_IS_UP = 75
 
 
 NEAR = 5.0
-"""Seconds by which ranks may find the deadline reached after one another."""
+"""Seconds, at most, between the first and the last rank to find the time limit reached."""
 ONE = 1.0
-"""Seconds in which a second request to stop is the first once more: ``timeout`` sends it to a
-process and to its group, systemd and some schedulers to ranks beside ``torchrun``, which passes its
-own on."""
+"""A second signal within these seconds is taken for a repetition of the first: ``timeout``, systemd
+and some schedulers send one request both to ``torchrun``, which passes it on, and to its ranks."""
 
 
 class Requests:
@@ -125,7 +124,8 @@ class Requests:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        # It came after the last look; or the first rank, which was asked as well, has stopped.
+        # The request came after the last ``attend``; or it stopped the first rank, and the error
+        # is that this rank has lost it.
         status = self._asked(early=NEAR)[0]
         if self._stopped_by is not None and error is None:
             raise Stopped("stopped", status)

@@ -20,9 +20,10 @@ from torchmetrics.classification import (
 )
 
 from ltvr import distributed
+from ltvr.backbones.base import in_mode
 from ltvr.data.longtail import Int64Array, shot_of
 from ltvr.engine.accuracy_table import SHOTS
-from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error
+from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error, mean_of_classes
 
 __all__ = ["CalibrationError", "evaluate"]
 
@@ -69,8 +70,8 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     counts: Int64Array,
     *,
-    many_above: int = 100,
-    few_below: int = 20,
+    many_above: int,
+    few_below: int,
     confusion: bool = False,
 ) -> dict[str, Any]:
     """Metrics of ``model`` in eval mode over ``batches`` of images and host labels, in percent.
@@ -79,6 +80,7 @@ def evaluate(
 
     Args:
         counts: [C] training images of each class, which split the classes into many, medium, few.
+        many_above, few_below: where; see ``DataOptions.shot_of``.
         confusion: also the confusion matrix, rows are the true class.
 
     Returns:
@@ -99,12 +101,10 @@ def evaluate(
         parts["confusion"] = MulticlassConfusionMatrix(number)
     metrics = MetricCollection(parts, compute_groups=False)
     seen = np.zeros(number, np.int64)
-    training = model.training
-    model.eval()
-    for images, labels in batches:
-        metrics.update(model(images).float().softmax(1).cpu(), labels)
-        seen += np.bincount(labels.numpy(), minlength=number)
-    model.train(training)
+    with in_mode(model, training=False):
+        for images, labels in batches:
+            metrics.update(model(images).float().softmax(1).cpu(), labels)
+            seen += np.bincount(labels.numpy(), minlength=number)
     distributed.sum_over_ranks(torch.from_numpy(seen))
     with warnings.catch_warnings():  # a rank may have had no batch
         warnings.filterwarnings("ignore", "The ``compute`` method of metric", UserWarning)
@@ -112,13 +112,10 @@ def evaluate(
     percent = (values["per_class"].double() * 100).tolist()
     per_class = [p if n else None for p, n in zip(percent, seen, strict=True)]
     shots = [shot_of(int(n), many_above, few_below) for n in counts]
-
-    def subset(shot: str) -> float | None:
-        of = [p for p, s in zip(per_class, shots, strict=True) if s == shot and p is not None]
-        return float(np.mean(of)) if of else None
-
     result: dict[str, Any] = {"all": float(values["correct"].double() * 100)}
-    result.update({shot: subset(shot) for shot in SHOTS})
+    for shot in SHOTS:
+        of = (p for p, own in zip(per_class, shots, strict=True) if own == shot)
+        result[shot] = mean_of_classes(of)
     result["macro_f1"] = float(values["macro_f1"].double() * 100)
     result["worst_class"] = min(p for p in per_class if p is not None)
     result["calibration_error"] = float(values["calibration_error"].double() * 100)

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ltvr import distributed
+from ltvr.engine.accuracy_table import SUBSETS
 from ltvr.runs.files import cannot_write
 
 __all__ = ["Curves", "epoch_line", "progress"]
@@ -63,7 +64,7 @@ def epoch_line(record: dict[str, Any], epochs: int, every: int) -> str:
     if (measured := record["eval"]) is not None:
         shots = " ".join(
             f"{name} {measured[name]:.1f}" if measured[name] is not None else f"{name} n/a"
-            for name in ("all", "many", "medium", "few")
+            for name in SUBSETS
         )
         if record["evaluated_on"] == "hold-out":
             balanced, error = (measured[f"balanced_accuracy{of}"] for of in ("", "_error"))

@@ -34,13 +34,14 @@ __all__ = ["Cost", "Phase", "Rehearsal", "extrapolated", "rehearse"]
 LONG = 4.0
 """Seconds of a step after which no larger one is tried."""
 SHORT = 1.0
-"""Seconds of a step up to which it is repeated, for the least of three."""
+"""A step of fewer seconds is taken up to three times, of which the fastest counts."""
 ROOM = 0.8
 """Share of the memory that the next step, of twice the size, may be expected to take."""
 SMALLEST = 2
 """Images of the first step: BatchNorm takes two."""
 ENOUGH = 8
-"""Images of the step after which the measuring may end: below, the update takes the most memory."""
+"""Images of the step after which the measuring may end: of fewer the memory peaks in the
+update of the weights, which does not grow with the images."""
 
 
 class Cost(NamedTuple):

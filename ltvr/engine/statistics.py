@@ -11,7 +11,7 @@ from ltvr.config.options import NoOptions
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
-from ltvr.engine.accuracy_table import SHOTS
+from ltvr.engine.accuracy_table import SUBSETS
 from ltvr.engine.evaluation import evaluate_split
 from ltvr.networks.batchnorm import (
     Statistics,
@@ -74,7 +74,7 @@ def accuracy_by_statistics(
             metrics = reported
         else:
             metrics = evaluate_split(tried, test, counts)
-        accuracy[kind] = {name: metrics[name] for name in ("all", *SHOTS)}
+        accuracy[kind] = {name: metrics[name] for name in SUBSETS}
     # The last that is equal: what was measured says more than that a stage has kept it.
     kind_reported = kinds[-1] if kinds else "settled"
     return {"images": images, "reported": kind_reported, "accuracy": accuracy}

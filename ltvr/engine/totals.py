@@ -99,7 +99,9 @@ class EpochTotals:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the sums of a checkpoint: of this rank, or all of them if there were others then."""
+        """Take this rank's sums of a checkpoint; if that is of another number of ranks, the first
+        takes the sums of all.
+        """
         self._of_ranks = None
         of_ranks = state["sums"].reshape(-1, len(self.NAMES))
         if len(of_ranks) == distributed.ranks():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from ltvr.classifiers import CLASSIFIERS
 from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_unused
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
+from ltvr.data.batches import Batches
+from ltvr.data.splits import Split
 from ltvr.device import autocast, choose_device, memory_format
 from ltvr.errors import UserError
 from ltvr.losses.base import Outputs
@@ -49,6 +51,21 @@ class Trained(NamedTuple):
     """The names of the classes."""
     device: torch.device
 
+    def batches(
+        self, split: Split, size: int | None = None
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield the images of a split as evaluation sees them, as ``Batches.evaluate`` does.
+
+        Args:
+            size: B; None for ``eval_batch_size``.
+        """
+        size = size or self.config.of(RunOptions).eval_batch_size
+        return Batches(split, self.config, self.device).evaluate(size)
+
+    def autocast(self) -> torch.autocast:
+        """Context of the precision of the run, in which its network has been trained."""
+        return autocast(self.config.of(RunOptions).amp, self.device)
+
     @torch.no_grad()
     def outputs(self, images: Tensor) -> Outputs:
         """Logits and embeddings of images, float32 on the CPU, in the precision of the run.
@@ -56,7 +73,7 @@ class Trained(NamedTuple):
         Args:
             images: [B, 3, S, S], normalised, on the device.
         """
-        with autocast(self.config.of(RunOptions).amp, self.device):
+        with self.autocast():
             logits, embeddings = self.network.outputs(images)
         return Outputs(logits.float().cpu(), embeddings.float().cpu())
 

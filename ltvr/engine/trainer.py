@@ -250,7 +250,7 @@ class Trainer:
                 self.run.save_weights(f"best-{name}.pt", best | self._origin)
             state.next_epoch()
             self._save()
-            # Said now that it is kept: nobody may read it.
+            # Only now that it is saved, as to say a line fails where nobody reads stdout any more.
             self.say(epoch_line(record, stage.epochs, every))
             self._requests.ended(epochs_before + record["epoch"])
         self._state = None
@@ -328,8 +328,9 @@ class Trainer:
     def _look(self) -> None:
         """Save or stop, if that is asked for; called before every batch of any kind.
 
-        Several ranks agree on it between steps (``_stepped``). Beside them they are alike, and see
-        batches at their own pace: the first saves alone, and the others end with it.
+        In the steps of an epoch several ranks agree on it after each (``_stepped``). Outside of
+        them, in evaluation say, each reads batches at its own pace and all hold the same state: the
+        first alone saves or stops, and the others end with it.
         """
         self._saver.check()
         if distributed.ranks() > 1 and (self._in_steps or not distributed.is_first()):
@@ -355,9 +356,10 @@ class Trainer:
             self._requests.saved()
 
     def _require_shared_memory(self) -> None:
-        """Refuse now what would else be refused at the first evaluation, an epoch later.
+        """Refuse workers that lack shared memory for the batches of any split.
 
-        And what every rank of a machine has room for alone, but not all of them together.
+        Otherwise those of evaluation would be refused an epoch later, and those of several ranks
+        of a machine only when all of them take their share.
         """
         data, evaluated = self.config.of(DataOptions), self._run_options.eval_batch_size
         stages = self.stages.values()

@@ -165,7 +165,7 @@ def train_epoch(
             alone = isinstance(step, DistributedDataParallel) and not last
             with step.no_sync() if alone else nullcontext():
                 loss = _loss(stage, state, step, images, whole, cut)
-                # Ranks average their gradients, and each has but its part of the sum.
+                # Ranks average their gradients, which are parts of a sum: the factor makes it one.
                 state.scaler.scale(loss * cut.ranks).backward()
             state.clock = replace(now, micro_batch=now.micro_batch + 1)
             if last:

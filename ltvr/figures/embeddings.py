@@ -11,8 +11,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ltvr.config.run import RunOptions
-from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.engine.evaluation import Source, load_source
 from ltvr.engine.trained import load_trained
@@ -59,8 +57,7 @@ def embed(path: Path, source: Source, device: str = "auto") -> LabelledEmbedding
     """
     trained = load_trained(path, device)
     split = load_source(source, trained.run, trained.config)
-    size = trained.config.of(RunOptions).eval_batch_size
-    batches = Batches(split, trained.config, trained.device).evaluate(size)
+    batches = trained.batches(split)
     found = [trained.outputs(images).embeddings.numpy() for images, _ in batches]
     return LabelledEmbeddings(np.concatenate(found), split.labels)
 

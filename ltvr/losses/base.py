@@ -53,8 +53,8 @@ class Loss(Component, nn.Module):
     def rows_weighted(self, outputs: Outputs, labels: Tensor, weights: Tensor) -> Tensor:
         """``rows`` where every row will count ``weights`` [R] times: [R].
 
-        For a loss that reads the weights of the classes, beside counting by them; by default it is
-        ``rows``.
+        For a loss whose own value depends on the weights, too, which multiply it in the mean all
+        the same; by default it is ``rows``.
         """
         return self.rows(outputs, labels)
 
@@ -65,23 +65,23 @@ class Loss(Component, nn.Module):
     def offsets(self, classes: Tensor) -> Tensor:
         """What ``rows`` adds to the logits of ``classes``, and inference does not: by default 0.
 
-        Same shape as ``classes``. The logits are under other class frequencies by it.
+        Same shape as ``classes``. ``ltvr.engine.prior`` divides the class frequencies by exp of it.
         """
         return torch.zeros_like(classes, dtype=torch.float32)
 
     def begin_epoch(self, clock: Clock) -> None:
         """Take note of the epoch, for a loss that changes in training (DRW).
 
-        A run that is resumed within an epoch calls it again: set what follows from ``clock``.
+        A run that is resumed within an epoch calls it again, so it may go by ``clock`` alone.
         """
 
     def begin_step(self, targets: Targets, real: int) -> None:
-        """Take note of the targets of a step, of the rows of all ranks; on the device.
+        """Take note of the targets of all rows of a step, before its first micro-batch.
 
-        For a loss that counts them; it sees the rows of one micro-batch at a time.
+        For a loss that counts them: ``rows`` sees those of one micro-batch of one rank.
 
         Args:
-            targets: the first ``real`` are of real rows.
+            targets: on the device; the first ``real`` are of real rows.
         """
 
     def forward(self, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -127,8 +127,9 @@ class Loss(Component, nn.Module):
 class Divisors(NamedTuple):
     """What the means of a step divide by: the weights of its rows, of all micro-batches and ranks.
 
-    Weights follow from labels, so that they are known before the first micro-batch: the gradients
-    of the parts add up to that of the whole, however many rows each part generates.
+    They follow from the labels, and so are known before the first micro-batch. As every part
+    divides by these sums, the gradients of the parts add up to that of the whole, however many rows
+    each part generates.
     """
 
     real: Tensor

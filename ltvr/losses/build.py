@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ltvr.clock import Clock
+from ltvr.clock import Clock, first_epoch
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.losses.base import Loss, Outputs
@@ -53,6 +53,6 @@ class Deferred(Loss):
 
     def begin_epoch(self, clock: Clock) -> None:
         """Take note of which it is, and tell it."""
-        self.begun = clock.epoch >= round(self.start * clock.epochs)
+        self.begun = clock.epoch >= first_epoch(self.start, clock.epochs)
         self.normalise = self._now.normalise
         self._now.begin_epoch(clock)

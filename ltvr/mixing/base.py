@@ -37,7 +37,7 @@ class Blend(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A part of an image that is replaced: rows and columns, from the first to before the last."""
+    """A part of an image that is replaced: rows from ``top`` to before ``bottom``, and columns."""
 
     top: int
     bottom: int
@@ -64,9 +64,10 @@ class Mixture(NamedTuple):
     """Number of the stage of the network, from 1, whose maps are mixed; 0: the images."""
 
     def part(self, number: int, parts: int) -> Mixture:
-        """That of every ``parts``-th row from ``number`` on, and of their images alone.
+        """The mixture of every ``parts``-th row from ``number`` on, for the images of these alone.
 
-        ``parts`` divides the number of groups that partners are drawn in (``partners``).
+        ``parts`` divides the number of groups that partners are drawn in (``partners``), so that
+        partners are among them.
         """
         partner = self.partner
         if partner is not None:
@@ -143,9 +144,8 @@ class Mixing(Component):
     ) -> Mixture:
         """Draw how a batch is mixed, or that it is not.
 
-        The synthesis plan is made of the first labels. They stay as they came, in whichever share,
-        so that the plan is of the classes that the batch has, but for a row in which the first has
-        no share at all: that is a row of the other label, which is put first.
+        Plans are made of the first labels, so ``draw`` keeps each row's own label first. Where that
+        has share 0, the other label is put first.
 
         Args:
             targets: one label a row, on the host: of the B samples of the batch, and where there
@@ -170,8 +170,9 @@ class Mixing(Component):
     ) -> Shares:
         """How much of the labels of mixed rows each class is, expected: [C]; the sum of ``first``.
 
-        By default a row is half of its first label and half of its partner's, as where the share is
-        drawn from a Beta(a, a). Rows and partners are taken to be drawn independently.
+        By default half of a row's target is its first label and half its partner's: a share that is
+        drawn from a Beta(a, a) is 1/2 in the mean. Rows and partners are taken to be drawn
+        independently.
 
         Args:
             first: [C] rows by their first label.

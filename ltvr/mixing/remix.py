@@ -36,8 +36,8 @@ class Remix(Mixing):
 
     Of l x_i + (1 - l) x_j the share of y_i is 0 if n_i / n_j >= k and l < t, 1 if n_j / n_i >= k
     and 1 - l < t, and else l. Chou et al., Remix: Rebalanced Mixup, ECCV 2020 workshops, with their
-    k = 3 and t = 0.5. A row whose label is all y_j has it first, with the share 1: it is a sample
-    of that class in the synthesis plan, as in the loss.
+    k = 3 and t = 0.5. Where the share of y_i is 0, y_j is put first with the share 1, so that the
+    synthesis plan takes the row for one of class y_j, as the loss does.
     """
 
     options_type = RemixOptions

@@ -125,7 +125,8 @@ class Network(nn.Module):
             real, generated = features.split([len(images), plan.generated])
             embeddings = self._through(self.embedder, real, blend)
             if plan.generated:
-                # Twice what is one row has the same statistics, and PyTorch takes it at 1x1 maps.
+                # BatchNorm refuses a single row on 1x1 maps. The row is given twice, which leaves
+                # mean and variance as they are.
                 rows = torch.cat([generated] * 2) if plan.generated == 1 else generated
                 with _statistics_left(self.embedder):
                     own = self.embedder(rows)[: plan.generated]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from ltvr.engine.accuracy_table import COLUMNS, SHOTS
+from ltvr.engine.accuracy_table import COLUMNS, SUBSETS
 from ltvr.errors import shown
 from ltvr.figures.plot import Plot
 from ltvr.figures.style import INK, QUIET, axes, colour, styled, whole_numbers
@@ -25,7 +25,6 @@ __all__ = [
     "draw_neighbours",
 ]
 
-SUBSETS = ("all", *SHOTS)
 BINS = 60
 OTHERS = "other classes"
 KINDS = {"generated": colour(1), "real": colour(0)}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ltvr.data.longtail import Int64Array, shot_of
 from ltvr.engine.accuracy_table import SHOTS
+from ltvr.engine.balanced import mean_of_classes
 from ltvr.figures.plot import Plot
 
 __all__ = ["Line", "Section", "Subsets"]
@@ -106,14 +107,8 @@ class Subsets:
     ) -> Line:
         """The line of values of classes [C], in the unit; nan where there is none."""
         known = [None if np.isnan(value) else float(value) for value in per_class]
-        found = dict(zip(range(len(known)), known, strict=True))
-        means = {"all": _mean(known)} | {
-            shot: _mean([found[k] for k, own in enumerate(self.shots) if own == shot])
-            for shot in SHOTS
-        }
+        means = {"all": mean_of_classes(known)}
+        for shot in SHOTS:
+            of_shot = (v for v, own in zip(known, self.shots, strict=True) if own == shot)
+            means[shot] = mean_of_classes(of_shot)
         return Line(measure, of, space, unit, known, means)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltvr.config.run import RunOptions
-from ltvr.data.batches import Batches
 from ltvr.data.splits import Split
-from ltvr.device import autocast
 from ltvr.engine.trained import Trained
 from ltvr.figures.pixels import shown_pixels
 from ltvr.probes.figures import Masked, draw_masks
@@ -101,7 +98,7 @@ def mask(trained: Trained, split: Split, subsets: Subsets) -> Section | None:
     found: dict[str, list[Tensor]] = {}
     squares, patterns, size = [], [], 0
     for features, _ in features_of(trained, split):
-        with autocast(trained.config.of(RunOptions).amp, trained.device):
+        with trained.autocast():
             masks, parts = decomposition.mask(features), decomposition.decompose(features)
         m = masks.double().flatten(2).cpu()
         size = m.shape[1]
@@ -140,9 +137,8 @@ def _examples(trained: Trained, split: Split, subsets: Subsets) -> list[Masked]:
     order = present[np.argsort(-subsets.counts[present], kind="stable")]
     of = order[np.unique(np.linspace(0, len(order) - 1, EXAMPLES).round().astype(np.int64))]
     chosen = np.asarray([np.flatnonzero(split.labels == c)[0] for c in of])
-    batches = Batches(split.take(chosen), trained.config, trained.device)
-    images, _ = next(batches.evaluate(len(chosen)))
-    with autocast(trained.config.of(RunOptions).amp, trained.device):
+    images, _ = next(trained.batches(split.take(chosen), len(chosen)))
+    with trained.autocast():
         masks = trained.network.masks(images)
     found = []
     for c, pixels, own in zip(of, shown_pixels(images, trained.config), masks, strict=True):

@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltvr.config.run import RunOptions
 from ltvr.data.splits import Split
-from ltvr.device import autocast
 from ltvr.engine.trained import Trained
 from ltvr.probes.figures import draw_accuracies
 from ltvr.probes.linear import linear_probe
@@ -35,7 +33,7 @@ def parts_of(trained: Trained, split: Split, flat: bool) -> dict[tuple[str, str]
     for features, _ in features_of(trained, split):
         own = {"X": features}
         if decomposition is not None:
-            with autocast(trained.config.of(RunOptions).amp, trained.device):
+            with trained.autocast():
                 own["X_class"], own["X_var"] = decomposition.decompose(features)
         for name, x in own.items():
             x = x.float().cpu()

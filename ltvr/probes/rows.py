@@ -15,7 +15,6 @@ from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.data.splits import Data, Split
-from ltvr.device import autocast
 from ltvr.engine.confusions import confusions
 from ltvr.engine.trained import Trained
 from ltvr.stages.base import Classes, Stage
@@ -84,10 +83,8 @@ def features_of(
     Args:
         size: B; None for that of evaluation.
     """
-    run = trained.config.of(RunOptions)
-    batches = Batches(split, trained.config, trained.device).evaluate(size or run.eval_batch_size)
-    for images, labels in batches:
-        with autocast(run.amp, trained.device):
+    for images, labels in trained.batches(split, size):
+        with trained.autocast():
             features = trained.network.features(images)
         yield features, labels.numpy()
 
@@ -101,7 +98,7 @@ def real_rows(trained: Trained, split: Split, *, inputs: bool = False) -> Rows:
     decomposition = trained.network.decomposition
     found = []
     for features, labels in features_of(trained, split):
-        with torch.no_grad(), autocast(trained.config.of(RunOptions).amp, trained.device):
+        with torch.no_grad(), trained.autocast():
             enhanced = features if decomposition is None else decomposition(features)
         rows = _through_head(trained, enhanced, labels)
         found.append(rows if inputs else rows._replace(inputs=rows.inputs[:, :0]))
@@ -154,7 +151,7 @@ def generated_rows(
         plan = stage.plan(torch.from_numpy(labels), clock, options.groups, classes)
         if plan is None or not plan.generated:
             continue
-        with torch.no_grad(), autocast(run.amp, trained.device):
+        with torch.no_grad(), trained.autocast():
             rows, own_rows = (
                 decomposition.generate(x, each.to(trained.device))[len(x) :]
                 for each in (plan, plan.unmixed())
@@ -171,7 +168,7 @@ def generated_rows(
 @torch.no_grad()
 def _through_head(trained: Trained, inputs: Tensor, labels: Int64Array) -> Rows:
     network = trained.network
-    with autocast(trained.config.of(RunOptions).amp, trained.device):
+    with trained.autocast():
         embeddings = network.embedder(inputs)
         logits = network.logits(embeddings)
     flat = inputs.flatten(1).float().cpu()

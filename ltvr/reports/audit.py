@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ltvr.data.audit import Audit, Image, Part
-from ltvr.data.longtail import shot_of
 from ltvr.data.options import DataOptions
 
 __all__ = ["as_json", "lines"]
@@ -83,7 +82,7 @@ def as_json(found: Audit, options: DataOptions) -> dict[str, Any]:
     return {
         "classes": {
             name: {
-                "shot": shot_of(first.counts[name], options.many_above, options.few_below),
+                "shot": options.shot_of(first.counts[name]),
                 "images": {split: part.counts[name] for split, part in found.parts.items()},
             }
             for name in found.classes
@@ -141,7 +140,7 @@ def _balance(classes: list[str], part: Part, options: DataOptions) -> list[str]:
         return []
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     ratio = f", {counts[most] / counts[least]:.1f} : 1" if counts[least] else ""
-    shots = Counter(shot_of(n, options.many_above, options.few_below) for n in counts.values())
+    shots = Counter(options.shot_of(n) for n in counts.values())
     return [
         f"classes: {len(counts)}, {counts[most]} ({most}) to {counts[least]} ({least}) training "
         f"images{ratio}; {shots['many']} many, {shots['medium']} medium, {shots['few']} few"
@@ -154,8 +153,7 @@ def _classes(found: Audit, options: DataOptions, verbose: bool) -> list[str]:
     text = []
     for name in sorted(found.classes, key=training.__getitem__, reverse=True):
         images = ", ".join(f"{part.counts[name]} {split}" for split, part in found.parts.items())
-        shot = shot_of(training[name], options.many_above, options.few_below)
-        text.append(f"    {name}: {images}; {shot}")
+        text.append(f"    {name}: {images}; {options.shot_of(training[name])}")
     more = len(text) - 2 * FEW_ENOUGH_TO_NAME
     if not verbose and len(text) > CLASSES_TO_SHOW:
         rest = f"    and {more} more between (--verbose names them)"

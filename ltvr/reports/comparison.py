@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ltvr.comparison.entries import Group, differences
 from ltvr.comparison.gains import Gain, Row
-from ltvr.engine.accuracy_table import columns
+from ltvr.engine.accuracy_table import SUBSETS, columns
 from ltvr.engine.accuracy_table import heading as accuracy_heading
 from ltvr.errors import shown
 from ltvr.figures.style import QUIET, axes, bars, class_axis, colour, styled, whole_numbers
@@ -21,7 +21,7 @@ from ltvr.stages import STAGES
 
 __all__ = ["by_class", "heading", "page", "table", "write_by_class"]
 
-SHOTS = ("balanced_accuracy", "all", "many", "medium", "few")
+SHOWN = ("balanced_accuracy", *SUBSETS)
 """What is shown of the accuracies, where there is such a one."""
 LEVEL = 0.05
 """Below it a corrected p-value is one to name a class for."""
@@ -80,7 +80,7 @@ def heading(stages: tuple[str, str]) -> str:
 def shots_of(first: Group) -> dict[str, str]:
     """What accuracies are of, and the headings: of a hold-out the balanced accuracy, too."""
     shown_here = columns(first.entries[0].judged_on)
-    return {name: shown_here[name] for name in shown_here if name in SHOTS}
+    return {name: shown_here[name] for name in shown_here if name in SHOWN}
 
 
 def lines(gain: Gain, first: Group) -> list[tuple[str, list[str]]]:

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ltvr.config.run import RunOptions
-from ltvr.data.batches import Batches
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
-from ltvr.engine.accuracy_table import cells, columns, heading
+from ltvr.engine.accuracy_table import SUBSETS, cells, columns, heading
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import shown
 from ltvr.figures.pixels import shown_pixels
@@ -177,7 +176,7 @@ def _curves(records: list[dict[str, Any]]) -> Figure:
                 axis.plot(at, values, label=f"{kind}, training")
     evaluated = np.array([r["eval"] is not None for r in records], bool)
     measured = [r["eval"] for r in records if r["eval"] is not None]
-    for shot in ("all", "many", "medium", "few"):
+    for shot in SUBSETS:
         values = [np.nan if (v := metrics[shot]) is None else v for metrics in measured]
         if not np.isnan(values).all():
             label = f"{shot}, {records[0]['evaluated_on']}"
@@ -264,9 +263,10 @@ def _masks(trained: Trained, data: Data, rarest: list[int]) -> Figure:
     """Of each of the ``rarest`` classes one image that the run is judged on, over its mask."""
     labels = data.test.labels
     chosen = np.asarray([np.flatnonzero(labels == k)[0] for k in rarest])
-    batches = Batches(data.test.take(chosen), trained.config, trained.device)
-    images, _ = next(batches.evaluate(len(chosen)))
-    masks = trained.network.masks(images).float().amax(1, keepdim=True)
+    images, _ = next(trained.batches(data.test.take(chosen), len(chosen)))
+    with trained.autocast():
+        masks = trained.network.masks(images)
+    masks = masks.float().amax(1, keepdim=True)
     masks = F.interpolate(masks, size=images.shape[2:], mode="bilinear").cpu()[:, 0]
     pixels = shown_pixels(images, trained.config)
     figure = Figure(figsize=(1.5 * len(chosen), 3.2))

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from ltvr.engine.accuracy_table import COLUMNS, SHOTS
+from ltvr.engine.accuracy_table import COLUMNS, SUBSETS
 from ltvr.errors import shown
 from ltvr.probes.lines import Line, Section
 from ltvr.probes.probed import Probed
@@ -15,7 +15,6 @@ from ltvr.probes.rows import ALONE
 
 __all__ = ["as_csv", "as_json", "as_markdown", "as_summary"]
 
-SUBSETS = ("all", *SHOTS)
 EVERY_CLASS = "mean over all classes"
 MAIN = (
     ("frozen", "", "accuracy", "accuracy, {}"),

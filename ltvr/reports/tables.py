@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from typing import IO, Any
 
-from ltvr.data.longtail import Int64Array, shot_of
+from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 
 __all__ = ["write_confusion", "write_per_class"]
@@ -33,8 +33,7 @@ def write_per_class(
     rows = zip(classes, train.tolist(), evaluated.tolist(), metrics["per_class"], strict=True)
     for name, before, number, accuracy in rows:
         shown = "" if accuracy is None else f"{accuracy:.4f}"
-        shot = shot_of(before, options.many_above, options.few_below)
-        writer.writerow([name, before, number, shown, shot])
+        writer.writerow([name, before, number, shown, options.shot_of(before)])
 
 
 def write_confusion(file: IO[str], classes: list[str], matrix: list[list[int]]) -> None:

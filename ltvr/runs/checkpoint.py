@@ -145,7 +145,9 @@ def load_checkpoint(path: Path, form: Form = WEIGHTS) -> dict[str, Any]:
 
 
 def _check_digest(file: IO[bytes], path: Path) -> None:
-    """Hold a file to the digest in its comment; older ones, and what others wrote, have none.
+    """Compare a file with the digest in its comment; one without a digest passes.
+
+    Files of older versions, and of other programs, have none.
 
     Raises:
         Damaged: another digest.

@@ -37,7 +37,7 @@ def hold_newest_unfinished(out: Path, command: str) -> tuple[Run | None, list[st
 def newest_of_job(out: Path, job: str, command: str) -> Run | None:
     """The newest run of ``out`` that a command of a job began, and that has a checkpoint.
 
-    Whoever has gone on with it since: it is the run that the job asks for when it comes again.
+    Another command may have gone on with it since; when the job starts again, this is its run.
 
     Args:
         job: of ``ltvr.distributed.job``.

@@ -30,10 +30,10 @@ RECORD: Form = {
     "synthetic_loss": NUMBER, "synthetic_accuracy": NUMBER, "synthetic_counts": [int],
     "seconds": float, "eval_seconds": float, "evaluated_on": str, "eval": (METRICS, None),
 }  # fmt: skip
-SHOTS: Form = {"all": float, "many": NUMBER, "medium": NUMBER, "few": NUMBER}
+ACCURACIES: Form = {"all": float, "many": NUMBER, "medium": NUMBER, "few": NUMBER}
 LATER: Form = {
     "selected_on": (str, None),
-    "batchnorm": ({"images": int, "reported": str, "accuracy": {str: SHOTS}}, None),
+    "batchnorm": ({"images": int, "reported": str, "accuracy": {str: ACCURACIES}}, None),
 }
 """What the metrics of a stage hold in summaries of later versions; None where it was not done."""
 SUMMARY: Form = {"metrics": {str: METRICS}, "seed": int, "environment": dict, "command": str}
@@ -338,13 +338,7 @@ class Run:
         elif missing := sorted(WHOLE - set(values)):
             raise UserError(f"{self._config} lacks {missing[0]}; restore it from a copy")
         try:
-            older = {
-                "synthesis_group": legacy.synthesis_group(values),
-                "sync_bn": False,
-                "resize": legacy.resize(values),
-                "moving_feature": legacy.moving_feature(values),
-            }
-            return SCHEMA.config({**older, **values})
+            return SCHEMA.config({**legacy.later_options(values), **values})
         except UserError as error:
             raise UserError(f"{self._config}: {error}") from None
 

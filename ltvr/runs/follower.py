@@ -1,4 +1,4 @@
-"""The run folder as ranks see it that write nothing."""
+"""The run folder for ranks that write nothing."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def stopped(why: str, run: Run, said: Sequence[str] = ()) -> str:
     """What is said of a run that has stopped: why, and how to go on.
 
     Args:
-        said: beside ``--resume``, to be said again.
+        said: arguments beside ``--resume`` that have to be given again.
     """
     if not run.resumable:
         return f"{why} before the first step; nothing was saved"
@@ -37,7 +37,7 @@ def go_on(run: Run, said: Sequence[str] = ()) -> str:
     """The command that goes on with a run.
 
     Args:
-        said: beside ``--resume``, to be said again.
+        said: arguments beside ``--resume`` that have to be given again.
     """
     start = ["python"] if distributed.launched() == 1 else ["torchrun", "..."]
     return shlex.join([*start, "-m", "ltvr.train", "--resume", str(run.folder), *said])

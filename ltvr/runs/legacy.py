@@ -1,8 +1,7 @@
-"""Run folders of ltvr 0.1, whose stages had numbers and whose method was a field.
+"""What older versions of ltvr wrote, as it is written today.
 
-Everything here turns what such a run wrote into what is written today; only ``folder.py`` and
-``checkpoint.py`` beside it call it. A folder of 0.1 is known by the field ``crt_epochs`` beside a
-missing ``stages``.
+That is whole folders of 0.1, whose stages had numbers and whose method was a field, and files of
+later runs that lack what has come since. Only ``folder.py`` and ``checkpoint.py`` call it.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from ltvr.errors import UserError
 from ltvr.runs.forms import Form, check, read_json
 
 __all__ = [
+    "STAGES",
     "checkpoint",
     "config",
     "is_legacy",
+    "later_options",
     "metrics",
-    "moving_feature",
     "record",
-    "resize",
     "same_images",
     "started",
 ]
@@ -44,7 +43,7 @@ CHECKPOINT: Form = {"stage": int, "step": int, "average": ({str: Tensor}, None)}
 
 
 def is_legacy(values: dict[str, Any]) -> bool:
-    """Whether the values of a ``config.yaml`` are of ltvr 0.1."""
+    """Whether the values of a ``config.yaml`` are of ltvr 0.1, which had no field ``stages``."""
     return "crt_epochs" in values and "stages" not in values
 
 
@@ -73,7 +72,18 @@ def config(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**values, "preset": folder.name, "method": method}
 
 
-def resize(values: dict[str, Any]) -> str:
+def later_options(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that a run from before them lacks, as it was trained and evaluated without."""
+    return {
+        "synthesis_group": _synthesis_group(values),
+        "sync_bn": False,
+        "resize": _resize(values),
+        # Nothing was kept, which only a cosine classifier can say: to others it is no option.
+        "moving_feature": values.get("classifier") != "cosine",
+    }
+
+
+def _resize(values: dict[str, Any]) -> str:
     """The option ``resize`` of a run from before there was one, by what it was trained on.
 
     Images on disk were evaluated by their centre, however they had been trained on.
@@ -84,7 +94,7 @@ def resize(values: dict[str, Any]) -> str:
     return "short-side-crop" if on_disk and trained_on_parts else "squash"
 
 
-def synthesis_group(values: dict[str, Any]) -> int:
+def _synthesis_group(values: dict[str, Any]) -> int:
     """The option ``synthesis_group`` of a run from before there was one: a micro-batch.
 
     Of a run in which samples do not meet it decides nothing, and is what it is by default.
@@ -94,11 +104,6 @@ def synthesis_group(values: dict[str, Any]) -> int:
     if alone or not (isinstance(size, int) and isinstance(accumulate, int) and accumulate > 0):
         return 32
     return max(size // accumulate, 2)
-
-
-def moving_feature(values: dict[str, Any]) -> bool:
-    """The option ``moving_feature`` of a run from before there was one: nothing was kept."""
-    return values.get("classifier") != "cosine"  # of others it was no option
 
 
 def same_images(own: dict[str, Any], record: dict[str, Any]) -> bool:

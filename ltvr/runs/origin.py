@@ -24,10 +24,11 @@ __all__ = [
 DECIDE_NOTHING = ("workers", "root", "lists", "evaluate_every", "batchnorm_images")
 """Options that no weight depends on: where images are, how they are read, and what is evaluated."""
 STARTS_FROM = ("weights", "pretrained")
-"""Options of what a run begins with. One that goes on has left them behind; before, they decide."""
+"""Options of the weights that a run begins with: they decide what becomes of it, but not of one
+that goes on from a checkpoint."""
 NOT_COMPARED = {"preset", "method", "device", *STARTS_FROM}
-"""Options that may differ as well: labels, what a run has left behind once it has begun, and the
-device, whose change is told of by the environment in the checkpoint."""
+"""Options that may differ as well: names, ``STARTS_FROM``, and the device, whose change is told of
+by the environment in the checkpoint."""
 ORIGIN: Form = {"config": dict, "splits": {str: str}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ltvr.clock import first_epoch
 from ltvr.config.options import NoOptions
 from ltvr.data.longtail import Int64Array
 from ltvr.samplers.base import Sampler, Shares
@@ -37,7 +38,7 @@ class Deferred(Sampler):
         return self._at(epoch, epochs).shares(counts, epoch, epochs)
 
     def _at(self, epoch: int, epochs: int) -> Sampler:
-        return self.then if epoch >= round(self.start * epochs) else self.first
+        return self.then if epoch >= first_epoch(self.start, epochs) else self.first
 
 
 class Halves(Sampler):

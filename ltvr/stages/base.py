@@ -22,7 +22,15 @@ from ltvr.samplers.base import Sampler, Shares
 if TYPE_CHECKING:
     from ltvr.data.batches import Batches
 
-__all__ = ["Classes", "ClassifierStage", "ParameterGroup", "Stage", "StageLoss"]
+__all__ = [
+    "Classes",
+    "ClassifierStage",
+    "ParameterGroup",
+    "Stage",
+    "StageLoss",
+    "part_of_mean",
+    "train_classifier_alone",
+]
 
 
 class ParameterGroup(NamedTuple):
@@ -117,14 +125,18 @@ class Stage(Component):
         return self.build_loss(counts)
 
     def prepare(self, network: Network, seed: int) -> None:
-        """Say what trains, and start afresh what is to; ``seed`` is of the stage's own stream.
+        """Mark the parameters that train, and draw those anew that are to start afresh.
 
-        Called for the stages before as well where weights are to be loaded: it may read no data.
+        Where weights are to be loaded it is called for the earlier stages as well, without their
+        data.
+
+        Args:
+            seed: of the stage's own stream of random numbers.
         """
         network.requires_grad_(True)
 
     def begin(self, network: Network, batches: Batches) -> None:
-        """Set what the stage starts with that takes the images, once, after ``prepare``.
+        """Set what the stage starts with that is computed from images, once, after ``prepare``.
 
         A run that is resumed within the stage has it from its checkpoint.
 
@@ -152,7 +164,7 @@ class Stage(Component):
         return Targets(labels)
 
     def needs_confusions(self, epoch: int) -> bool:
-        """Whether ``plan`` is to be told of ``Classes.confusions`` in an epoch, from 0."""
+        """Whether ``plan`` reads ``Classes.confusions`` in an epoch, counted from 0."""
         return False
 
     def plan(
@@ -204,16 +216,26 @@ class Stage(Component):
         return False
 
     def settle(self, network: Network, batches: Batches) -> None:
-        """What is done to the weights that are evaluated, before they are; a pure function.
+        """Change the weights that the stage ends with, before they are evaluated.
 
         Args:
-            batches: of the training split.
+            batches: of the training split; a pure function of them and of the network.
         """
 
 
 def part_of_mean(values: Tensor, weights: Tensor, divisor: Tensor) -> Tensor:
     """What rows [R] add to a mean by weights that add up to ``divisor``; 0 where that is 0."""
     return (values * weights).sum() / torch.where(divisor > 0, divisor, 1.0)
+
+
+def train_classifier_alone(network: Network, seed: int | None = None) -> None:
+    """Freeze all but what the classifier trains; with a ``seed`` draw its weights anew."""
+    network.requires_grad_(False)
+    for parameter in network.classifier.trained():
+        parameter.requires_grad_(True)
+    if seed is not None:
+        torch.manual_seed(seed)
+        network.classifier.reset_parameters()
 
 
 class ClassifierStage(Stage):
@@ -225,7 +247,8 @@ class ClassifierStage(Stage):
 
     needs_trained = True
     batchnorm: Literal["train", "eval"]
-    """Of the frozen backbone: by the statistics of a batch, which move the running ones, or not."""
+    """Of the frozen backbone: ``train`` normalises by the statistics of each batch, which move the
+    running ones; ``eval`` by the running ones as they are."""
 
     def train_mode(self, network: Network) -> None:
         """The frozen part as ``batchnorm`` says; the classifier trains."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option
 from ltvr.losses import LOSSES
 from ltvr.networks.network import Network
 from ltvr.samplers import SAMPLERS
-from ltvr.stages.base import ClassifierStage
+from ltvr.stages.base import ClassifierStage, train_classifier_alone
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["CRT", "CRTOptions"]
@@ -54,10 +52,5 @@ class CRT(ClassifierStage):
         self.sampler = SAMPLERS.build(config, self.options.crt_sampler)
 
     def prepare(self, network: Network, seed: int) -> None:
-        """Freeze all but what the classifier trains, and draw its weights anew."""
-        network.requires_grad_(False)
-        for parameter in network.classifier.trained():
-            parameter.requires_grad_(True)
-        if self.options.crt_init == "fresh":
-            torch.manual_seed(seed)
-            network.classifier.reset_parameters()
+        """Freeze all but what the classifier trains, and draw that anew unless it is kept."""
+        train_classifier_alone(network, seed if self.options.crt_init == "fresh" else None)

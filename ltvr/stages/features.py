@@ -10,7 +10,7 @@ from torch import Tensor
 from ltvr.afa.plan import SynthesisPlan
 from ltvr.afa.planning import most_generated, plan_synthesis
 from ltvr.afa.rarity import confused_donors, head_donors, weights_of_classes
-from ltvr.clock import Clock
+from ltvr.clock import Clock, first_epoch
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option
 from ltvr.decompositions.options import GenerationOptions
@@ -116,12 +116,11 @@ class FeaturesOptions(Options):
             )
         for name in ("deferred_sampler", "deferred_loss", "weighting"):
             share = getattr(self, f"{name}_start")
-            chosen = getattr(self, name) != "none"
-            if chosen and 0 < self.epochs <= round(share * self.epochs):
+            begins = first_epoch(share, self.epochs)
+            if getattr(self, name) != "none" and 0 < self.epochs <= begins:
                 raise UserError(
                     f"{name}_start = {share:g}: {name} = {getattr(self, name)} would begin at "
-                    f"epoch {round(share * self.epochs)} of {self.epochs}, and so never; lower it, "
-                    "or raise --epochs"
+                    f"epoch {begins} of {self.epochs}, and so never; lower it, or raise --epochs"
                 )
         mixing = MIXINGS.build(config, self.mixing) if self.mixing != "none" else None
         if mixing is not None and self.epochs and not mixing.epochs(self.epochs):
@@ -144,7 +143,7 @@ def first_generating_epoch(config: Config) -> int | None:
     options = config.of(GenerationOptions)
     if config.of(NetworkOptions).decomposition == "none" or options.gamma == 0:
         return None
-    return round(options.lay_back_start * config.of(FeaturesOptions).epochs)
+    return first_epoch(options.lay_back_start, config.of(FeaturesOptions).epochs)
 
 
 def lay_back_loss(

@@ -22,7 +22,14 @@ from ltvr.networks.options import NetworkOptions
 from ltvr.samplers import SAMPLERS
 from ltvr.samplers.base import Shares
 from ltvr.samplers.build import Halves
-from ltvr.stages.base import Classes, ParameterGroup, Stage, StageLoss, part_of_mean
+from ltvr.stages.base import (
+    Classes,
+    ParameterGroup,
+    Stage,
+    StageLoss,
+    part_of_mean,
+    train_classifier_alone,
+)
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["Generative", "GenerativeOptions"]
@@ -113,14 +120,9 @@ class Generative(Stage):
         return self.options.generative_trains == "embedder"
 
     def prepare(self, network: Network, seed: int) -> None:
-        """Freeze all that does not train, and draw the classifier's weights anew."""
-        network.requires_grad_(False)
+        """Freeze all that does not train, and draw the classifier anew unless it is kept."""
+        train_classifier_alone(network, seed if self.options.generative_init == "fresh" else None)
         network.embedder.requires_grad_(self._trains_embedder)
-        for parameter in network.classifier.trained():
-            parameter.requires_grad_(True)
-        if self.options.generative_init == "fresh":
-            torch.manual_seed(seed)
-            network.classifier.reset_parameters()
 
     def train_mode(self, network: Network) -> None:
         """What is frozen as ``generative_batchnorm`` says; the rest trains."""
@@ -152,7 +154,7 @@ class Generative(Stage):
     def plan(
         self, labels: Tensor, clock: Clock, groups: int, classes: Classes
     ) -> SynthesisPlan | None:
-        """i of the first half of each group, all samples alike, and j of the second."""
+        """i from the first half of each group, every sample as often, and j from the second."""
         number, half = len(classes.counts), len(labels) // 2
         donors = labels + number * (torch.arange(len(labels)) >= half)
         first = (torch.arange(2 * number) < number).double()

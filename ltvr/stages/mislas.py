@@ -12,7 +12,7 @@ from ltvr.losses import LOSSES
 from ltvr.losses.base import Loss
 from ltvr.networks.network import Network
 from ltvr.samplers import SAMPLERS
-from ltvr.stages.base import ClassifierStage, ParameterGroup
+from ltvr.stages.base import ClassifierStage, ParameterGroup, train_classifier_alone
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["MiSLAS", "MiSLASOptions"]
@@ -49,8 +49,8 @@ class MiSLAS(ClassifierStage):
     Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021, after a first stage
     with mixup. The loss is their label-aware smoothing, and BatchNorm learns the statistics of the
     class-balanced samples ("shifted"). Rates of the two parts and smoothing are those of their
-    code: 0.1 for 128 images on CIFAR and for 256 on larger sets. There the cosine goes down by the
-    epoch, here by the step.
+    code: 0.1 for 128 images on CIFAR and for 256 on larger sets. Their cosine schedule falls once
+    an epoch, ours at every step.
     """
 
     options_type = MiSLASOptions
@@ -68,9 +68,7 @@ class MiSLAS(ClassifierStage):
 
     def prepare(self, network: Network, seed: int) -> None:
         """Freeze all but what the classifier trains, which stays as it is, and scale its logits."""
-        network.requires_grad_(False)
-        for parameter in network.classifier.trained():
-            parameter.requires_grad_(True)
+        train_classifier_alone(network)
         network.classifier = Scaled(network.classifier, network.num_classes)
 
     def parameter_groups(self, network: Network, loss: Loss) -> list[ParameterGroup]:

@@ -84,7 +84,7 @@ class OLTROptions(Options):
     )
 
     def check(self, config: Any) -> None:
-        """Refuse a stage before whose classifier the memory cannot be asked by."""
+        """Refuse a network whose classifier is not linear by then: the memory starts from it."""
         classifier, stages = config.of(NetworkOptions).classifier, config.of(TrainingOptions).stages
         if classifier != "linear":
             raise UserError(
@@ -126,7 +126,7 @@ class OLTR(Stage):
         self.sampler = SAMPLERS.build(config, self.options.oltr_sampler)
 
     def prepare(self, network: Network, seed: int) -> None:
-        """Put attention and meta-embedding in; the latter recalls by the classifier so far."""
+        """Put attention and meta-embedding in; the latter starts from the classifier so far."""
         torch.manual_seed(seed)
         attention = ModulatedAttention(*network.last_map.shape)
         network.last_map.append(attention)

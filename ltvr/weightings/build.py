@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ltvr.clock import Clock
+from ltvr.clock import Clock, first_epoch
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.losses.base import Loss, Outputs
@@ -58,4 +58,4 @@ class Weighted(Loss):
     def begin_epoch(self, clock: Clock) -> None:
         """Take note of whether the weights count."""
         self.loss.begin_epoch(clock)
-        self.begun = clock.epoch >= round(self.start * clock.epochs)
+        self.begun = clock.epoch >= first_epoch(self.start, clock.epochs)

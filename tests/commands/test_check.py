@@ -193,8 +193,6 @@ def test_a_folder_of_classes_alone(data, command):
     [
         ("train", "", "a run can start"),
         ("train", "1.png -1", "1 lines are not `path label`"),
-        ("train", "1.png 3", "2 has no training image"),
-        ("val", "1.png 2", "label 2 is a class that the training list does not have"),
         ("test", "gone.png 1", "test: 1 of 3 images cannot be read"),
     ],
 )
@@ -212,6 +210,49 @@ def test_lists(name, line, words, command, tmp_path, write_images):
     (tmp_path / "ImageNet_LT_test.txt").unlink()
     code, out, _ = command(ltvr.check, tmp_path, "--dataset", "imagenet-lt")
     assert code == 1 and "ImageNet_LT_test.txt is missing" in out
+
+
+def what_a_run_says(options, root):
+    with pytest.raises(UserError) as refused:
+        load_data(config_of(root=str(root), image_size=65, **options))
+    return f"problem: {refused.value}\n"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda d: shutil.rmtree(d / "train/cat"),
+        lambda d: (d / "train/cow").mkdir(),
+        lambda d: (d / "test/cow").mkdir(),
+    ],
+)
+def test_a_folder_is_refused_in_the_words_of_a_run(spoil, data, command):
+    spoil(data)
+    said = what_a_run_says({"dataset": "folder"}, data)
+    assert said in command(ltvr.check, data)[1]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "words"),
+    [
+        ("122", "1", "labels start at 1; expected 0: subtract 1 from all"),
+        ("022", "0", "class '1' has no training image"),
+        ("017", "0", "label 7 is out of range; its 3 images"),
+        ("000", "0", "has 1 class; expected at least 2"),
+        ("011", "2", "label 2 is out of range; the training list has the classes 0 to 1"),
+    ],
+)
+def test_labels_are_refused_in_the_words_of_a_run(
+    train, val, words, command, tmp_path, write_images
+):
+    write_images(tmp_path, ["1.png"])
+    for split, labels in (("train", train), ("val", val), ("test", "")):
+        text = "".join(f"1.png {label}\n" for label in labels or train[:1])
+        (tmp_path / f"ImageNet_LT_{split}.txt").write_text(text)
+    said = what_a_run_says({"dataset": "imagenet-lt"}, tmp_path)
+    code, out, _ = command(ltvr.check, tmp_path, "--dataset", "imagenet-lt")
+    assert words in said and said in out and code == 1
+    assert out.endswith("a run would stop at 1 problem\n")
 
 
 def test_mistakes(command, tmp_path):

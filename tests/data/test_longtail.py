@@ -41,5 +41,5 @@ def test_cifar_lt_subset_is_the_fields_index_for_index():
 
 
 def test_shots_split_at_the_fields_thresholds():
-    assert [shot_of(n) for n in (101, 100, 20, 19)] == ["many", "medium", "medium", "few"]
+    assert [shot_of(n, 100, 20) for n in (101, 100, 20, 19)] == ["many", "medium", "medium", "few"]
     assert shot_of(30, many_above=29, few_below=10) == "many"

@@ -1,5 +1,6 @@
 """The metrics against values worked out by hand."""
 
+import contextlib
 import math
 import warnings
 
@@ -23,7 +24,9 @@ def measure(predicted, labels, counts, confidence=0.75, **options):
         (logits[:3], torch.tensor(labels[:3])),
         (logits[3:], torch.tensor(labels[3:])),
     ]
-    return evaluate(torch.nn.Identity(), batches, np.asarray(counts), **options)
+    return evaluate(
+        torch.nn.Identity(), batches, np.asarray(counts), many_above=100, few_below=20, **options
+    )
 
 
 def test_by_hand():
@@ -116,3 +119,19 @@ def test_nothing_to_measure_is_not_zero():
     heading, row = table({"here": got}).splitlines()
     columns = dict(zip(heading.split()[2:], row.split()[1:], strict=True))
     assert columns["Few"] == "n/a" and columns["Medium"] == columns["All"] == "100.00"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_part_is_left_in_the_mode_that_it_was_in(fails):
+    """A frozen part stays in eval mode, and one that trains is back in its own after an error."""
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(2).eval(), torch.nn.BatchNorm1d(2))
+
+    def batches():
+        yield torch.zeros(3, 2), torch.tensor([0, 1, 1])
+        assert not any(part.training for part in model.modules())
+        if fails:
+            raise OSError("a file that is gone")
+
+    with pytest.raises(OSError, match="gone") if fails else contextlib.nullcontext():
+        evaluate(model, batches(), np.asarray([2, 1]), many_above=100, few_below=20)
+    assert [part.training for part in model.modules()] == [True, False, True]

@@ -5,11 +5,13 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 import ltvr.report
 from ltvr.data.datasets import load_data
+from ltvr.engine.trained import load_trained
 from ltvr.reports.html import drawing
-from ltvr.reports.page import _classes, _counts, _per_class, write_report
+from ltvr.reports.page import _classes, _counts, _masks, _per_class, write_report
 from ltvr.runs.folder import Run
 
 
@@ -50,6 +52,20 @@ def test_class_names_of_any_kind_are_shown(finished, tmp_path):
     assert "9 «$\\frac$»" in page and "8 «a\\nb\\x1b[2J»" in page and "7 «\\udcff»" in page
     assert "6 «&lt;script&gt;»" in page and "5 «猫😀»" in page and "x" * 50 not in page
     assert not list(copy.glob("*.partial"))
+
+
+def test_masks_are_in_the_precision_of_the_run(finished, monkeypatch):
+    trained = load_trained(finished)
+    trained = trained._replace(config=trained.config.replaced(amp="bf16"))
+    found = []
+
+    def masks(images):
+        found.append(torch.is_autocast_enabled("cpu"))
+        return torch.ones(len(images), 1, 2, 2)
+
+    monkeypatch.setattr(trained.network, "masks", masks)
+    _masks(trained, load_data(trained.config), [0, 1])
+    assert found == [True]
 
 
 def test_the_largest_classes_are_listed():
