@@ -24,7 +24,7 @@ __all__ = ["SEGMENT", "UNROLL", "class_segments", "gather"]
 # How many gathered rows are on their way from memory at a time.
 UNROLL = tl.constexpr(4)
 SEGMENT = tl.constexpr(16)
-# How many offsets a program looks at a time for the sample that a segment is of.
+# How many offsets a program reads at once to find the sample of its segment.
 SAMPLES = 1024
 # With four the compiler spills on sm_120.
 WARPS = 8
@@ -57,7 +57,7 @@ def _segment_kernel(
 ):
     """Sum of SEGMENT gathered rows, if all of them are of one sample; else nothing."""
     first = tl.program_id(0) * SEGMENT
-    # The first of them is of the last sample that begins at it or before it.
+    # The first row belongs to the last sample whose rows begin there or before.
     begun = 0
     for start in range(0, batch, SAMPLES):
         samples = start + tl.arange(0, SAMPLES)
@@ -90,7 +90,8 @@ def gather(
     last = tl.load(offsets_ptr + sample + 1)
     acc = tl.zeros([rows.shape[0], cols.shape[0]], tl.float32)
     if segments_ptr is not None:
-        # The rows before the first whole segment, then the whole ones; those behind them follow.
+        # First the rows before the first whole segment, then the whole segments; the rows after
+        # the last one follow below.
         head = (first + SEGMENT - 1) // SEGMENT
         end = tl.minimum(head * SEGMENT, last)
         acc = _add_rows(acc, generated_ptrs, inside, rows_ptr, first, end, D * N)

@@ -30,7 +30,7 @@ STATISTICS_ROWS = 128
 @triton.jit
 def part(block, w_ptr, w, PRECISION: tl.constexpr):
     """X_att or V [rows, cols] in float32: what was read of it, times W_V where there is one."""
-    # Not two returns: what follows a return is compiled as well.
+    # One return: Triton would compile the code after an early return as well.
     return block.to(tl.float32) if w_ptr is None else tl.dot(block, w, input_precision=PRECISION)
 
 

@@ -166,7 +166,8 @@ def attended_backward(
         positions: N.
     """
     if not fits(out):
-        # What is added behind the N positions meets zeros of W_V, or is left out of d_W_V.
+        # This adds to the padding behind the N positions as well. It does no harm: W_V is zero
+        # there, and d_W_V leaves it out.
         add(d_x_att, d_x_att, of_row=d_z / positions)
         return d_x_att @ w.T, None
     programs, launch = _attended(out)

@@ -148,8 +148,8 @@ def pick_tiles(channels: int, positions: int, precision: str, capability: int) -
         capability: of the GPU, as 80, 90 or 100.
     """
     table = _TABLE[precision, matrix_unit(capability)]
-    # Beyond the last row a program makes so many columns of its result, and sums the scores over
-    # all columns in steps of as many.
+    # Where there are more columns than any row of the table has, a program makes this many columns
+    # of its result, and sums the scores over all columns in steps of this size.
     share = 128 if precision == "half" else 64
     columns = positions if positions <= table[-1].columns else share
     row = next(row for row in table if columns <= row.columns)

@@ -23,6 +23,10 @@ from ltvr.settings import SCHEMA, load_config
 from ltvr.stages.base import part_of_mean
 
 
+class Killed(BaseException):
+    """Ends a run or a command on the spot, as SIGKILL would."""
+
+
 def weighted_mean(values, weights):
     """The mean of rows of a loss, as a step of one part has it."""
     return part_of_mean(values, weights, Divisors.of(weights, len(weights)).every)
@@ -94,6 +98,14 @@ def write_images():
         return pixels
 
     return write
+
+
+@pytest.fixture
+def folder(tmp_path, write_images):
+    """A good folder data set, for a test to spoil."""
+    for split in ("train", "test"):
+        write_images(tmp_path / split, ["cat/1.png", "cat/2.png", "dog/1.png"])
+    return tmp_path
 
 
 def config_of(**values):

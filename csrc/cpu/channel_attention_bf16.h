@@ -195,8 +195,8 @@ class Backward {
 
   template <typename S>
   void store(S* d_k, S* d_v) const {
-    store_transposed(d_key_sums_.get(), d_k);
-    if (!shared_) store_transposed(d_value_sums_.get(), d_v);
+    store_transposed(d_key_sums_.get(), width_, shape_, d_k);
+    if (!shared_) store_transposed(d_value_sums_.get(), width_, shape_, d_v);
   }
 
  private:
@@ -231,15 +231,6 @@ class Backward {
     multiply_packed(
         shape_.positions, width_, rows_, columns.get(), rows_, b,
         sums.get() + panel * shape_.positions * width_, width_, true);
-  }
-
-  template <typename S>
-  void store_transposed(const float* sums, S* target) const {
-    const int64_t positions = shape_.positions;
-    for (int64_t key = 0; key < shape_.channels; ++key, target += positions) {
-      const float* column = sums + key / width_ * positions * width_ + key % width_;
-      for (int64_t n = 0; n < positions; ++n) target[n] = static_cast<S>(column[n * width_]);
-    }
   }
 
   UnitsInUse units_;

@@ -306,8 +306,8 @@ class Backward {
 
   template <typename S>
   void store(S* d_k, S* d_v) const {
-    store_transposed(d_key_sums_.get(), d_k);
-    if (!shared_) store_transposed(d_value_sums_.get(), d_v);
+    store_transposed(d_key_sums_.get(), kPanel<T>, shape_, d_k);
+    if (!shared_) store_transposed(d_value_sums_.get(), kPanel<T>, shape_, d_v);
   }
 
  private:
@@ -344,17 +344,6 @@ class Backward {
     add_weighted_rows<R>(
         d_s, strip_length_, keys_.rows(first_key), keys_.panels(first_key), count, positions,
         d_q_sums_.get() + offset);
-  }
-
-  template <typename S>
-  void store_transposed(const T* source, S* target) const {
-    const int64_t positions = shape_.positions;
-    for (int64_t d = 0; d < shape_.channels; ++d) {
-      const T* column = source + d / kPanel<T> * kPanel<T> * positions + d % kPanel<T>;
-      for (int64_t n = 0; n < positions; ++n) {
-        target[d * positions + n] = static_cast<S>(column[n * kPanel<T>]);
-      }
-    }
   }
 
   Shape shape_;

@@ -24,6 +24,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ltvr.afa.arguments import MaskAxis, Projection, check_arguments
+from ltvr.afa.operands import statistics_dtype
 from ltvr.afa.ops import Kernels
 from ltvr.afa.plan import SynthesisPlan, check_plan
 from ltvr.afa.reference import project
@@ -227,7 +228,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 def _squeeze_excite(x_att: Tensor, w_1: Tensor, w_2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """s, relu(W_1 z) and z of eq. 2, at least in float32: [B, D], [B, D/r], [B, D]."""
-    wide = torch.promote_types(x_att.dtype, torch.float32)
+    wide = statistics_dtype(x_att)
     z = x_att.mean(dim=2, dtype=wide)
     hidden = torch.relu(z @ w_1.to(wide).T)
     return torch.sigmoid(hidden @ w_2.to(wide).T), hidden, z

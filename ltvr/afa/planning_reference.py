@@ -12,12 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ltvr.afa.plan import SynthesisPlan, inverse_index
+from ltvr.afa.plan import Int64Array, SynthesisPlan, inverse_index
 from ltvr.afa.planning import check_request, check_weights
 
 __all__ = ["plan_synthesis_reference"]
 
-Int64Array = npt.NDArray[np.int64]
 UInt64Array = npt.NDArray[np.uint64]
 Float64Array = npt.NDArray[np.float64]
 

@@ -51,7 +51,7 @@ class _ResNet(nn.Module):
         paired: whether a pair of blocks takes the place of the last one.
     """
 
-    def __init__(self, blocks: int, paired: bool, classes: int = 10) -> None:
+    def __init__(self, blocks: int, paired: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
@@ -62,7 +62,7 @@ class _ResNet(nn.Module):
         if paired:
             self.pair = _Pair(64)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(128 if paired else 64, classes)
+        self.fc = nn.Linear(128 if paired else 64, 10)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)

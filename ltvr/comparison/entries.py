@@ -17,8 +17,8 @@ from ltvr.runs.origin import decide_nothing
 
 __all__ = ["Entry", "Group", "check_comparable", "differences", "grouped", "read_entry"]
 
-OF_THE_MACHINE = {"device", "eval_batch_size"}
-"""Options that a person does not compare either."""
+NOT_TOLD_APART = {"device", "eval_batch_size"}
+"""Options that make no two configurations of one, beside those that decide nothing."""
 LABELS = {"preset", "method"}
 """Options that name others."""
 PIXELS = ("image_size", "resize", "background")
@@ -52,7 +52,7 @@ class Entry:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The options in use that change something, by name, but for those of the machine."""
-        effective, left_out = self.config.effective(), decide_nothing(self.config) | OF_THE_MACHINE
+        effective, left_out = self.config.effective(), decide_nothing(self.config) | NOT_TOLD_APART
         return {name: value for name, value in effective.items() if name not in left_out}
 
 
@@ -63,12 +63,6 @@ class Group:
     label: str
     """Short, for a person, on one line."""
     entries: list[Entry]
-
-    @property
-    def title(self) -> str:
-        """Label and seeds."""
-        seeds = " ".join(str(entry.seed) for entry in self.entries)
-        return f"{self.label}, seed{'s' if len(self.entries) > 1 else ''} {seeds}"
 
 
 def read_entry(path: Path) -> Entry:

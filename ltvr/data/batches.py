@@ -62,7 +62,7 @@ class Batches:
         if isinstance(images, Tensor):
             self._memory = images.to(device)
         else:
-            # Workers that are not forked get a copy of what is a list.
+            # Without the hashes, which are a list: each worker that is not forked would copy them.
             pictures = Pictures(replace(images, hashes=[]), self._options)
             pinned, workers = device.type == "cuda", self._options.workers
             self._readers = Readers(pictures, workers, pinned=pinned, look=look)
@@ -146,8 +146,10 @@ class Batches:
         if self.device.type != "cpu":
             images = images.to(torch.float32, memory_format=self._format)
             return images.sub_(self._mean).div_(self._std)
-        # Half of the time would go into the faults of small pages: NumPy asks for huge ones. And
-        # most of the rest would into loops over three channels: of a whole image they are long.
+        # 0.15 ms for an image of 224 pixels; (images - mean) / std took 0.86. Half of that was page
+        # faults of new memory: NumPy asks for huge pages, of which there are few. Most of the rest
+        # was loops over the three channels of one pixel: with a mean and a std as large as an
+        # image, a loop runs over a whole image.
         layout = torch.empty_like(images, memory_format=self._format, device="meta").stride()
         floats = torch.from_numpy(np.empty(images.numel(), np.float32))
         floats = floats.as_strided(images.shape, layout).copy_(images)

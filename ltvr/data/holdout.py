@@ -114,7 +114,8 @@ def hold_out_of_training(
     number = _per_class(options, len(others), len(classes))
     held = _of(others, labels, number, options, "left-out", at_most_half=False)
     lacking = number - np.bincount(labels[held], minlength=len(classes))
-    # The largest class is whole in any subset: what it lacks are training images.
+    # A subset leaves out nothing of the largest class: what is lacking of it is taken from the
+    # training images.
     more = _of(kept, labels, lacking, options, "train")
     found = np.bincount(labels[np.concatenate([held, more])], minlength=len(classes))
     if (found < number).any():

@@ -130,7 +130,7 @@ def facts_of(content: bytes, path: Path) -> Facts:
                     raise UserError(f"image {path} has no value that is a finite number")
                 low, high = float(values.min()), float(values.max())
                 described = replace(described, low=low, high=high)
-        # A deep picture is decoded by its own range here: that of all of them is not known yet.
+        # By its own range, if it is of more than 8 bits: that of all pictures is not known yet.
         Decoder(ranges={described.kind: (described.low, described.high)}).decode(content, path)
         return described
     except UserError as error:

@@ -30,8 +30,8 @@ AHEAD = 2
 LOOK = 1.0
 """Seconds between two looks at what else is asked for, while a batch is waited for."""
 PINNING = 5.0
-"""Seconds for which the thread that pins is waited for; one that waits for a worker which is held
-up ends with that."""
+"""Seconds to wait for the pinning thread; if a worker blocks it, it ends when that worker is
+killed."""
 LONGEST = 600.0
 """Seconds after which a batch is given up."""
 SHARED = Path("/dev/shm")
@@ -40,7 +40,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt``."""
 LARGE = 2**20
 """Bytes of a block that a worker gives back as soon as it is free."""
-IGNORED = (*STOPS, signal.SIGUSR1)
+NOT_HEARD = (*STOPS, signal.SIGUSR1)
 """What a terminal or a scheduler sends to all processes, and only this one answers."""
 
 
@@ -81,7 +81,7 @@ class Readers:
                 batch = self._batches[request]
                 yield batch.pin_memory() if self._pinned else batch
             return
-        # Taken while it is in use: a pass that begins within another has workers of its own.
+        # None while this pass uses them: another that begins meanwhile starts workers of its own.
         pool, self._idle = self._idle, None
         iterator = None if pool is None else pool.begin(requests)
         if pool is None or iterator is None:
@@ -185,13 +185,13 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Any], list[BaseProcess]]:
     before, handler = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
     if multiprocessing.get_start_method() != "fork":
         resource_tracker.ensure_running()  # to start it later would let the signals through again
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # inherited from the first moment on
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_HEARD)  # inherited from the first moment on
     try:
         iterator = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if threading.current_thread() is threading.main_thread() and handler is not None:
-        # torch's would raise the death of a worker in the middle of whatever runs then.
+        # When a worker dies, torch's handler would raise in the middle of whatever runs then.
         signal.signal(signal.SIGCHLD, handler)
     return iterator, [p for p in multiprocessing.active_children() if p not in before]
 
@@ -247,17 +247,18 @@ def _death(status: int) -> str:
 
 def _begin(number: int) -> None:
     """What a worker does first: it ends if its parent has, and is deaf to signals."""
-    # Started anew, a worker takes seconds until it gets here, and torch, which ends it with its
-    # parent, takes for that whichever process it then finds to be it.
+    # A worker that is not forked takes seconds to get here. Its parent may have died by then, and
+    # torch, which ends a worker whose parent changes, sees only changes from here on.
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os._exit(1)
-    # Again, since its server may have started before this process blocked them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
-    # The collector writes to every object that it looks at, and so would copy the parent's.
+    # Again: a worker of a fork server inherits its mask, and that may be older than ours.
+    signal.pthread_sigmask(signal.SIG_BLOCK, NOT_HEARD)
+    # The garbage collector writes to every object that it looks at. Of those that are the parent's
+    # it would so make a copy in this process.
     gc.freeze()
-    # Of its own accord glibc takes larger and larger blocks from the heap, which never shrinks
-    # behind the last of them: a worker of 140 MB grew by 30 MB a pass.
+    # Left to itself, glibc comes to take large blocks from the heap as well, which cannot shrink
+    # below the last block in use: a worker of 140 MB grew by 30 MB a pass.
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, LARGE)

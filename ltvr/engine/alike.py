@@ -12,8 +12,8 @@ from ltvr.errors import UserError, brief
 
 __all__ = ["require_the_same_images", "require_the_same_options"]
 
-OF_A_MACHINE = ("root", "lists", "workers")
-"""Options that may differ between ranks."""
+MAY_DIFFER_BETWEEN_RANKS = ("root", "lists", "workers")
+"""Options that a machine may have of its own."""
 
 
 def require_the_same_options(config: Config) -> None:
@@ -25,7 +25,7 @@ def require_the_same_options(config: Config) -> None:
     device = choose_device(config.of(RunOptions).device).type
     own = {**config.flat(), "device": device}
     for name, of_first in distributed.from_first(own).items():
-        if name not in OF_A_MACHINE and own[name] != of_first:
+        if name not in MAY_DIFFER_BETWEEN_RANKS and own[name] != of_first:
             raise UserError(
                 f"{name} = {brief(own[name])} on this rank and {brief(of_first)} on the first; "
                 "give every machine the same command, presets and methods, and kind of device"

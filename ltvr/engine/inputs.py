@@ -34,7 +34,7 @@ from ltvr.errors import UserError, shown
 
 __all__ = ["Batch", "Input", "Problems", "find_inputs", "read_batches"]
 
-LISTS = (".txt", ".csv")
+LIST_ENDINGS = (".txt", ".csv")
 BATCH = 64
 """Images a batch at most: results come while the rest is read, and few are in memory."""
 
@@ -99,7 +99,7 @@ def find_inputs(
                 match_images(name, found)
                 _note(name, found)
                 yield from map(Input, found.images)
-            elif path.suffix.lower() in LISTS and os.path.isfile(name):
+            elif path.suffix.lower() in LIST_ENDINGS and os.path.isfile(name):
                 lines = (line for _, line in read_lines(path))
                 yield from _listed(lines, name, root or path.parent, classes)
             else:

@@ -88,7 +88,6 @@ def draw_embeddings(
     networks: Mapping[str, LabelledEmbeddings],
     classes: list[str],
     *,
-    seed: int = 0,
     most: int = 3000,
 ) -> Plot:
     """Fig. 4: t-SNE (van der Maaten and Hinton, 2008) of the same images, a panel a network.
@@ -99,7 +98,6 @@ def draw_embeddings(
     Args:
         networks: by the name over its panel.
         classes: [C] names.
-        seed: of t-SNE.
         most: images in all; of more, the first of each class, as many of each.
 
     Raises:
@@ -115,7 +113,7 @@ def draw_embeddings(
         chosen = _chosen(shown(name), found.labels, most)
         labels = found.labels[chosen]
         perplexity = min(30.0, (len(labels) - 1) / 3)
-        tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+        tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
         flat = tsne.fit_transform(found.embeddings[chosen])
         for space, at in (("embeddings", found.embeddings[chosen]), ("map", flat)):
             apart = how_apart(at, labels)

@@ -157,21 +157,6 @@ class Network(nn.Module):
         """
         return self.outputs(images).logits
 
-    def forward_augmented(
-        self, images: Tensor, labels: Tensor, plan: SynthesisPlan
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of the real and the generated samples in one pass of the embedder.
-
-        Args:
-            images: [B, 3, S, S].
-            labels: [B] int64, on the device of the images.
-            plan: of these labels (``ltvr.plan_synthesis``), on the device of the images.
-
-        Returns:
-            logits [B+G, C], the B real ones first, and labels [B+G].
-        """
-        return self.outputs(images, plan).logits, torch.cat([labels, plan.labels])
-
     def masks(self, images: Tensor) -> Tensor:
         """What the decomposition takes for class-related [B, D, H, W], to look at."""
         return self._decomposition().mask(self.features(images))

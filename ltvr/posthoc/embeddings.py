@@ -31,7 +31,7 @@ from ltvr.runs.origin import not_compared
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["Embeddings", "EmbeddingCache", "digest", "identity_of"]
+__all__ = ["Embeddings", "EmbeddingCache", "identity_of", "key_of"]
 
 FORMAT = 1
 """Of the files that are kept; others are made anew."""
@@ -54,7 +54,7 @@ class Embeddings:
         return Embeddings(self.embeddings[chosen], self.labels[chosen], self.views[:, chosen])
 
 
-def digest(value: Any) -> str:
+def key_of(value: Any) -> str:
     """The sha256 of ``value`` as JSON, whatever the order of its fields."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 

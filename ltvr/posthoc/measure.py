@@ -16,7 +16,7 @@ from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error
 from ltvr.posthoc.catalogue import Head, Logits
-from ltvr.posthoc.embeddings import Embeddings, digest
+from ltvr.posthoc.embeddings import Embeddings, key_of
 from ltvr.posthoc.images import Images
 from ltvr.runs import files
 
@@ -81,7 +81,7 @@ class Kept:
         Raises:
             CannotWrite: a disk that is full, read-only or broken.
         """
-        key = digest({**of, "identity": self._identity})
+        key = key_of({**of, "identity": self._identity})
         if key not in self._found:
             self._found[key] = make()
             record = {"head": of["head"], "value": of["value"], "on": of["on"], "key": key}

@@ -18,10 +18,19 @@ from ltvr.settings import SCHEMA, load_config, method_values, preset_label, read
 from ltvr.stages import STAGES
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["CATALOGUE", "COLUMNS", "Catalogue", "Claim", "NamedRun", "Row", "Setting", "Table"]
+__all__ = [
+    "CATALOGUE",
+    "PAPER_COLUMNS",
+    "Catalogue",
+    "Claim",
+    "NamedRun",
+    "Row",
+    "Setting",
+    "Table",
+]
 
 CATALOGUE = Path(__file__).parent / "catalogue"
-COLUMNS = ("all", "many", "medium", "few")
+PAPER_COLUMNS = ("all", "many", "medium", "few")
 """Of the paper's tables, in their order; the metrics of a summary have the same names."""
 COUNTED = ("imbalance", "imbalance_type", "many_above", "few_below")
 """Options that decide how many images classes have, and which are many, medium and few."""
@@ -55,7 +64,7 @@ class Row:
     head: str = ""
     """The head on the run's finished first stage that it shows (``ltvr.heads``)."""
     paper: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    """By data set, in percent, in the order of ``COLUMNS``; None where a subset has no class."""
+    """By data set, percent in the order of ``PAPER_COLUMNS``; None of a subset without classes."""
 
     @property
     def shows(self) -> str:
@@ -261,7 +270,7 @@ def _check_row(table: Table, row: Row, runs: Mapping[str, NamedRun]) -> None:
     if row.shows not in table.over:
         raise UserError(f"{where}: `over` names no row for {row.shows!r}")
     for dataset, numbers in row.paper.items():
-        if len(numbers) != len(COLUMNS):
+        if len(numbers) != len(PAPER_COLUMNS):
             raise UserError(f"{where}: {len(numbers)} numbers for {dataset}, expected 4")
 
 

@@ -13,7 +13,7 @@ from ltvr.errors import by_reason, shown
 from ltvr.reports.html import render
 from ltvr.reports.markdown import markdown
 from ltvr.reports.numbers import number, plain, signed, spread, spread_of_gains
-from ltvr.reproduction.catalogue import COLUMNS, Setting, Table
+from ltvr.reproduction.catalogue import PAPER_COLUMNS, Setting, Table
 from ltvr.reproduction.comparison import Line, Verdict
 from ltvr.runs import files
 
@@ -91,7 +91,7 @@ def _cells(line: Line) -> list[str]:
     ours, paper = line.ours("all"), line.paper.get("all")
     cells = [line.row.label, str(len(line.by_seed) or ""), plain(paper), spread(ours)]
     cells += [signed(line.difference), signed(line.paper_gain, 1), spread_of_gains(line.gains)]
-    for name in COLUMNS[1:]:
+    for name in PAPER_COLUMNS[1:]:
         cells += [plain(line.paper.get(name)), spread(line.ours(name))]
     return cells
 
@@ -130,12 +130,12 @@ def _csv(lines: Sequence[Line]) -> str:
     """A line a row (RFC 4180), every number in a field of its own."""
     text = io.StringIO()
     writer = csv.writer(text)
-    of = [f"{name}_{what}" for name in COLUMNS for what in ("paper", "mean", "deviation")]
+    of = [f"{name}_{what}" for name in PAPER_COLUMNS for what in ("paper", "mean", "deviation")]
     gain = ["gain_over", "gain_paper", "gain_mean", "gain_deviation"]
     writer.writerow(["row", "run", "shows", "seeds", *of, *gain, "difference", "all_by_seed"])
     for line in lines:
         numbers: list[float | None] = []
-        for name in COLUMNS:
+        for name in PAPER_COLUMNS:
             numbers += [line.paper.get(name), *_of(line.ours(name))]
         by_seed = " ".join(number(metrics["all"]) for metrics in line.by_seed.values())
         gains = [line.paper_gain, *_of(line.gains)]

@@ -11,7 +11,7 @@ from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
 from ltvr.samplers.base import Sampler, Shares
 
-__all__ = ["EffectiveNumberSampler", "EffectiveNumberSamplerOptions"]
+__all__ = ["ByEffectiveNumber", "EffectiveNumberSamplerOptions"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class EffectiveNumberSamplerOptions(Options):
     )
 
 
-class EffectiveNumberSampler(Sampler):
+class ByEffectiveNumber(Sampler):
     """p_k ~ n_k (1 - beta) / (1 - beta^n_k), every sample drawn by itself, with replacement.
 
     ``ImbalancedDatasetSampler`` in the code of Cao et al., Learning Imbalanced Datasets with

@@ -19,7 +19,7 @@ from ltvr.stages.build import stages_of
 from ltvr.sweeping.configurations import Configuration, Design
 from ltvr.sweeping.plan import Repeat
 
-__all__ = ["Gain", "Line", "Result", "Results", "Rung"]
+__all__ = ["Line", "LineGain", "Result", "Results", "Rung"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Gain:
+class LineGain:
     """What a configuration has over another one, paired by seed."""
 
     mean: float
@@ -101,7 +101,7 @@ class Line:
         """The mean of the runs."""
         return statistics.fmean(r.seconds for r in self.found.values()) if self.found else None
 
-    def over(self, other: Line) -> Gain | None:
+    def over(self, other: Line) -> LineGain | None:
         """Its gain over another line, on the seeds that both have."""
         seeds = [repeat for repeat in self.found if repeat in other.found]
         before, after = (
@@ -110,9 +110,9 @@ class Line:
         if not seeds or None in (*before, *after):
             return None
         if len(seeds) == 1:
-            return Gain(after[0] - before[0], None)
+            return LineGain(after[0] - before[0], None)
         gain, half, _ = over_seeds(before, after)
-        return Gain(gain, half)
+        return LineGain(gain, half)
 
 
 @dataclass(frozen=True)

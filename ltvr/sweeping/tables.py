@@ -17,7 +17,7 @@ from ltvr.reports.numbers import number, plain, signed, spread
 from ltvr.runs import files
 from ltvr.sweeping.configurations import Design, said
 from ltvr.sweeping.plan import METRICS, Repeat
-from ltvr.sweeping.results import Gain, Line, Rung
+from ltvr.sweeping.results import Line, LineGain, Rung
 
 __all__ = ["at_epochs", "by_score", "chosen", "gain", "reference", "said_gain", "write"]
 
@@ -55,7 +55,7 @@ def reference(design: Design, rung: Rung) -> Line | None:
     return rung.best(arm) if arm else None
 
 
-def gain(design: Design, rung: Rung, line: Line) -> Gain | None:
+def gain(design: Design, rung: Rung, line: Line) -> LineGain | None:
     """What a line has over the one that gains are over; None of that one itself."""
     over = reference(design, rung)
     return None if over is None or over is line else line.over(over)
@@ -103,7 +103,7 @@ def _score(line: Line) -> str:
     return f"{found}; diverged: {seeds}" if found else "diverged"
 
 
-def said_gain(found: Gain) -> str:
+def said_gain(found: LineGain) -> str:
     """A gain, ± half of its 95 % interval where there is one."""
     return signed(found.mean) + ("" if found.half is None else f" ± {found.half:.2f}")
 

@@ -1,19 +1,23 @@
 """The fused backends against the reference in float64: values, every gradient, and their rules."""
 
 import itertools
-import os
 from types import SimpleNamespace
 
 import pytest
 import torch
+from operators import (
+    INTERPRETED,
+    NATIVE,
+    nan_in_uninitialised_memory,  # noqa: F401 (pytest uses it)
+    needs_extension,
+    needs_triton,
+)
 
 from ltvr import AFA, plan_synthesis
 from ltvr.afa import functional, ops, reference
 from ltvr.afa.planning import most_generated
 
 NAMES = ("features", "x", "w_q", "w_k", "w_v", "w_1", "w_2")
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-NATIVE = torch.cuda.is_available() and not INTERPRETED
 CPU = torch.device("cpu")
 DEVICE = {"cpp": CPU, "triton": torch.device("cuda") if NATIVE else CPU}
 
@@ -29,13 +33,6 @@ BF16_UNITS = ops.Kernels(
     absorbs=False,
 )
 
-needs_extension = pytest.mark.skipif(
-    not ops.extension_available(), reason="the C++ extension is not built"
-)
-needs_triton = pytest.mark.skipif(
-    not (INTERPRETED or NATIVE), reason="Triton on a CPU needs TRITON_INTERPRET=1"
-)
-
 
 @pytest.fixture(
     params=[
@@ -45,16 +42,6 @@ needs_triton = pytest.mark.skipif(
 )
 def backend(request):
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def nan_in_uninitialised_memory():
-    """Fill every torch.empty and at::empty with NaN."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    assert torch.utils.deterministic.fill_uninitialized_memory
-    yield
-    torch.use_deterministic_algorithms(before)
 
 
 def problem(shape, projection="linear", gamma=1.0, seed=0):

@@ -291,8 +291,8 @@ def malformed() -> list[Malformed]:
     # The network, as far as its arguments are those of AFA.
     network = LTVR(tiny_backbone(), 3, "layer1", image_size=8, reduction=4)
     images = torch.randn(4, 3, 8, 8)
-    batch = {"images": images, "labels": LABELS, "plan": plan}
-    found += each(network.forward_augmented, batch, {"plan": lambda valid: plans(valid)[1:]})
+    batch = {"images": images, "plan": plan}
+    found += each(network.outputs, batch, {"plan": lambda valid: plans(valid)[1:]})
     backbone = {"backbone": tiny_backbone(), "num_classes": 3, "insert_after": "layer1"}
     backbone |= {"image_size": 8, "mask_axis": "spatial", "reduction": 4, "backend": "auto"}
     kinds = {"mask_axis": choices, "reduction": sizes, "backend": choices}

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from operators import needs_extension
 from torch import Tensor
 
 from ltvr import plan_synthesis
@@ -25,10 +26,6 @@ OTHERS = (torch.int64, torch.int32, torch.bool, torch.complex64, *FLOATS)
 BATCHES = (0, 1, 2, 3, 4, 5, 9, 12, 36)
 CHANNELS = (1, 2, 3, 5, 7, 8, 12, 13, 15, 16, 17, 31, 33, 47, 49, 64, 65, 97, 130, 260)
 POSITIONS = (1, 2, 3, 4, 7, 16, 49)
-
-needs_extension = pytest.mark.skipif(
-    not ops.extension_available(), reason="the C++ extension is not built"
-)
 
 
 class Call(NamedTuple):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operators import needs_extension
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -20,9 +21,6 @@ from ltvr.afa.plan import IGNORED, SynthesisPlan, check_plan
 from ltvr.afa.planning import most_generated, plan_synthesis
 from ltvr.afa.planning_reference import _philox4x32, plan_synthesis_reference
 
-needs_extension = pytest.mark.skipif(
-    not ops.extension_available(), reason="the C++ extension is not built"
-)
 both = pytest.mark.parametrize(
     "plan_of",
     [pytest.param(plan_synthesis, marks=needs_extension), plan_synthesis_reference],

@@ -92,8 +92,8 @@ def test_real_and_generated_rows_train_every_weight(name, after):
     model = LTVR(build_backbone(f"timm:{name}"), 5, after, image_size=64)
     labels = torch.tensor([0, 0, 1, 4])
     plan = plan_synthesis(labels, seed=0, step=0)
-    logits, all_labels = model.forward_augmented(torch.randn(4, 3, 64, 64), labels, plan)
-    torch.nn.functional.cross_entropy(logits, all_labels).backward()
+    logits = model.outputs(torch.randn(4, 3, 64, 64), plan).logits
+    torch.nn.functional.cross_entropy(logits, torch.cat([labels, plan.labels])).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 

@@ -212,14 +212,6 @@ def test_weights_that_cannot_be_downloaded(refused, monkeypatch):
 # ---- folders and lists ----
 
 
-@pytest.fixture
-def folder(tmp_path, write_images):
-    """A good folder data set, for a test to spoil."""
-    for split in ("train", "test"):
-        write_images(tmp_path / split, ["cat/1.png", "cat/2.png", "dog/1.png"])
-    return tmp_path
-
-
 def spoil_image(path):
     path.write_bytes(path.read_bytes()[:-40])
 

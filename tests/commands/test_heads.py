@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import summary, tiny_config
+from conftest import Killed, summary, tiny_config
 
 import ltvr.heads
 from ltvr import distributed
@@ -108,10 +108,6 @@ def test_every_head_is_in_the_table(run, command):
     ]
     assert float(rows[0]["all"]) == pytest.approx(joint["all"], abs=1e-4)
     assert written(run)["md"].decode().count("\n| ") == len(rows)
-
-
-class Killed(BaseException):
-    """Ends the command on the spot, as SIGKILL would."""
 
 
 def test_killed_anywhere_nothing_is_lost_or_repeated(run, monkeypatch, passes, command):

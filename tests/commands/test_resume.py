@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from conftest import assert_evaluate_agrees, records, summary, tiny_config
+from conftest import Killed, assert_evaluate_agrees, records, summary, tiny_config
 
 import ltvr.evaluate
 import ltvr.export
@@ -24,10 +24,6 @@ from ltvr.stages.options import TrainingOptions
 
 ADD = EpochTotals.add
 """What every micro-batch ends with."""
-
-
-class Killed(BaseException):
-    """Ends a run on the spot, as SIGKILL would."""
 
 
 def stop_at(step, how, monkeypatch):

@@ -1,22 +1,17 @@
 """A run from end to end: its folder, what it reports, and the commands that read it."""
 
-import json
-
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from conftest import assert_evaluate_agrees, records, summary, tiny_config
 
 import ltvr.evaluate
-import ltvr.export
 import ltvr.train
 from ltvr.afa import ops
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
-from ltvr.export import preparation
 from ltvr.runs.folder import Run
 from ltvr.settings import save_config
 from ltvr.stages.features import Features
@@ -209,29 +204,3 @@ def test_evaluate_gives_the_summary(finished, tmp_path, command):
     code, out, _ = command(ltvr.evaluate, finished / "features.pt", "--fused")
     assert code == 0 and f"{summary(finished)['metrics']['features']['all']:.2f}" in out
     assert command(ltvr.evaluate, finished, "--split", "train")[0] == 0
-
-
-@pytest.mark.parametrize("kind", ["onnx", "torch"])
-def test_export_gives_the_modules_logits(kind, finished, tmp_path, command):
-    path = tmp_path / f"model{ltvr.export.SUFFIXES[kind]}"
-    code, out, err = command(ltvr.export, finished, "--format", kind, "--out", path, "--fused")
-    assert code == 0 and "[B, 3, 16, 16]" in out, err
-    images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    if kind == "onnx":
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        got = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-        about = session.get_modelmeta().custom_metadata_map
-    else:
-        about = {"classes": "", "preparation": ""}  # torch fills in those that are asked for
-        got = torch.export.load(path, extra_files=about).module()(images)
-    assert json.loads(about["classes"]) == Run.open(finished).manifest()["classes"]
-    assert f"prepare images alike: {about['preparation']}\nclasses: 0 0, 1 1, 2 2," in out
-    with torch.no_grad():
-        expected = load_trained(finished, "cpu")[0](images)
-    torch.testing.assert_close(got.detach(), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_how_images_are_prepared_is_said_whole():
-    said = preparation(tiny_config(), {"uint16": (3.0, 400.0)})
-    assert "EXIF orientation" in said
-    assert "values of type uint16 from 3 to 400 (others clipped) scaled to 0 to 255" in said

@@ -70,15 +70,14 @@ def test_runs_that_differ_in_their_seed_alone_are_one_configuration(of):
         ["again"],
         ["others"],
     ]
-    assert [group.title for group in groups[1:4]] == [
-        "baseline, seed 0",
-        "ltvr, gamma 0.5, seed 0",
-        "again, seed 1",  # the same configuration twice
+    assert [group.label for group in groups[1:4]] == [
+        "baseline",
+        "ltvr, gamma 0.5",
+        "again",  # the same configuration twice
     ]
     labels = [group.label for group in grouped(entries[:4])]
     assert labels == ["ltvr, gamma 1", "baseline", "ltvr, gamma 0.5"]
-    assert grouped(entries[:2])[0].title == "ltvr, seed 1"
-    assert grouped(entries[:1] + entries[2:3])[0].title == "ltvr, seeds 0 1"
+    assert grouped(entries[:2])[0].label == "ltvr"
 
 
 def test_labels_of_configurations_that_differ_in_much_are_their_folders(of):

@@ -13,13 +13,6 @@ def folder_config(root, **values):
     return config_of(dataset="folder", root=str(root), image_size=8, **values)
 
 
-@pytest.fixture
-def folder(tmp_path, write_images):
-    for split in ("train", "test"):
-        write_images(tmp_path / split, ["cat/1.png", "cat/2.png", "dog/1.png"])
-    return tmp_path
-
-
 def test_nested_folders_and_files_without_an_ending_are_images(folder, write_images):
     write_images(folder / "train/dog", ["2019/1.png", "2019/may/2.jpg", "z.png"])
     (folder / "train/dog/z.png").rename(folder / "train/dog/n0144_10")

@@ -115,7 +115,7 @@ def test_a_worker_that_dies_is_a_line():
 
 
 def test_what_is_sent_to_all_processes_does_not_reach_a_worker():
-    sent = Images({2: lambda: [os.kill(os.getpid(), s) for s in workers.IGNORED]})
+    sent = Images({2: lambda: [os.kill(os.getpid(), s) for s in workers.NOT_HEARD]})
     assert len(list(Readers(sent, 1, pinned=False).read(BATCHES))) == 4
 
 

@@ -10,32 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from operators import (
+    INTERPRETED,
+    NATIVE,
+    nan_in_uninitialised_memory,  # noqa: F401 (pytest uses it)
+    needs_triton,
+)
 
 from ltvr import plan_synthesis
 from ltvr.afa import reference
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-NATIVE = torch.cuda.is_available() and not INTERPRETED
 DEVICE = "cuda" if NATIVE else "cpu"
 RESULTS = Path(__file__).parents[2] / "bench/results"
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if NATIVE else [])]
-
-runs = pytest.mark.skipif(
-    not (INTERPRETED or NATIVE), reason="Triton on a CPU needs TRITON_INTERPRET=1"
-)
 
 
 @pytest.fixture
 def kernels():
     return pytest.importorskip("ltvr.kernels")
-
-
-@pytest.fixture(autouse=True)
-def nan_in_uninitialised_memory():
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before)
 
 
 def randn(*shape, dtype, seed):
@@ -55,7 +47,7 @@ def close_to(got, expected, limit):
     assert error <= limit * expected.pow(2).mean().sqrt() + 1e-12
 
 
-@runs
+@needs_triton
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shared", [True, False], ids=["keys are values", "own values"])
 @pytest.mark.parametrize(
@@ -143,7 +135,7 @@ def check_channel_attention(kernels, shape, shared, dtype):
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
-@runs
+@needs_triton
 @pytest.mark.parametrize("splits", [1, 2])
 @pytest.mark.parametrize("positions", [4, 16])
 def test_programs_share_the_keys_of_a_sample(kernels, monkeypatch, positions, splits):
@@ -162,7 +154,7 @@ def test_programs_share_the_keys_of_a_sample(kernels, monkeypatch, positions, sp
         close(got, exact, torch.float16)
 
 
-@runs
+@needs_triton
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("positions", [4, 9, 16, 49])
 def test_scores_far_below_zero_do_not_overflow(kernels, positions, dtype):
@@ -172,7 +164,7 @@ def test_scores_far_below_zero_do_not_overflow(kernels, positions, dtype):
     assert all(t.isfinite().all() for t in (out, lse, *found))
 
 
-@runs
+@needs_triton
 def test_gradients_near_the_limit_of_float16(kernels):
     """Such as a loss scale gives them: delta = rowsum(dO O) is beyond what float16 holds."""
     x = 1 + randn(1, 64, 4, dtype=torch.float16, seed=0) / 100
@@ -184,7 +176,7 @@ def test_gradients_near_the_limit_of_float16(kernels):
     close(kernels.channel_attention_backward(d_out, x / 2, x, None, out, lse)[1], d_k, x.dtype)
 
 
-@runs
+@needs_triton
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("mask_axis", ["spatial", "channel"])
 @pytest.mark.parametrize(
@@ -228,7 +220,7 @@ def test_split_and_generate(kernels, shape, options, mask_axis, dtype):
         close(t, exact, dtype)
 
 
-@runs
+@needs_triton
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("mask_axis", ["spatial", "channel"])
 def test_a_sample_that_gave_most_rows(kernels, mask_axis, channels_last):

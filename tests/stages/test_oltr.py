@@ -6,7 +6,7 @@ import signal
 import onnxruntime
 import pytest
 import torch
-from conftest import records, summary, tiny_config
+from conftest import Killed, records, summary, tiny_config
 
 import ltvr.evaluate
 import ltvr.export
@@ -104,10 +104,6 @@ def test_the_backbone_is_tuned_or_left_as_it_was(run, tmp_path, no_report):
         assert any(k.startswith(new) for k in changed)
         assert frozen == all(k.startswith(new) for k in changed)
         assert after[f"{NEW}.0.out.weight"].any()
-
-
-class Killed(BaseException):
-    """Ends a run on the spot, as SIGKILL would."""
 
 
 def test_a_run_stopped_anywhere_in_the_stage_ends_as_if_it_had_not_been(

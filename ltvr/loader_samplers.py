@@ -16,10 +16,7 @@ from ltvr.config.options import NoOptions
 from ltvr.errors import brief
 from ltvr.samplers.base import Sampler as Order
 from ltvr.samplers.class_aware import ClassAware, ClassAwareOptions
-from ltvr.samplers.effective_number import (
-    EffectiveNumberSampler as EffectiveNumber,
-)
-from ltvr.samplers.effective_number import EffectiveNumberSamplerOptions
+from ltvr.samplers.effective_number import ByEffectiveNumber, EffectiveNumberSamplerOptions
 from ltvr.samplers.instance import Instance
 from ltvr.samplers.progressive import Progressive, ProgressiveOptions
 from ltvr.samplers.square_root import SquareRoot
@@ -177,4 +174,4 @@ class EffectiveNumberSampler(EpochSampler):
     ) -> None:
         super().__init__(labels, **others)
         options = EffectiveNumberSamplerOptions(effective_number_sampler_beta=beta)
-        self.order = EffectiveNumber(options)
+        self.order = ByEffectiveNumber(options)
