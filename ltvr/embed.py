@@ -15,8 +15,8 @@ from ltvr.config.command_line import Parser, flag
 from ltvr.config.run import RunOptions
 from ltvr.data.batches import Batches
 from ltvr.data.splits import Split
-from ltvr.engine.evaluation import add_source, load_source, source_of
 from ltvr.engine.inputs import Problems, find_inputs, read_batches
+from ltvr.engine.source import add_source, load_source, source_of
 from ltvr.engine.trained import (
     Trained,
     add_device,
@@ -47,8 +47,9 @@ def parser() -> Parser:
         "data",
         metavar="DATA",
         nargs="*",
-        help="images, folders, patterns, lists, or - for a list on stdin, as for predict; classes "
-        "are those that lists say, or the folders in a folder; by default the split of the run",
+        help="images, folders, patterns, lists, or - for a list on stdin, as for predict, with "
+        "its --root; classes are those that lists say, or the folders in a folder; by default the "
+        "split of the run",
     )
     add_source(p)
     add_device(p)

@@ -17,7 +17,8 @@ from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.engine.accuracy_table import table
-from ltvr.engine.evaluation import Source, add_source, evaluate_split, load_source, source_of
+from ltvr.engine.evaluation import evaluate_split
+from ltvr.engine.source import Source, add_source, load_source, source_of
 from ltvr.engine.trained import (
     add_device,
     add_inference,
@@ -40,7 +41,8 @@ def parser() -> Parser:
         "--data",
         type=Path,
         metavar="PATH",
-        help="other images: a folder of <class>/<image>, or a list of `path label` lines",
+        help="other images: a folder of <class>/<image>, or a list of `path label` lines, "
+        "relative to --root or to the list",
     )
     add_source(p)
     add_device(p)

@@ -14,7 +14,7 @@ from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_
 from ltvr.config.config import Config, Schema
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
-from ltvr.engine.evaluation import load_own, moved
+from ltvr.engine.source import add_places, load_own, moved, places_of
 from ltvr.engine.trained import (
     Trained,
     add_device,
@@ -93,8 +93,7 @@ def parser() -> Parser:
         help="factors on the learning rates of the heads that are trained; of several one is "
         "chosen (1)",
     )
-    p.add_argument("--root", metavar="FOLDER", help="where the run's images are now")
-    p.add_argument("--lists", metavar="FOLDER", help="where the run's list files are now")
+    add_places(p)
     add_device(p)
     add_arguments(p, schema())
     return p
@@ -145,9 +144,8 @@ def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     config = configured(arguments, trained.config, chosen)
     heads = heads_of(trained, path, config, chosen, tuple(arguments.lr_factors))
     check_hold_out(arguments, run, heads)
-    places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
     with distributed.first_ahead():
-        data = load_own(run, moved(trained.config, places))
+        data = load_own(run, moved(trained.config, places_of(arguments)))
     for note in data.notes if distributed.is_first() else ():
         print(shown(note), file=sys.stderr)
 

@@ -12,7 +12,7 @@ from ltvr import errors
 from ltvr.comparison.entries import check_comparable, read_entry
 from ltvr.config.command_line import Parser, flag
 from ltvr.data.options import DataOptions
-from ltvr.engine.evaluation import load_own, moved
+from ltvr.engine.source import add_places, load_own, moved, places_of
 from ltvr.engine.trained import (
     add_device,
     load_trained,
@@ -67,8 +67,7 @@ def parser() -> Parser:
         help="images of each class that linear probes train on, at most; those that the "
         f"long-tailed subset leaves out come first ({USUAL}, but {USUAL_IN_ALL} in all)",
     )  # fmt: skip
-    p.add_argument("--root", metavar="FOLDER", help="where the runs' images are now")
-    p.add_argument("--lists", metavar="FOLDER", help="where the runs' list files are now")
+    add_places(p)
     p.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the table of several runs goes"
     )
@@ -124,8 +123,7 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> tuple[Pro
     least = trained.config.of(TrainingOptions).batch_size
     if sizes.images is not None and sizes.images < least:
         raise UserError(f"--images {sizes.images}: expected at least a batch, {least}")
-    places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
-    trained = trained._replace(config=moved(trained.config, places))
+    trained = trained._replace(config=moved(trained.config, places_of(arguments)))
     data = load_own(run, trained.config)
     for note in data.notes:
         print(shown(note), file=sys.stderr)

@@ -30,10 +30,10 @@ from ltvr.device import choose_device
 from ltvr.engine.accuracy_table import table
 from ltvr.engine.alike import require_the_same_images, require_the_same_options
 from ltvr.engine.cut import Cut
-from ltvr.engine.evaluation import load_own
 from ltvr.engine.fork import forked
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.rehearsal import rehearse
+from ltvr.engine.source import load_own
 from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, UserError, shown
