@@ -22,7 +22,7 @@ from ltvr.config.command_line import (
 )
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
-from ltvr.config.times import duration, minutes
+from ltvr.config.times import minutes, seconds
 from ltvr.data.datasets import load_data, stub_data
 from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
@@ -102,7 +102,7 @@ def parser() -> Parser:
     )
     p.add_argument(
         "--time-limit",
-        type=duration,
+        type=seconds,
         metavar="TIME",
         help="save and stop when the command has run for so long: 3:50:00, 90m, or seconds; exit "
         f"status {TIME_IS_UP} (none)",
