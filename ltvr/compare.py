@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ltvr.engine.trained import add_device
 from ltvr.errors import UserError, shown
 from ltvr.reports import comparison
 from ltvr.runs.output import output
+from ltvr.saying import say_notes
 
 __all__ = ["main"]
 
@@ -94,8 +94,7 @@ def main() -> None:
         file.write(comparison.page(groups, gains, notes))
         if rows is not None:
             comparison.write_by_class(rows, groups[0], gains, classes, counts)
-    for note in notes:
-        print(note, file=sys.stderr)
+    say_notes(notes)
     if gains:
         print(comparison.table(groups[0], gains, classes), end="\n\n")
     print(f"page: {shown(arguments.out)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from ltvr.engine.trained import (
 from ltvr.errors import UserError, shown
 from ltvr.losses.base import Outputs
 from ltvr.runs.output import output
+from ltvr.saying import say_notes
 
 __all__ = ["main"]
 
@@ -96,8 +96,7 @@ def main() -> int:
         else:
             source = source_of(arguments, None)
             split = load_source(source, trained.run, trained.config)
-            for note in split.notes:
-                print(shown(note), file=sys.stderr)
+            say_notes(split.notes)
             batches = of_split(trained, split)
         paths: list[str] = []
         labels: list[int] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -30,6 +29,7 @@ from ltvr.engine.trained import (
 from ltvr.errors import UserError, shown
 from ltvr.reports.tables import write_confusion, write_per_class
 from ltvr.runs.output import output
+from ltvr.saying import say_notes
 
 __all__ = ["main"]
 
@@ -74,8 +74,7 @@ def measure(path: Path, source: Source, arguments: Any) -> Measured:
     trained = load_trained(path, arguments.device, arguments.fused, inference_of(arguments))
     with distributed.first_ahead():
         split = load_source(source, trained.run, trained.config)
-    for note in split.notes if distributed.is_first() else ():
-        print(shown(note), file=sys.stderr)
+    say_notes(split.notes)
     train = np.asarray(trained.run.manifest()["train_counts"], np.int64)
     batches = Batches(split, trained.config, trained.device)
     confusion = arguments.confusion is not None

@@ -33,6 +33,7 @@ from ltvr.reports.heads import as_csv, as_json, as_markdown, as_text, notes
 from ltvr.runs import files
 from ltvr.runs.folder import Run
 from ltvr.runs.lock import Lock
+from ltvr.saying import say, say_notes
 from ltvr.signals import say_when_stopped
 from ltvr.stages import STAGES
 
@@ -40,12 +41,6 @@ __all__ = ["main"]
 
 HOLD_OUT = 20
 """Images of a class that values are chosen on, where nothing else is asked for."""
-
-
-def say(line: str) -> None:
-    """Print a line, on the first rank."""
-    if distributed.is_first():
-        print(line, flush=True)
 
 
 def schema() -> Schema:
@@ -146,9 +141,7 @@ def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     check_hold_out(arguments, run, heads)
     with distributed.first_ahead():
         data = load_own(run, moved(trained.config, places_of(arguments)))
-    for note in data.notes if distributed.is_first() else ():
-        print(shown(note), file=sys.stderr)
-
+    say_notes(data.notes)
     folder = made(run.folder / "heads")
     if distributed.is_first():
         lock = Lock(folder, shlex.join(["python", "-m", "ltvr.heads", *sys.argv[1:]]))

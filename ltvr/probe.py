@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from ltvr.probes.images import USUAL, USUAL_IN_ALL
 from ltvr.probes.probed import Probed, Sizes, probe
 from ltvr.reports.probes import as_csv, as_json, as_markdown, as_summary
 from ltvr.runs import files
+from ltvr.saying import say, say_notes
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["main"]
@@ -85,8 +85,7 @@ def main() -> None:
     runs = [weights_of_features(path)[0] for path in paths]
     entries = [read_entry(run.folder) for run in runs]
     for entry in entries[1:]:
-        for note in check_comparable(entries[0], entry):
-            print(note, file=sys.stderr)
+        say_notes(check_comparable(entries[0], entry))
     folders = [shown(run.folder.name) for run in runs]
     found, written = [], []
     for path, folder in zip(paths, folders, strict=True):
@@ -125,10 +124,9 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> tuple[Pro
         raise UserError(f"--images {sizes.images}: expected at least a batch, {least}")
     trained = trained._replace(config=moved(trained.config, places_of(arguments)))
     data = load_own(run, trained.config)
-    for note in data.notes:
-        print(shown(note), file=sys.stderr)
+    say_notes(data.notes)
     if trained.config.of(DataOptions).judged_on == "test":
-        print(f"{name}: {OF_THE_TEST_SET}", file=sys.stderr, flush=True)
+        say_notes([f"{name}: {OF_THE_TEST_SET}"])
     found = probe(
         trained,
         weights,
@@ -136,7 +134,7 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> tuple[Pro
         data,
         sizes,
         name,
-        say=lambda line: print(f"{name}: {line}", flush=True),
+        say=lambda line: say(f"{name}: {line}"),
     )
     own = weights.name == trained_features(run).name
     figures = {name: plot for each in found.sections for name, plot in each.figures.items()}
