@@ -30,6 +30,7 @@ from ltvr.posthoc.embeddings import EmbeddingCache, identity_of
 from ltvr.posthoc.images import MOST_BYTES, MOST_VIEWS, Images, load_images
 from ltvr.posthoc.measure import Kept, Measured, measure
 from ltvr.reports.heads import as_csv, as_json, as_markdown, as_text, notes
+from ltvr.reports.writing import write_forms
 from ltvr.runs import files
 from ltvr.runs.folder import Run
 from ltvr.runs.lock import Lock
@@ -289,8 +290,8 @@ def report(work: Work, found: list[Measured], options: dict[str, Any]) -> None:
     own, judged_on = path.name == trained_features(run).name, work.options.judged_on
     table = run.folder / ("heads" if own else f"heads-{path.stem}")
     name = f"{shown(run.folder.name).replace('|', ' ')}, {path.name}"
-    files.write(table.with_name(f"{table.name}.md"), as_markdown(name, found, values, judged_on))
-    files.write(table.with_name(f"{table.name}.csv"), as_csv(found, judged_on))
+    markdown, rows = as_markdown(name, found, values, judged_on), as_csv(found, judged_on)
+    write_forms(table, {"md": markdown, "csv": rows})
     run.write(
         f"{table.name}.json",
         {

@@ -25,6 +25,7 @@ from ltvr.probes.figures import draw_accuracies, draw_history
 from ltvr.probes.images import USUAL, USUAL_IN_ALL
 from ltvr.probes.probed import Probed, Sizes, probe
 from ltvr.reports.probes import as_csv, as_json, as_markdown, as_summary
+from ltvr.reports.writing import write_forms
 from ltvr.runs import files
 from ltvr.saying import say, say_notes
 from ltvr.stages.options import TrainingOptions
@@ -172,12 +173,9 @@ def write_all(folder: Path, name: str, found: Sequence[Probed], figures: dict[st
     for each, plot in figures.items():
         write(plot, place / each)
     drawn = [f"{name}/{each}.png" for each in figures]
-    files.write(folder / f"{name}.md", as_markdown(found, drawn))
-    files.write(folder / f"{name}.csv", as_csv(found))
     whole = [as_json(run) for run in found]
-    files.write(
-        folder / f"{name}.json", json.dumps(whole[0] if len(whole) == 1 else whole, indent=1) + "\n"
-    )
+    record = json.dumps(whole[0] if len(whole) == 1 else whole, indent=1) + "\n"
+    write_forms(place, {"md": as_markdown(found, drawn), "csv": as_csv(found), "json": record})
     return f"{shown(folder / name)}.md, .csv, .json; figures: {shown(place)}"
 
 

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from ltvr.data.longtail import Int64Array, shot_of
 from ltvr.data.options import DataOptions
+from ltvr.reports.numbers import number
 
 __all__ = ["write_confusion", "write_per_class"]
 
@@ -31,10 +32,9 @@ def write_per_class(
     writer = csv.writer(file)
     writer.writerow(["class", "train_images", "images", "accuracy", "shot"])
     rows = zip(classes, train.tolist(), evaluated.tolist(), metrics["per_class"], strict=True)
-    for name, before, number, accuracy in rows:
-        shown = "" if accuracy is None else f"{accuracy:.4f}"
+    for name, before, images, accuracy in rows:
         shot = shot_of(before, options.many_above, options.few_below)
-        writer.writerow([name, before, number, shown, shot])
+        writer.writerow([name, before, images, number(accuracy), shot])
 
 
 def write_confusion(file: IO[str], classes: list[str], matrix: list[list[int]]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ltvr.engine.accuracy_table import SHOTS
 from ltvr.errors import UserError, brief
 from ltvr.settings import SCHEMA, load_config, method_values, preset_label, read_values
 from ltvr.stages import STAGES
@@ -21,7 +22,7 @@ from ltvr.stages.options import TrainingOptions
 __all__ = ["CATALOGUE", "COLUMNS", "Catalogue", "Claim", "NamedRun", "Row", "Setting", "Table"]
 
 CATALOGUE = Path(__file__).parent / "catalogue"
-COLUMNS = ("all", "many", "medium", "few")
+COLUMNS = ("all", *SHOTS)
 """Of the paper's tables, in their order; the metrics of a summary have the same names."""
 COUNTED = ("imbalance", "imbalance_type", "many_above", "few_below")
 """Options that decide how many images classes have, and which are many, medium and few."""

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltvr.comparison.spread import Spread
+from ltvr.engine import accuracy_table
 from ltvr.errors import by_reason, shown
 from ltvr.reports.html import render
 from ltvr.reports.markdown import markdown
 from ltvr.reports.numbers import number, plain, signed, spread, spread_of_gains
+from ltvr.reports.writing import write_forms
 from ltvr.reproduction.catalogue import COLUMNS, Setting, Table
 from ltvr.reproduction.comparison import Line, Verdict
-from ltvr.runs import files
 
 __all__ = ["Report", "write"]
 
-NAMES = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few"}
 HEADS = (
     "top-1, %", "seeds", "All, paper", "All, ours", "ours \N{MINUS SIGN} paper", "gain, paper",
     "gain, ours", "Many, paper", "Many, ours", "Medium, paper", "Medium, ours", "Few, paper",
@@ -70,10 +70,7 @@ def write(report: Report, path: Path) -> list[Path]:
             PAGE, title=report.title, tables=list(_tables(report)), notes=_notes(report)
         ),
     }
-    written = [path.with_name(f"{path.name}.{ending}") for ending in texts]
-    for file, text in zip(written, texts.values(), strict=True):
-        files.write(file, text)
-    return written
+    return write_forms(path, texts)
 
 
 def _tables(report: Report) -> Iterator[list[Sequence[str]]]:
@@ -98,7 +95,7 @@ def _cells(line: Line) -> list[str]:
 
 def _claim(verdict: Verdict) -> list[str]:
     claim = verdict.claim
-    column = "" if claim.column == "all" else f" ({NAMES[claim.column]})"
+    column = "" if claim.column == "all" else f" ({accuracy_table.COLUMNS[claim.column]})"
     text = f"{claim.above} is above {claim.below}{column}"
     return [text, signed(verdict.paper, 1), spread_of_gains(verdict.ours), verdict.verdict]
 

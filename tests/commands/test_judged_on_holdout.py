@@ -150,7 +150,7 @@ def test_compare_takes_runs_of_one_hold_out_alone(held, finished, command, tmp_p
         for run in (held, tmp_path / "other")
     )
     assert (float(before[-5]), float(after[-5])) == pytest.approx((one, two), abs=0.006)
-    assert float(gain[1]) == pytest.approx(two - one, abs=0.006)
+    assert float(gain[1].replace("\N{MINUS SIGN}", "-")) == pytest.approx(two - one, abs=0.006)
     assert "hold-out images: McNemar" in page.read_text()
 
 
