@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from ltvr.comparison.images import Images
 from ltvr.config.command_line import Parser
 from ltvr.data.holdout import described
 from ltvr.data.options import DataOptions
-from ltvr.engine.evaluation import Source
+from ltvr.engine.source import Source, add_places, places_of
 from ltvr.engine.trained import add_device
 from ltvr.errors import UserError, shown
 from ltvr.reports import comparison
 from ltvr.runs.output import output
+from ltvr.saying import say_notes
 
 __all__ = ["main"]
 
@@ -49,8 +49,7 @@ def parser() -> Parser:
         default=True,
         help="with tests over images, which need the images that the runs are judged on (yes)",
     )
-    p.add_argument("--root", metavar="FOLDER", help="where the images of the runs are now")
-    p.add_argument("--lists", metavar="FOLDER", help="where the list files of the runs are now")
+    add_places(p)
     add_device(p)
     return p
 
@@ -65,8 +64,7 @@ def main() -> None:
     paths = list(by_place.values())
     if len(paths) < 2:
         raise UserError(f"{shown(paths[0])} is one run; name another to compare it with")
-    places = {name: getattr(arguments, name) for name in ("root", "lists")}
-    places = {name: place for name, place in places.items() if place is not None}
+    places = places_of(arguments)
     if places and not arguments.images:
         raise UserError(f"--{next(iter(places))} is for tests over images; leave out --no-images")
     entries = [read_entry(path) for path in paths]
@@ -96,8 +94,7 @@ def main() -> None:
         file.write(comparison.page(groups, gains, notes))
         if rows is not None:
             comparison.write_by_class(rows, groups[0], gains, classes, counts)
-    for note in notes:
-        print(note, file=sys.stderr)
+    say_notes(notes)
     if gains:
         print(comparison.table(groups[0], gains, classes), end="\n\n")
     print(f"page: {shown(arguments.out)}")

@@ -32,6 +32,7 @@ __all__ = [
     "is_first",
     "job",
     "launched",
+    "launched_rank",
     "local_rank",
     "lost",
     "meeting",
@@ -56,6 +57,11 @@ LOOK = 0.05
 def launched() -> int:
     """How many processes ``torchrun`` has started; 1 where it has started none."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def launched_rank() -> int | None:
+    """Which of these processes this is, from 0, before they are joined; None of one alone."""
+    return int(os.environ["RANK"]) if launched() > 1 else None
 
 
 def local_rank() -> int:

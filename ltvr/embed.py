@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,8 +13,8 @@ from torch import Tensor
 from ltvr import errors
 from ltvr.config.command_line import Parser, flag
 from ltvr.data.splits import Split
-from ltvr.engine.evaluation import add_source, load_source, source_of
 from ltvr.engine.inputs import Problems, find_inputs, read_batches
+from ltvr.engine.source import add_source, load_source, source_of
 from ltvr.engine.trained import (
     Trained,
     add_device,
@@ -27,6 +26,7 @@ from ltvr.engine.trained import (
 from ltvr.errors import UserError, shown
 from ltvr.losses.base import Outputs
 from ltvr.runs.output import output
+from ltvr.saying import say_notes
 
 __all__ = ["main"]
 
@@ -46,8 +46,9 @@ def parser() -> Parser:
         "data",
         metavar="DATA",
         nargs="*",
-        help="images, folders, patterns, lists, or - for a list on stdin, as for predict; classes "
-        "are those that lists say, or the folders in a folder; by default the split of the run",
+        help="images, folders, patterns, lists, or - for a list on stdin, as for predict, with "
+        "its --root; classes are those that lists say, or the folders in a folder; by default the "
+        "split of the run",
     )
     add_source(p)
     add_device(p)
@@ -92,8 +93,7 @@ def main() -> int:
         else:
             source = source_of(arguments, None)
             split = load_source(source, trained.run, trained.config)
-            for note in split.notes:
-                print(shown(note), file=sys.stderr)
+            say_notes(split.notes)
             batches = of_split(trained, split)
         paths: list[str] = []
         labels: list[int] = []

@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from ltvr import distributed
+
 __all__ = [
     "DIVERGED",
     "CannotWrite",
@@ -159,7 +161,7 @@ def run(main: Callable[[], int | None], *, ranks: bool = False) -> NoReturn:
     status: Any
     try:
         try:
-            if _rank() is not None and not ranks:
+            if distributed.launched() > 1 and not ranks:
                 raise UserError("this command is for one process; start it without torchrun")
             status = main() or 0
         except SystemExit as stop:  # --help
@@ -170,8 +172,8 @@ def run(main: Callable[[], int | None], *, ranks: bool = False) -> NoReturn:
         _end(141)
     except Stopped as stopped:
         # torchrun would take another status for a failure, and start the ranks again.
-        launched = "TORCHELASTIC_RUN_ID" in os.environ
-        _end(0 if launched else stopped.status, "" if _rank() else shown(stopped))
+        status = stopped.status if distributed.job() is None else 0
+        _end(status, "" if distributed.launched_rank() else shown(stopped))
     except KeyboardInterrupt:
         _end(130, "stopped")
     except Exception as error:
@@ -196,7 +198,7 @@ def _line(error: Exception) -> str | None:
         reason = error.strerror or str(error) or type(error).__name__
         return f"{where}{reason}; {ADVICE.get(error.errno or 0, 'check it, and try again')}"
     text = str(error)
-    if type(error).__name__.startswith("Dist") or "/gloo/" in text:
+    if distributed.lost(error):
         first = text.splitlines()[0]
         return f"another rank has ended, or cannot be reached; its own line says why ({first})"
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
@@ -217,18 +219,12 @@ def _tell_torchrun(line: str) -> None:
             json.dump({"message": told}, file)
 
 
-def _rank() -> int | None:
-    """Which of several processes of ``torchrun`` this is; None where it is the only one."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
-        return None
-    return int(os.environ["RANK"])
-
-
 def _end(status: int, line: str = "") -> NoReturn:
     """Exit with a last line on stderr, whether or not anybody reads stdout and stderr."""
-    if line and _rank() is not None:
+    rank = distributed.launched_rank()
+    if line and rank is not None:
         _tell_torchrun(line)
-        line = f"[rank {_rank()}] {line}"
+        line = f"[rank {rank}] {line}"
     for stream, text in ((sys.stdout, ""), (sys.stderr, f"{line}\n" if line else "")):
         try:
             if stream is not None:

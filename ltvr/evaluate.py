@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -17,7 +16,8 @@ from ltvr.data.batches import Batches
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
 from ltvr.engine.accuracy_table import table
-from ltvr.engine.evaluation import Source, add_source, evaluate_split, load_source, source_of
+from ltvr.engine.evaluation import evaluate_split
+from ltvr.engine.source import Source, add_source, load_source, source_of
 from ltvr.engine.trained import (
     add_device,
     add_inference,
@@ -29,6 +29,7 @@ from ltvr.engine.trained import (
 from ltvr.errors import UserError, shown
 from ltvr.reports.tables import write_confusion, write_per_class
 from ltvr.runs.output import output
+from ltvr.saying import say_notes
 
 __all__ = ["main"]
 
@@ -40,7 +41,8 @@ def parser() -> Parser:
         "--data",
         type=Path,
         metavar="PATH",
-        help="other images: a folder of <class>/<image>, or a list of `path label` lines",
+        help="other images: a folder of <class>/<image>, or a list of `path label` lines, "
+        "relative to --root or to the list",
     )
     add_source(p)
     add_device(p)
@@ -72,8 +74,7 @@ def measure(path: Path, source: Source, arguments: Any) -> Measured:
     trained = load_trained(path, arguments.device, arguments.fused, inference_of(arguments))
     with distributed.first_ahead():
         split = load_source(source, trained.run, trained.config)
-    for note in split.notes if distributed.is_first() else ():
-        print(shown(note), file=sys.stderr)
+    say_notes(split.notes)
     train = np.asarray(trained.run.manifest()["train_counts"], np.int64)
     batches = Batches(split, trained.config, trained.device)
     confusion = arguments.confusion is not None

@@ -14,7 +14,7 @@ from ltvr.config.command_line import Parser, add_arguments, flag, given, refuse_
 from ltvr.config.config import Config, Schema
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Data
-from ltvr.engine.evaluation import load_own, moved
+from ltvr.engine.source import add_places, load_own, moved, places_of
 from ltvr.engine.trained import (
     Trained,
     add_device,
@@ -30,9 +30,11 @@ from ltvr.posthoc.embeddings import EmbeddingCache, identity_of
 from ltvr.posthoc.images import MOST_BYTES, MOST_VIEWS, Images, load_images
 from ltvr.posthoc.measure import Kept, Measured, measure
 from ltvr.reports.heads import as_csv, as_json, as_markdown, as_text, notes
+from ltvr.reports.writing import write_forms
 from ltvr.runs import files
 from ltvr.runs.folder import Run
 from ltvr.runs.lock import Lock
+from ltvr.saying import say, say_notes
 from ltvr.signals import say_when_stopped
 from ltvr.stages import STAGES
 
@@ -40,12 +42,6 @@ __all__ = ["main"]
 
 HOLD_OUT = 20
 """Images of a class that values are chosen on, where nothing else is asked for."""
-
-
-def say(line: str) -> None:
-    """Print a line, on the first rank."""
-    if distributed.is_first():
-        print(line, flush=True)
 
 
 def schema() -> Schema:
@@ -93,8 +89,7 @@ def parser() -> Parser:
         help="factors on the learning rates of the heads that are trained; of several one is "
         "chosen (1)",
     )
-    p.add_argument("--root", metavar="FOLDER", help="where the run's images are now")
-    p.add_argument("--lists", metavar="FOLDER", help="where the run's list files are now")
+    add_places(p)
     add_device(p)
     add_arguments(p, schema())
     return p
@@ -145,12 +140,9 @@ def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     config = configured(arguments, trained.config, chosen)
     heads = heads_of(trained, path, config, chosen, tuple(arguments.lr_factors))
     check_hold_out(arguments, run, heads)
-    places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
     with distributed.first_ahead():
-        data = load_own(run, moved(trained.config, places))
-    for note in data.notes if distributed.is_first() else ():
-        print(shown(note), file=sys.stderr)
-
+        data = load_own(run, moved(trained.config, places_of(arguments)))
+    say_notes(data.notes)
     folder = made(run.folder / "heads")
     if distributed.is_first():
         lock = Lock(folder, shlex.join(["python", "-m", "ltvr.heads", *sys.argv[1:]]))
@@ -298,8 +290,8 @@ def report(work: Work, found: list[Measured], options: dict[str, Any]) -> None:
     own, judged_on = path.name == trained_features(run).name, work.options.judged_on
     table = run.folder / ("heads" if own else f"heads-{path.stem}")
     name = f"{shown(run.folder.name).replace('|', ' ')}, {path.name}"
-    files.write(table.with_name(f"{table.name}.md"), as_markdown(name, found, values, judged_on))
-    files.write(table.with_name(f"{table.name}.csv"), as_csv(found, judged_on))
+    markdown, rows = as_markdown(name, found, values, judged_on), as_csv(found, judged_on)
+    write_forms(table, {"md": markdown, "csv": rows})
     run.write(
         f"{table.name}.json",
         {

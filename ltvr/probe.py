@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ltvr import errors
 from ltvr.comparison.entries import check_comparable, read_entry
 from ltvr.config.command_line import Parser, flag
 from ltvr.data.options import DataOptions
-from ltvr.engine.evaluation import load_own, moved
+from ltvr.engine.source import add_places, load_own, moved, places_of
 from ltvr.engine.trained import (
     add_device,
     load_trained,
@@ -26,7 +25,9 @@ from ltvr.probes.figures import draw_accuracies, draw_history
 from ltvr.probes.images import USUAL, USUAL_IN_ALL
 from ltvr.probes.probed import Probed, Sizes, probe
 from ltvr.reports.probes import as_csv, as_json, as_markdown, as_summary
+from ltvr.reports.writing import write_forms
 from ltvr.runs import files
+from ltvr.saying import say, say_notes
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["main"]
@@ -67,8 +68,7 @@ def parser() -> Parser:
         help="images of each class that linear probes train on, at most; those that the "
         f"long-tailed subset leaves out come first ({USUAL}, but {USUAL_IN_ALL} in all)",
     )  # fmt: skip
-    p.add_argument("--root", metavar="FOLDER", help="where the runs' images are now")
-    p.add_argument("--lists", metavar="FOLDER", help="where the runs' list files are now")
+    add_places(p)
     p.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the table of several runs goes"
     )
@@ -86,8 +86,7 @@ def main() -> None:
     runs = [weights_of_features(path)[0] for path in paths]
     entries = [read_entry(run.folder) for run in runs]
     for entry in entries[1:]:
-        for note in check_comparable(entries[0], entry):
-            print(note, file=sys.stderr)
+        say_notes(check_comparable(entries[0], entry))
     folders = [shown(run.folder.name) for run in runs]
     found, written = [], []
     for path, folder in zip(paths, folders, strict=True):
@@ -124,13 +123,11 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> tuple[Pro
     least = trained.config.of(TrainingOptions).batch_size
     if sizes.images is not None and sizes.images < least:
         raise UserError(f"--images {sizes.images}: expected at least a batch, {least}")
-    places = {n: v for n in ("root", "lists") if (v := getattr(arguments, n)) is not None}
-    trained = trained._replace(config=moved(trained.config, places))
+    trained = trained._replace(config=moved(trained.config, places_of(arguments)))
     data = load_own(run, trained.config)
-    for note in data.notes:
-        print(shown(note), file=sys.stderr)
+    say_notes(data.notes)
     if trained.config.of(DataOptions).judged_on == "test":
-        print(f"{name}: {OF_THE_TEST_SET}", file=sys.stderr, flush=True)
+        say_notes([f"{name}: {OF_THE_TEST_SET}"])
     found = probe(
         trained,
         weights,
@@ -138,7 +135,7 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> tuple[Pro
         data,
         sizes,
         name,
-        say=lambda line: print(f"{name}: {line}", flush=True),
+        say=lambda line: say(f"{name}: {line}"),
     )
     own = weights.name == trained_features(run).name
     figures = {name: plot for each in found.sections for name, plot in each.figures.items()}
@@ -176,12 +173,9 @@ def write_all(folder: Path, name: str, found: Sequence[Probed], figures: dict[st
     for each, plot in figures.items():
         write(plot, place / each)
     drawn = [f"{name}/{each}.png" for each in figures]
-    files.write(folder / f"{name}.md", as_markdown(found, drawn))
-    files.write(folder / f"{name}.csv", as_csv(found))
     whole = [as_json(run) for run in found]
-    files.write(
-        folder / f"{name}.json", json.dumps(whole[0] if len(whole) == 1 else whole, indent=1) + "\n"
-    )
+    record = json.dumps(whole[0] if len(whole) == 1 else whole, indent=1) + "\n"
+    write_forms(place, {"md": as_markdown(found, drawn), "csv": as_csv(found), "json": record})
     return f"{shown(folder / name)}.md, .csv, .json; figures: {shown(place)}"
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ltvr import errors
 from ltvr.config.command_line import Parser
-from ltvr.engine.evaluation import load_own
+from ltvr.engine.source import add_places, load_own, moved, places_of
+from ltvr.errors import UserError
 from ltvr.reports.page import write_report
 from ltvr.runs.folder import Run
 
@@ -19,22 +20,20 @@ def main() -> None:
     p = Parser(
         prog="python -m ltvr.report", description="Write report.html of a finished run anew."
     )
-    p.add_argument("run", type=Path, help="run folder")
+    p.add_argument("run", metavar="RUN", type=Path, help="run folder")
     p.add_argument(
         "--masks",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="with the masks, which need the run's images (yes)",
     )
-    p.add_argument("--root", metavar="FOLDER", help="where the run's images are now")
-    p.add_argument("--lists", metavar="FOLDER", help="where the run's list files are now")
+    add_places(p)
     arguments = p.parse_args()
+    places = places_of(arguments)
+    if places and not arguments.masks:
+        raise UserError(f"--{next(iter(places))} is for the masks; leave out --no-masks")
     run = Run.open(arguments.run)
-    data = None
-    if arguments.masks:
-        moved = {name: getattr(arguments, name) for name in ("root", "lists")}
-        config = run.config().replaced(**{k: v for k, v in moved.items() if v is not None})
-        data = load_own(run, config)
+    data = load_own(run, moved(run.config(), places)) if arguments.masks else None
     write_report(run, data)
     print(run.report)
 

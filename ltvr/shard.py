@@ -13,6 +13,7 @@ from ltvr.data.options import DataOptions
 from ltvr.data.readable import IN_MEMORY_PIXELS
 from ltvr.data.shards import require_litdata, write_shards
 from ltvr.errors import shown
+from ltvr.saying import say_notes
 from ltvr.settings import SCHEMA
 
 __all__ = ["main"]
@@ -46,8 +47,7 @@ def main() -> None:
     if options.dataset not in BUILT_IN:  # so that the loader keeps the files, and no pixels
         config = config.replaced(image_size=IN_MEMORY_PIXELS + 1)
     data = load_data(config)
-    for note in data.notes:
-        print(shown(note))
+    say_notes(data.notes)
     written = write_shards(data, arguments.folder, options.root)
     numbers = ", ".join(f"{number} {name}" for name, number in written.items())
     print(shown(f"{numbers} images in {arguments.folder}; train with --dataset shards --root"))

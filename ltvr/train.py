@@ -22,7 +22,7 @@ from ltvr.config.command_line import (
 )
 from ltvr.config.config import Config
 from ltvr.config.run import RunOptions
-from ltvr.config.times import duration, minutes
+from ltvr.config.times import minutes, seconds
 from ltvr.data.datasets import load_data, stub_data
 from ltvr.data.manifest import manifest
 from ltvr.data.options import DataOptions
@@ -30,13 +30,13 @@ from ltvr.device import choose_device
 from ltvr.engine.accuracy_table import table
 from ltvr.engine.alike import require_the_same_images, require_the_same_options
 from ltvr.engine.cut import Cut
-from ltvr.engine.evaluation import load_own
 from ltvr.engine.fork import forked
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.engine.rehearsal import rehearse
+from ltvr.engine.source import load_own
 from ltvr.engine.trained import trained_features
 from ltvr.engine.trainer import Trainer, steps_an_epoch
-from ltvr.errors import Diverged, UserError, shown
+from ltvr.errors import Diverged, UserError
 from ltvr.networks.build import check_network, choose_backend
 from ltvr.networks.options import NetworkOptions
 from ltvr.networks.weights import digest, weights_record, without_initial_weights
@@ -50,6 +50,7 @@ from ltvr.runs.folder import Run
 from ltvr.runs.follower import Follower
 from ltvr.runs.going_on import go_on, saying_how_to_go_on, stopped
 from ltvr.runs.origin import DECIDE_NOTHING, decide_nothing
+from ltvr.saying import say, say_notes
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
@@ -102,7 +103,7 @@ def parser() -> Parser:
     )
     p.add_argument(
         "--time-limit",
-        type=duration,
+        type=seconds,
         metavar="TIME",
         help="save and stop when the command has run for so long: 3:50:00, 90m, or seconds; exit "
         f"status {TIME_IS_UP} (none)",
@@ -180,25 +181,24 @@ def _train(
     require_the_same_images(described)
     counts, imbalance = data.counts, config.of(DataOptions).imbalance
     left_out = f"; --imbalance {imbalance:g} left out {data.left_out}, 1 keeps them"
-    _say(
+    say(
         f"{len(data.train)} training images of {len(counts)} classes, {counts.max()} to "
         f"{counts.min()} a class{left_out if data.left_out else ''}"
     )
-    for note in data.notes:
-        _say(shown(note))
+    say_notes(data.notes)
     steps_an_epoch(config, data)  # refuses too few images, before a folder is made
     state = None if stem is None else forked(stem, config, described | record)
     if state is not None:
-        _say(f"going on from epoch {state['epoch']} of {trunk}")
+        say(f"going on from epoch {state['epoch']} of {trunk}")
         record = record | {"forked": {"run": str(trunk), "epoch": state["epoch"]}}
     if cuts[0].parts > 1:
-        _say(f"a batch of {cuts[0].described} (ranks x images x micro-batches)")
+        say(f"a batch of {cuts[0].described} (ranks x images x micro-batches)")
     first = None
     if distributed.is_first():
         first = Run.create(folder, config, described | record, _command(), numbered=numbered)
     folder = distributed.from_first(first.folder if first is not None else folder)
     with first or Follower(folder) as run:
-        _say(f"run folder {run.folder}")
+        say(f"run folder {run.folder}")
         say_when_stopped(lambda: stopped("stopped", run))
         with saying_how_to_go_on(run):
             trainer = Trainer(config, data, run, requests=requests)
@@ -257,12 +257,6 @@ def resume(
 
 def _command() -> str:
     return " ".join(shlex.join(["python", "-m", "ltvr.train", *sys.argv[1:]]).split())
-
-
-def _say(line: str) -> None:
-    """Print a line, on the first rank."""
-    if distributed.is_first():
-        print(line, flush=True)
 
 
 def _check_end(config: Config, requests: Requests | None) -> None:
@@ -342,16 +336,14 @@ def _dry_run(arguments: Any, config: Config, source: Path | None) -> None:
     data = stub_data(config, device)
     steps_an_epoch(config, data)
     size, counts = config.of(DataOptions).image_size, data.counts
-    print(
+    say(
         f"dry run: {len(data.train)} random images of {size}x{size} pixels in place of the "
         f"training images, {counts.max()} to {counts.min()} of {len(counts)} classes; nothing is "
-        "written",
-        flush=True,
+        "written"
     )
-    for note in data.notes:
-        print(shown(note))
+    say_notes(data.notes)
     for line in rehearsal_lines(rehearse(config, data, device), device):
-        print(line)
+        say(line)
 
 
 def _resumed(arguments: Any) -> Run:
@@ -370,7 +362,7 @@ def _resumed(arguments: Any) -> Run:
         return run
     found, passed = hold_newest_unfinished(Path(arguments.out), _command())
     for why in passed:
-        print(f"passing over a run: {why}", flush=True)
+        say(f"passing over a run: {why}")
     if found is None:
         raise UserError(f"--resume auto: no unfinished run in {arguments.out}")
     return found
@@ -429,10 +421,10 @@ def _run(arguments: Any, requests: Requests) -> Run | None:
     else:
         begun = _of_ranks(_begun_by_this_job, arguments)
         if begun is not None and begun.finished:
-            _say(f"{begun.folder} has finished already; this job began it")
+            say(f"{begun.folder} has finished already; this job began it")
             return begun
     if begun is not None:
-        _say(f"resuming {begun.folder}")
+        say(f"resuming {begun.folder}")
         resume(begun, changes=changes, requests=requests)
         return begun
     config = _configured(arguments)
@@ -445,7 +437,7 @@ def _run(arguments: Any, requests: Requests) -> Run | None:
     backend = choose_backend(config, device)
     decomposed = config.of(NetworkOptions).decomposition != "none"
     method = run_options.method + (f" ({backend})" if decomposed else "")
-    _say(f"{method} on {config.of(DataOptions).dataset}, {device.type}")
+    say(f"{method} on {config.of(DataOptions).dataset}, {device.type}")
     source = Path(arguments.source) if arguments.source is not None else None
     if arguments.dry_run:
         _dry_run(arguments, config, source)
@@ -469,7 +461,7 @@ def main() -> None:
         if run is not None:
             stages = named_stages(run.read_summary()["metrics"])
             judged_on = run.config().of(DataOptions).judged_on
-            _say(f"\n{table(stages, judged_on)}\n\nreport: {run.report}")
+            say(f"\n{table(stages, judged_on)}\n\nreport: {run.report}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from ltvr.errors import UserError, brief, run, shown
@@ -49,6 +50,9 @@ def test_shown_leaves_nothing_for_a_terminal_to_obey():
         (PermissionError(errno.EACCES, "Permission denied", "x\ny"), "x\\ny: Permission denied; "),
         (OSError("cannot say"), "error: cannot say; "),
         (MemoryError(), "error: out of memory; lower --image-size"),
+        (RuntimeError("[/src/gloo/tcp.cc:1] closed"), "error: another rank has ended, or cannot"),
+        (RuntimeError("gloo: timed out\nat x"), "says why (gloo: timed out)\n"),
+        (dist.DistStoreError("not all ranks have come"), "(not all ranks have come)\n"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(error, words, ends):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ltvr.comparison.entries import Entry
 from ltvr.data.longtail import Int64Array
-from ltvr.engine.evaluation import Source, load_source
+from ltvr.engine.source import Source, load_source
 from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError, shown
 

@@ -8,7 +8,7 @@ import re
 
 from ltvr.errors import brief
 
-__all__ = ["duration", "minutes"]
+__all__ = ["minutes", "seconds"]
 
 
 def minutes(text: str) -> float | None:
@@ -26,7 +26,7 @@ def minutes(text: str) -> float | None:
     return value * 60 or None
 
 
-def duration(text: str) -> float:
+def seconds(text: str) -> float:
     """A time like 3:50:00, 1-12:00:00 (days), 90m or 5400, in seconds.
 
     Raises:
@@ -34,8 +34,8 @@ def duration(text: str) -> float:
     """
     value = 0.0
     if match := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text, re.ASCII):
-        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        value = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        days, hours, mins, secs = (float(part or 0) for part in match.groups())
+        value = ((days * 24 + hours) * 60 + mins) * 60 + secs
     elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text, re.ASCII):
         value = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
     if not 0 < value < math.inf:

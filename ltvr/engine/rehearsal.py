@@ -29,7 +29,7 @@ from ltvr.stages.base import Classes
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["Cost", "Phase", "Rehearsal", "extrapolated", "rehearse"]
+__all__ = ["MicroBatchCost", "Phase", "Rehearsal", "extrapolated", "rehearse"]
 
 LONG = 4.0
 """Seconds of a step after which no larger one is tried."""
@@ -44,8 +44,8 @@ ENOUGH = 8
 update of the weights, which does not grow with the images."""
 
 
-class Cost(NamedTuple):
-    """Of a micro-batch: forward pass, backward pass, and the update of the weights."""
+class MicroBatchCost(NamedTuple):
+    """Of the forward pass, the backward pass, and the update of the weights."""
 
     images: int
     generated: int
@@ -58,16 +58,16 @@ class Cost(NamedTuple):
 class Phase(NamedTuple):
     """Epochs of a stage that cost the same: those that generate samples, or those that do not."""
 
-    stage: str
-    """Its title."""
+    title: str
+    """Of the stage."""
     epochs: int
     steps: int
     """Of an epoch."""
     accumulate: int
     """Micro-batches of a step."""
-    measured: list[Cost]
+    measured: list[MicroBatchCost]
     """By rising size."""
-    cost: Cost
+    cost: MicroBatchCost
     """Of a micro-batch of the run: the last one measured, or an estimate from those."""
 
     @property
@@ -154,7 +154,7 @@ def _rehearse_stage(
         for generates in (False, True)
     }
     kinds = {generates: of_kind for generates, of_kind in kinds.items() if of_kind}
-    measured: dict[bool, list[Cost]] = {generates: [] for generates in kinds}
+    measured: dict[bool, list[MicroBatchCost]] = {generates: [] for generates in kinds}
     checkpoint = 0
     for images in _sizes(size):
         costs = {}
@@ -225,7 +225,7 @@ def _measure(
     device: torch.device,
     images: int,
     epoch: int,
-) -> tuple[Cost, int]:
+) -> tuple[MicroBatchCost, int]:
     """The cost of a micro-batch in an epoch of a stage, and the bytes of a checkpoint then."""
     config = config.replaced(batch_size=images, accumulate=1)
     stage, run = stages_of(config)[name], config.of(RunOptions)
@@ -248,10 +248,12 @@ def _measure(
         seconds.append(max(time.perf_counter() - ordered - (ordered - began), 0.0))
     generated = int(state.totals.synthetic_counts.sum()) // len(seconds)
     peak = memory.most_used(device)
-    return Cost(images, generated, min(seconds), peak), _bytes(state.state_dict())
+    return MicroBatchCost(images, generated, min(seconds), peak), _bytes(state.state_dict())
 
 
-def extrapolated(costs: list[Cost], plain: list[Cost], images: int, generated: int) -> Cost:
+def extrapolated(
+    costs: list[MicroBatchCost], plain: list[MicroBatchCost], images: int, generated: int
+) -> MicroBatchCost:
     """The cost of a larger micro-batch than those measured; the last of them if it is that large.
 
     Time goes with the images, memory rises as a line through all sizes does. What generation adds
@@ -275,7 +277,7 @@ def extrapolated(costs: list[Cost], plain: list[Cost], images: int, generated: i
         share = generated / last.generated
         seconds += max(last.seconds - base.seconds, 0.0) * share
         peak += max(last.peak - base.peak, 0) * share
-    return Cost(images, generated, seconds, peak)
+    return MicroBatchCost(images, generated, seconds, peak)
 
 
 def _evaluated(config: Config, data: Data) -> int:

@@ -43,13 +43,13 @@ from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import origin
 from ltvr.runs.saving import Saver
+from ltvr.saying import say
 from ltvr.stages.base import Stage
 from ltvr.stages.build import prepare_through, stages_of
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["Trainer", "steps_an_epoch"]
 
-SAY = partial(print, flush=True)
 MOST_CLASSES_OF_CONFUSION = 200
 """With more classes the confusion matrix is left out of the summary."""
 
@@ -69,14 +69,13 @@ def steps_an_epoch(config: Config, data: Data) -> int:
 
 
 def _said(say: Callable[[str], None], line: str) -> None:
-    """Say a line, on the first rank.
+    """Say a line.
 
     Raises:
         Stopped: nobody reads stdout any more (status 141), or it cannot be written to (2).
     """
     try:
-        if distributed.is_first():
-            say(line)
+        say(line)
     except BrokenPipeError:
         raise Stopped("stopped, nobody reads stdout any more", 141) from None
     except OSError as error:
@@ -106,7 +105,7 @@ class Trainer:
         config: Config,
         data: Data,
         run: Run,
-        say: Callable[[str], None] = SAY,
+        say: Callable[[str], None] = say,
         requests: Requests | None = None,
         *,
         steps: int | None = None,

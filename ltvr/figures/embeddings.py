@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ltvr.data.longtail import Int64Array
-from ltvr.engine.evaluation import Source, load_source
+from ltvr.engine.source import Source, load_source
 from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError, shown
 from ltvr.figures.plot import Plot

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ltvr.data.longtail import CIFAR, imagenet_lt_counts, longtail_counts
-from ltvr.engine.evaluation import Source
+from ltvr.engine.source import Source
 from ltvr.figures.counts import (
     ClassCounts,
     counts_of,

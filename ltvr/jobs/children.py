@@ -25,7 +25,7 @@ from ltvr.runs.files import cannot_write
 from ltvr.runs.lock import NO_LOCKS
 from ltvr.signals import stops
 
-__all__ = ["THREADS", "Found", "Job", "State", "do_all", "named"]
+__all__ = ["THREADS", "Found", "Job", "State", "do_all", "last_line", "named"]
 
 THREADS = 1
 """Of each run, however many there are at a time: the number decides how sums are rounded."""
@@ -220,9 +220,18 @@ def _why(job: Job, status: int, before: int) -> str:
     """
     if status == 0 and job.look().state == "done":
         return ""
-    lines = job.log.read_bytes()[before:].decode(errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return f"it ended with status {status}, see its log: {shown(last)}"
+    last = shown(last_line(job.log, before)) or "it said nothing"
+    return f"it ended with status {status}, see its log: {last}"
+
+
+def last_line(log: Path, after: int = 0) -> str:
+    """The last line that is not blank; empty if there is none.
+
+    Args:
+        after: bytes at the beginning of the log that are passed over.
+    """
+    lines = log.read_bytes()[after:].decode(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def _opened(log: Path) -> IO[bytes]:

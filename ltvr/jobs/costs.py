@@ -1,4 +1,4 @@
-"""What runs cost on this machine, by what others of the same cost took, or by a probe."""
+"""What runs cost on this machine, by what others of the same cost took, or by a few steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ltvr.data.splits import Data
 from ltvr.device import choose_device
 from ltvr.errors import UserError
 from ltvr.jobs.children import THREADS, Job
-from ltvr.jobs.timing import PROBED_STEPS, probe
+from ltvr.jobs.timing import TIMED_STEPS, timed
 from ltvr.jobs.training import REPEATED, Training, decisive
 from ltvr.runs import files
 from ltvr.runs.checkpoint import load_checkpoint
@@ -50,7 +50,7 @@ class Took(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A run of which epochs are known, or a probe."""
+    """A run of which epochs are known, or a few steps."""
 
     name: str
     options: Mapping[str, Any]
@@ -65,7 +65,7 @@ class Costs:
     """What is left of runs, by those that there are in some folders: of the same cost, and here."""
 
     folders: Sequence[Path]
-    """Of run folders, and of the file of the probes."""
+    """Of run folders, and of the file of the runs that were timed."""
     _read: dict[Path, tuple[int, Known]] = field(default_factory=dict)
     """Runs by the file of their records, and when that was written."""
 
@@ -87,7 +87,7 @@ class Costs:
         left = [epoch for epoch in wanted.epochs() if epoch not in done]
         number = {name: stage.epochs for name, stage in stages_of(wanted.config).items()}
         options, here = _of_cost(wanted.config), _machine(wanted.config)
-        for kind, every in (("epochs", self._runs()), ("probe", self._probes())):
+        for kind, every in (("epochs", self._runs()), ("steps", self._timed())):
             alike = [each for each in every if (each.options, each.machine) == (options, here)]
             took = {
                 stage: [each for known in alike for each in known.took.get(stage, ())]
@@ -119,11 +119,11 @@ class Costs:
         """
         file = wanted.out / FILE
         machine, options = _machine(wanted.config), _of_cost(wanted.config)
-        entry = {"machine": machine, "options": options, "seconds": probe(wanted.config, data)}
+        entry = {"machine": machine, "options": options, "seconds": timed(wanted.config, data)}
         wanted.out.mkdir(parents=True, exist_ok=True)
         files.write(file, json.dumps({**_kept(file), wanted.label: entry}, indent=1) + "\n")
 
-    def _probes(self) -> Iterator[Known]:
+    def _timed(self) -> Iterator[Known]:
         for folder in self.folders:
             for name, entry in _kept(folder / FILE).items():
                 took = {
@@ -175,8 +175,8 @@ def _expected(took: Sequence[Took], at: float) -> float:
 
 
 def _how(kind: str, names: Sequence[str]) -> str:
-    if kind == "probe":
-        return f"probe of {PROBED_STEPS} steps"
+    if kind == "steps":
+        return f"{TIMED_STEPS} timed steps an epoch"
     others = f" and {len(names) - 2} more" if len(names) > 3 else ""
     return f"epochs of {', '.join(names[:2] if others else names)}{others}"
 

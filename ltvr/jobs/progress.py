@@ -11,8 +11,9 @@ from ltvr.errors import UserError, shown
 from ltvr.jobs.children import Job, named
 from ltvr.jobs.costs import Costs
 from ltvr.jobs.training import Training
+from ltvr.reports.numbers import duration
 
-__all__ = ["Progress", "duration", "show_costs"]
+__all__ = ["Progress", "show_costs"]
 
 
 class Progress:
@@ -35,7 +36,7 @@ class Progress:
         print(f"{named(job)}: {how}; {self._said()}", flush=True)
 
     def _said(self) -> str:
-        """What is left, and for how long, as far as that is known without a probe."""
+        """What is left, and for how long, as far as that is known without timing any."""
         left = self._left
         if not left:
             return "none left"
@@ -70,7 +71,7 @@ def show_costs(jobs: Sequence[Job]) -> None:
             unknown += cost is None
             time = duration(cost.seconds) if cost else "?"
             how = f"cannot be measured ({reasons.index(why[job]) + 1})" if job in why else ""
-            left = f"{time:>8}  {cost.how if cost else how or 'not measured'}"
+            left = f"{time:>11}  {cost.how if cost else how or 'not measured'}"
         print(f"{name:{width}}  {found.state:10} {left}{shown(found.why)}".rstrip())
     for number, reason in enumerate(reasons, 1):
         print(f"({number}) {shown(reason)}")
@@ -111,11 +112,3 @@ def _timed(costs: Costs, jobs: Sequence[Job]) -> dict[Job, str]:
         except UserError as error:
             why |= dict.fromkeys(alike, str(error))
     return why
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds, as 1:05:09, or seconds alone, as 53 s."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,4 +1,4 @@
-"""A probe: what a run costs on this machine, by a few of its steps."""
+"""What a run costs on this machine, by a few of its steps."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from ltvr.runs.folder import Run
 from ltvr.stages.features import FeaturesOptions
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["PROBED_STEPS", "probe"]
+__all__ = ["TIMED_STEPS", "timed"]
 
-PROBED_EPOCHS = 5
-"""Each as long as a fifth of the stage, for methods that change in the course of it. The features
-have more where something that they are to have would never begin in so few."""
-PROBED_STEPS = 2
+TIMED_EPOCHS = 5
+"""Epochs of a stage of the shortened run. The features stage gets more where generation or a
+deferred part would not begin within so few."""
+TIMED_STEPS = 2
+"""Of each of these epochs."""
 
 
-def probe(wanted: Config, data: Data) -> dict[str, list[float]]:
+def timed(wanted: Config, data: Data) -> dict[str, list[float]]:
     """Train a few epochs of few steps: seconds that whole epochs would take, by stage.
 
     The first of a stage warms up.
@@ -49,12 +50,12 @@ def probe(wanted: Config, data: Data) -> dict[str, list[float]]:
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
-            Run.create(Path(folder) / "probe", config, manifest(part, config), "a probe") as run,
+            Run.create(Path(folder) / "timed", config, manifest(part, config), "timing") as run,
         ):
-            trainer = Trainer(config, part, run, say=lambda line: None, steps=PROBED_STEPS)
+            trainer = Trainer(config, part, run, say=lambda line: None, steps=TIMED_STEPS)
             for stage in trainer.stages.values():
                 if stage.needs_trained:
-                    stage.epochs = min(stage.epochs, PROBED_EPOCHS)
+                    stage.epochs = min(stage.epochs, TIMED_EPOCHS)
             trainer.fit()
             found: dict[str, list[float]] = {name: [] for name in trainer.stages}
             for r in run.records():
@@ -68,10 +69,10 @@ def probe(wanted: Config, data: Data) -> dict[str, list[float]]:
 
 def _shortened(config: Config) -> Config:
     """The same with few epochs of the features, in which all that it has begins."""
-    epochs, probed = config.of(FeaturesOptions).epochs, PROBED_EPOCHS
-    while probed < epochs:
+    epochs, fewer = config.of(FeaturesOptions).epochs, TIMED_EPOCHS
+    while fewer < epochs:
         try:
-            return config.replaced(epochs=probed)
+            return config.replaced(epochs=fewer)
         except UserError:
-            probed *= 2
+            fewer *= 2
     return config

@@ -13,7 +13,7 @@ from ltvr.data.built_in import BUILT_IN
 from ltvr.data.options import DataOptions
 from ltvr.engine.trained import trained_features
 from ltvr.errors import DIVERGED, UserError, brief
-from ltvr.jobs.children import Found
+from ltvr.jobs.children import Found, last_line
 from ltvr.networks.weights import digest
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import STARTS_FROM, not_compared
@@ -151,8 +151,7 @@ class Training:
         """
         if not self.log.is_file():
             return ""
-        lines = self.log.read_bytes().decode(errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "")
+        last = last_line(self.log)
         return last.removeprefix("error: ") if last.startswith(f"error: {DIVERGED}") else ""
 
     def environment(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ltvr.engine.accuracy_table import heading as accuracy_heading
 from ltvr.errors import shown
 from ltvr.figures.style import QUIET, axes, bars, class_axis, colour, styled, whole_numbers
 from ltvr.reports.html import drawing, render, short
+from ltvr.reports.numbers import signed
 from ltvr.stages import STAGES
 
 __all__ = ["by_class", "heading", "page", "table", "write_by_class"]
@@ -110,7 +111,7 @@ def _percent(value: float | None) -> str:
 
 
 def _gain(row: Row) -> str:
-    return "n/a" if row.gain is None else f"{row.gain:+.2f}"
+    return "n/a" if row.gain is None else signed(row.gain)
 
 
 def _spread(row: Row) -> str:

@@ -19,6 +19,7 @@ from ltvr.errors import by_reason
 from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.images import Images
 from ltvr.posthoc.measure import Measured, Tried, metrics_of
+from ltvr.reports.numbers import number
 
 __all__ = ["as_csv", "as_json", "as_markdown", "as_text", "notes"]
 
@@ -94,9 +95,8 @@ def as_csv(heads: list[Measured], judged_on: str) -> str:
     writer.writerow(["head", "parameter", "value", "kind", "choice_balanced", *names])
     for row in _rows(heads, judged_on):
         numbers = [row.choice, *(row.metrics[name] for name in names)]
-        shown = ["" if number is None else f"{number:.4f}" for number in numbers]
         value = "" if row.value is None else f"{row.value:g}"
-        writer.writerow([row.head, row.parameter, value, row.kind, *shown])
+        writer.writerow([row.head, row.parameter, value, row.kind, *map(number, numbers)])
     return text.getvalue()
 
 

@@ -1,10 +1,10 @@
-"""Numbers as tables have them; what is not there is an empty cell."""
+"""Numbers as tables have them, where what is not there is an empty cell; and times."""
 
 from __future__ import annotations
 
 from ltvr.comparison.spread import Spread
 
-__all__ = ["number", "plain", "signed", "spread", "spread_of_gains"]
+__all__ = ["duration", "number", "plain", "signed", "spread", "spread_of_gains"]
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -32,6 +32,19 @@ def spread(of: Spread | None) -> str:
 def spread_of_gains(of: Spread | None) -> str:
     """The same of differences."""
     return "" if of is None else f"{signed(of.mean)}{_deviation(of)}"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units."""
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    left, parts = round(seconds), list[str]()
+    for name, length in units:
+        if left >= length and len(parts) < 2:
+            parts.append(f"{left // length} {name}")
+            left %= length
+        elif parts:
+            break
+    return " ".join(parts) or "less than a second"
 
 
 def _deviation(of: Spread) -> str:

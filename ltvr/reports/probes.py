@@ -12,6 +12,7 @@ from ltvr.errors import shown
 from ltvr.probes.lines import Line, Section
 from ltvr.probes.probed import Probed
 from ltvr.probes.rows import ALONE
+from ltvr.reports.numbers import number
 
 __all__ = ["as_csv", "as_json", "as_markdown", "as_summary"]
 
@@ -68,8 +69,8 @@ def as_summary(runs: Sequence[Probed]) -> list[str]:
             for line in [] if section is None else section.lines:
                 if line.space == space and line.measure.endswith(ending) and ALONE not in line.of:
                     label = _measure(called.format(line.of), line.unit)
-                    number = _number(line.means["all"], line.unit)
-                    rows.setdefault(label, {})[id(run)] = number
+                    mean = _number(line.means["all"], line.unit)
+                    rows.setdefault(label, {})[id(run)] = mean
     width = max(map(len, [*rows, EVERY_CLASS]))
     widths = [max(len(run.name), 6) for run in runs]
     table = {EVERY_CLASS: {id(run): run.name for run in runs}} | rows
@@ -90,8 +91,7 @@ def as_csv(runs: Sequence[Probed]) -> str:
     for run in runs:
         for section in run.sections:
             for line in section.lines:
-                means = (line.means[subset] for subset in SUBSETS)
-                numbers = ["" if value is None else f"{value:.4f}" for value in means]
+                numbers = [number(line.means[subset]) for subset in SUBSETS]
                 writer.writerow(
                     [run.name, section.name, line.space, line.measure, line.of, line.unit, *numbers]
                 )

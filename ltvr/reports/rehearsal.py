@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from ltvr.engine import memory
-from ltvr.engine.rehearsal import Cost, Phase, Rehearsal
+from ltvr.engine.rehearsal import MicroBatchCost, Phase, Rehearsal
+from ltvr.reports.numbers import duration
 
-__all__ = ["duration", "rehearsal_lines"]
+__all__ = ["rehearsal_lines"]
 
 
 def rehearsal_lines(found: Rehearsal, device: torch.device) -> list[str]:
@@ -43,12 +44,12 @@ def _phase(phase: Phase) -> str:
         how = f"an estimate; measured: {'; '.join(map(_measured, phase.measured[-2:]))}"
     epochs = "1 epoch" if phase.epochs == 1 else f"{phase.epochs} epochs"
     return (
-        f"{phase.stage}, {epochs} of {phase.steps} steps of {batch} images{parts}"
+        f"{phase.title}, {epochs} of {phase.steps} steps of {batch} images{parts}"
         f"{made}: {_time(phase.step_seconds)} a step, {_size(cost.peak)} of memory ({how})"
     )
 
 
-def _measured(cost: Cost) -> str:
+def _measured(cost: MicroBatchCost) -> str:
     made = f" and {cost.generated} generated" if cost.generated else ""
     return f"{cost.images} images{made} {_time(cost.seconds)}, {_size(cost.peak)}"
 
@@ -61,16 +62,3 @@ def _time(seconds: float) -> str:
 def _size(number: float) -> str:
     """Bytes as people read them."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """A time in its two largest units."""
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    left, parts = round(seconds), list[str]()
-    for name, length in units:
-        if left >= length and len(parts) < 2:
-            parts.append(f"{left // length} {name}")
-            left %= length
-        elif parts:
-            break
-    return " ".join(parts) or "less than a second"

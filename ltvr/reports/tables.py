@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from ltvr.data.longtail import Int64Array
 from ltvr.data.options import DataOptions
+from ltvr.reports.numbers import number
 
 __all__ = ["write_confusion", "write_per_class"]
 
@@ -31,9 +32,8 @@ def write_per_class(
     writer = csv.writer(file)
     writer.writerow(["class", "train_images", "images", "accuracy", "shot"])
     rows = zip(classes, train.tolist(), evaluated.tolist(), metrics["per_class"], strict=True)
-    for name, before, number, accuracy in rows:
-        shown = "" if accuracy is None else f"{accuracy:.4f}"
-        writer.writerow([name, before, number, shown, options.shot_of(before)])
+    for name, before, images, accuracy in rows:
+        writer.writerow([name, before, images, number(accuracy), options.shot_of(before)])
 
 
 def write_confusion(file: IO[str], classes: list[str], matrix: list[list[int]]) -> None:

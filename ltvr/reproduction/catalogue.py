@@ -13,25 +13,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ltvr.engine.accuracy_table import SUBSETS
 from ltvr.errors import UserError, brief
 from ltvr.settings import SCHEMA, load_config, method_values, preset_label, read_values
 from ltvr.stages import STAGES
 from ltvr.stages.options import TrainingOptions
 
-__all__ = [
-    "CATALOGUE",
-    "PAPER_COLUMNS",
-    "Catalogue",
-    "Claim",
-    "NamedRun",
-    "Row",
-    "Setting",
-    "Table",
-]
+__all__ = ["CATALOGUE", "Catalogue", "Claim", "NamedRun", "Row", "Setting", "Table"]
 
 CATALOGUE = Path(__file__).parent / "catalogue"
-PAPER_COLUMNS = ("all", "many", "medium", "few")
-"""Of the paper's tables, in their order; the metrics of a summary have the same names."""
 COUNTED = ("imbalance", "imbalance_type", "many_above", "few_below")
 """Options that decide how many images classes have, and which are many, medium and few."""
 NOT_TABLES = ("runs", "budgets")
@@ -64,7 +54,7 @@ class Row:
     head: str = ""
     """The head on the run's finished first stage that it shows (``ltvr.heads``)."""
     paper: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    """By data set, percent in the order of ``PAPER_COLUMNS``; None of a subset without classes."""
+    """By data set, percent in the order of ``SUBSETS``; None of a subset without classes."""
 
     @property
     def shows(self) -> str:
@@ -270,7 +260,7 @@ def _check_row(table: Table, row: Row, runs: Mapping[str, NamedRun]) -> None:
     if row.shows not in table.over:
         raise UserError(f"{where}: `over` names no row for {row.shows!r}")
     for dataset, numbers in row.paper.items():
-        if len(numbers) != len(PAPER_COLUMNS):
+        if len(numbers) != len(SUBSETS):
             raise UserError(f"{where}: {len(numbers)} numbers for {dataset}, expected 4")
 
 

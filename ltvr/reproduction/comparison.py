@@ -11,7 +11,8 @@ from scipy import stats
 
 from ltvr.comparison.paired import over_seeds
 from ltvr.comparison.spread import Spread
-from ltvr.reproduction.catalogue import PAPER_COLUMNS, Claim, Row, Table
+from ltvr.engine.accuracy_table import SUBSETS
+from ltvr.reproduction.catalogue import Claim, Row, Table
 
 __all__ = ["Line", "Verdict", "compare", "judge"]
 
@@ -153,7 +154,7 @@ def _paired(
 
 
 def _by_column(numbers: Sequence[float | None] | None) -> Metrics:
-    return dict(zip(PAPER_COLUMNS, numbers, strict=True)) if numbers else {}
+    return dict(zip(SUBSETS, numbers, strict=True)) if numbers else {}
 
 
 def _minus(one: float | None, other: float | None) -> float | None:

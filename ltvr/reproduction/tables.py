@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltvr.comparison.spread import Spread
+from ltvr.engine.accuracy_table import COLUMNS, SUBSETS
 from ltvr.errors import by_reason, shown
 from ltvr.reports.html import render
 from ltvr.reports.markdown import markdown
 from ltvr.reports.numbers import number, plain, signed, spread, spread_of_gains
-from ltvr.reproduction.catalogue import PAPER_COLUMNS, Setting, Table
+from ltvr.reports.writing import write_forms
+from ltvr.reproduction.catalogue import Setting, Table
 from ltvr.reproduction.comparison import Line, Verdict
-from ltvr.runs import files
 
 __all__ = ["Report", "write"]
 
-NAMES = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few"}
 HEADS = (
     "top-1, %", "seeds", "All, paper", "All, ours", "ours \N{MINUS SIGN} paper", "gain, paper",
     "gain, ours", "Many, paper", "Many, ours", "Medium, paper", "Medium, ours", "Few, paper",
@@ -70,10 +70,7 @@ def write(report: Report, path: Path) -> list[Path]:
             PAGE, title=report.title, tables=list(_tables(report)), notes=_notes(report)
         ),
     }
-    written = [path.with_name(f"{path.name}.{ending}") for ending in texts]
-    for file, text in zip(written, texts.values(), strict=True):
-        files.write(file, text)
-    return written
+    return write_forms(path, texts)
 
 
 def _tables(report: Report) -> Iterator[list[Sequence[str]]]:
@@ -91,14 +88,14 @@ def _cells(line: Line) -> list[str]:
     ours, paper = line.ours("all"), line.paper.get("all")
     cells = [line.row.label, str(len(line.by_seed) or ""), plain(paper), spread(ours)]
     cells += [signed(line.difference), signed(line.paper_gain, 1), spread_of_gains(line.gains)]
-    for name in PAPER_COLUMNS[1:]:
+    for name in SUBSETS[1:]:
         cells += [plain(line.paper.get(name)), spread(line.ours(name))]
     return cells
 
 
 def _claim(verdict: Verdict) -> list[str]:
     claim = verdict.claim
-    column = "" if claim.column == "all" else f" ({NAMES[claim.column]})"
+    column = "" if claim.column == "all" else f" ({COLUMNS[claim.column]})"
     text = f"{claim.above} is above {claim.below}{column}"
     return [text, signed(verdict.paper, 1), spread_of_gains(verdict.ours), verdict.verdict]
 
@@ -130,12 +127,12 @@ def _csv(lines: Sequence[Line]) -> str:
     """A line a row (RFC 4180), every number in a field of its own."""
     text = io.StringIO()
     writer = csv.writer(text)
-    of = [f"{name}_{what}" for name in PAPER_COLUMNS for what in ("paper", "mean", "deviation")]
+    of = [f"{name}_{what}" for name in SUBSETS for what in ("paper", "mean", "deviation")]
     gain = ["gain_over", "gain_paper", "gain_mean", "gain_deviation"]
     writer.writerow(["row", "run", "shows", "seeds", *of, *gain, "difference", "all_by_seed"])
     for line in lines:
         numbers: list[float | None] = []
-        for name in PAPER_COLUMNS:
+        for name in SUBSETS:
             numbers += [line.paper.get(name), *_of(line.ours(name))]
         by_seed = " ".join(number(metrics["all"]) for metrics in line.by_seed.values())
         gains = [line.paper_gain, *_of(line.gains)]

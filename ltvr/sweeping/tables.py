@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ltvr.config.command_line import words
+from ltvr.engine.accuracy_table import COLUMNS, SHOTS
 from ltvr.errors import shown
 from ltvr.reports.markdown import markdown
 from ltvr.reports.numbers import number, plain, signed, spread
-from ltvr.runs import files
+from ltvr.reports.writing import write_forms
 from ltvr.sweeping.configurations import Design, said
 from ltvr.sweeping.plan import METRICS, Repeat
 from ltvr.sweeping.results import Line, LineGain, Rung
 
 __all__ = ["at_epochs", "by_score", "chosen", "gain", "reference", "said_gain", "write"]
 
-SHOTS = ("many", "medium", "few")
 OF_THE_JUDGING = ("holdout", "holdout_from", "holdout_fold")
 """Options that a run on the test set is without."""
 
@@ -38,10 +38,7 @@ def write(design: Design, rungs: Sequence[Rung], path: Path) -> list[Path]:
         "csv": _csv(design, rungs),
         "json": json.dumps(_record(design, rungs), indent=1) + "\n",
     }
-    written = [path.with_name(f"{path.name}.{ending}") for ending in texts]
-    for file, text in zip(written, texts.values(), strict=True):
-        files.write(file, text)
-    return written
+    return write_forms(path, texts)
 
 
 def by_score(rung: Rung) -> list[Line]:
@@ -76,7 +73,7 @@ def _tables(design: Design, rungs: Sequence[Rung]) -> Iterator[list[list[str]]]:
         heads = [f"configuration{at_epochs(design, rung)}", "seeds", f"{METRICS[sweep.metric]}, %"]
         heads += ["error of the hold-out"] if sweep.metric == "balanced_accuracy" else []
         heads += [f"gain over {sweep.compare_with}"] if sweep.compare_with else []
-        heads += ["Many", "Medium", "Few", "epochs", "seconds"]
+        heads += [*(COLUMNS[shot] for shot in SHOTS), "epochs", "seconds"]
         rows = []
         for line in by_score(rung):
             over = gain(design, rung, line)

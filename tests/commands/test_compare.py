@@ -9,6 +9,7 @@ from conftest import summary, tiny_config
 
 import ltvr.compare
 import ltvr.train
+from ltvr.reports.numbers import signed
 from ltvr.runs.folder import Run
 
 
@@ -41,7 +42,7 @@ def test_seeds_of_two_configurations(runs, command, tmp_path):
     expected = [(all_of(runs / f"{n}0", "crt") + all_of(runs / f"{n}1", "crt")) / 2 for n in "ba"]
     for name, value in zip(("baseline, seeds 0 1", "ltvr, seeds 0 1"), expected, strict=True):
         assert lines[name][0] == f"{value:.2f}"
-    assert lines["gain"][0] == f"{expected[1] - expected[0]:+.2f}"
+    assert lines["gain"][0] == signed(expected[1] - expected[0])
     assert "p, 2 seeds" in lines and "95 % interval" in lines
     assert "classes differ (p < 0.05, Holm)" in crt.splitlines()[-1]
 

@@ -161,7 +161,7 @@ def test_mistakes_are_named_before_anything_is_evaluated(
 
 
 def test_advice_on_training_is_not_given_later(files, command, monkeypatch):
-    load = ltvr.engine.evaluation.load_data
+    load = ltvr.engine.source.load_data
 
     def advised(config):
         data = load(config)
@@ -169,7 +169,7 @@ def test_advice_on_training_is_not_given_later(files, command, monkeypatch):
         data.test.notes.append("test: skipped 1")
         return replace(data, advice=["raise --image-size"])
 
-    monkeypatch.setattr("ltvr.engine.evaluation.load_data", advised)
+    monkeypatch.setattr("ltvr.engine.source.load_data", advised)
     code, _, err = command(ltvr.evaluate, files / "run", "--split", "train")
     assert (code, err) == (0, "train: passed over 1 hidden\n")
 

@@ -13,7 +13,7 @@ from conftest import Killed, summary, tiny_config
 
 import ltvr.heads
 from ltvr import distributed
-from ltvr.engine.evaluation import load_own
+from ltvr.engine.source import load_own
 from ltvr.engine.trained import Trained, load_trained
 from ltvr.errors import UserError
 from ltvr.posthoc import embeddings, measure

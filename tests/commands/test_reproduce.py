@@ -195,19 +195,19 @@ def test_a_reason_that_runs_share_is_said_once(tiny, tmp_path, command):
 
 def test_the_list_says_what_is_left_and_how_it_was_measured(tiny, tmp_path, command, monkeypatch):
     run = [*tiny, "--seeds", "0,1", "--out", tmp_path]
-    # The probe trains, and after a backward pass torch may refuse one in a fork of the process.
+    # Timing trains, and after a backward pass torch may refuse one in a fork of the process.
     words = [*map(str, run), "--list"]
-    probing = FORK.Process(target=printing_to, args=(tmp_path / "list", ltvr.reproduce, words))
-    probing.start()
-    probing.join()
-    code, out = probing.exitcode, (tmp_path / "list").read_text()
-    assert code == 0 and out.count("missing") == 3 and out.count("probe of 2 steps") == 3, out
+    timing = FORK.Process(target=printing_to, args=(tmp_path / "list", ltvr.reproduce, words))
+    timing.start()
+    timing.join()
+    code, out = timing.exitcode, (tmp_path / "list").read_text()
+    assert code == 0 and out.count("missing") == 3 and out.count("2 timed steps an epoch") == 3, out
     assert command(ltvr.reproduce, *run[:-4], "--seeds", "0", "--out", tmp_path)[0] == 0
-    # What a probe measured is kept, and gives way to the epochs of another seed.
-    monkeypatch.setattr(costs, "probe", lambda wanted, data: pytest.fail("measured again"))
+    # What was timed is kept, and gives way to the epochs of another seed.
+    monkeypatch.setattr(costs, "timed", lambda wanted, data: pytest.fail("measured again"))
     code, out, err = command(ltvr.reproduce, *run, "--list")
     assert code == 0 and out.count("done") == 2, err
-    assert re.search(r"baseline-seed1 +missing +\d+ s  epochs of baseline-seed0\n", out)
+    assert re.search(r"baseline-seed1 +missing +\S.*  epochs of baseline-seed0\n", out)
 
 
 @pytest.mark.parametrize(

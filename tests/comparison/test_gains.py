@@ -140,7 +140,7 @@ def test_a_run_that_is_not_finished_gains_nothing(of):
 
 def test_images_are_classified_as_the_summary_says(finished):
     from ltvr.comparison.images import Images
-    from ltvr.engine.evaluation import Source
+    from ltvr.engine.source import Source
 
     entry, images = read_entry(finished), Images(Source(), "cpu")
     test = load_data(tiny_config()).test

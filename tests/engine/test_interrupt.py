@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ltvr.config.times import duration, minutes
+from ltvr.config.times import minutes, seconds
 from ltvr.engine import interrupt
 from ltvr.engine.interrupt import TIME_IS_UP, Requests
 from ltvr.errors import Stopped
@@ -64,11 +64,11 @@ def test_a_second_stop_ends_at_once_unless_it_is_the_first_once_more(monkeypatch
 
 def test_times():
     shown = ("3:50:00", "90m", "5400", "1-00:00:01", "2:30", "1.5h")
-    assert [duration(t) for t in shown] == [13800, 5400, 5400, 86401, 150, 5400]
+    assert [seconds(t) for t in shown] == [13800, 5400, 5400, 86401, 150, 5400]
     assert (minutes("0.5"), minutes("0")) == (30, None)
     for wrong in ("", "-3", "0", "1:2:3:4", "inf", "nan", "1 h", "9" * 400 + ":00", "9" * 9000):
         with pytest.raises(Exception, match="expected a time") as error:
-            duration(wrong)
+            seconds(wrong)
         assert len(str(error.value)) < 300
 
 

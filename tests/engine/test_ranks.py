@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import ltvr.train
 from ltvr import distributed
 from ltvr.data.batches import Batches
-from ltvr.engine.evaluation import evaluate_split, load_own
+from ltvr.engine.evaluation import evaluate_split
+from ltvr.engine.source import load_own
 from ltvr.engine.state import StageState
 from ltvr.engine.trained import load_trained
 from ltvr.engine.training import network_to_train

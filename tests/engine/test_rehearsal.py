@@ -11,9 +11,8 @@ import ltvr.train
 from ltvr.data.datasets import load_data, stub_data
 from ltvr.data.longtail import imagenet_lt_counts, longtail_counts
 from ltvr.engine import rehearsal
-from ltvr.engine.rehearsal import Cost, extrapolated, rehearse
+from ltvr.engine.rehearsal import MicroBatchCost, extrapolated, rehearse
 from ltvr.errors import UserError
-from ltvr.reports.rehearsal import duration
 from ltvr.runs.folder import Run
 
 CPU = torch.device("cpu")
@@ -24,7 +23,7 @@ def test_stages_are_rehearsed_with_generation_and_without(finished):
         epochs=6, lay_back_start=0.3, crt_epochs=3, accumulate=4, synthesis_group=16
     )
     found = rehearse(config, stub_data(config, CPU), CPU)
-    assert [(p.stage, p.epochs, p.steps, p.accumulate) for p in found.phases] == [
+    assert [(p.title, p.epochs, p.steps, p.accumulate) for p in found.phases] == [
         ("features", 2, 6, 4),
         ("features", 4, 6, 4),
         ("cRT", 3, 6, 4),
@@ -81,8 +80,8 @@ def test_two_images_that_do_not_fit_end_in_a_line(monkeypatch):
 
 
 def test_a_larger_micro_batch_is_estimated_from_two():
-    plain = [Cost(2, 0, 1.0, 300), Cost(4, 0, 1.5, 400)]
-    generating = [Cost(2, 2, 2.0, 350), Cost(4, 5, 2.5, 460)]
+    plain = [MicroBatchCost(2, 0, 1.0, 300), MicroBatchCost(4, 0, 1.5, 400)]
+    generating = [MicroBatchCost(2, 2, 2.0, 350), MicroBatchCost(4, 5, 2.5, 460)]
     assert extrapolated(plain, plain, 4, 0) == plain[-1]
     # Time by the images, 1.5 s / 4; memory 50 an image more.
     assert extrapolated(plain, plain, 64, 0) == pytest.approx((64, 0, 24.0, 400 + 60 * 50))
@@ -93,10 +92,14 @@ def test_a_larger_micro_batch_is_estimated_from_two():
     estimate = extrapolated(generating, [], 64, 100)
     assert estimate == pytest.approx((64, 100, 40.0, 460 + 60 * 55))
     # Of three sizes the line of least squares: 30 an image more.
-    three = [Cost(2, 0, 1.0, 100), Cost(4, 0, 1.0, 220), Cost(6, 0, 1.0, 220)]
+    three = [
+        MicroBatchCost(2, 0, 1.0, 100),
+        MicroBatchCost(4, 0, 1.0, 220),
+        MicroBatchCost(6, 0, 1.0, 220),
+    ]
     assert extrapolated(three, three, 16, 0).peak == pytest.approx(220 + 10 * 30)
     # What a busy machine measured the wrong way round costs nothing.
-    faster = [Cost(4, 4, 1.0, 100)]
+    faster = [MicroBatchCost(4, 4, 1.0, 100)]
     assert extrapolated(faster, plain[1:], 8, 8) == pytest.approx((8, 8, 3.0, 800))
 
 
@@ -150,8 +153,3 @@ def test_cRT_alone_needs_no_run_to_be_rehearsed(command, finished):
     code, out, err = command(ltvr.train, "--from", finished, *options)
     assert code == 0 and out.count("a step") == 1, err
     assert Run(finished).finished
-
-
-def test_durations():
-    said = [duration(s) for s in (0.2, 59, 60, 3725, 90061, 86400 * 400)]
-    assert said == ["less than a second", "59 s", "1 min", "1 h 2 min", "1 d 1 h", "400 d"]

@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_config
 
 from ltvr.data.datasets import load_data
-from ltvr.engine.evaluation import Source
+from ltvr.engine.source import Source
 from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
 from ltvr.figures.embeddings import LabelledEmbeddings, draw_embeddings, embed, how_apart

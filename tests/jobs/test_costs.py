@@ -10,7 +10,7 @@ from conftest import tiny_config
 from ltvr.jobs import costs
 from ltvr.jobs.children import THREADS
 from ltvr.jobs.costs import Costs, Took, _expected
-from ltvr.jobs.progress import Progress, duration, show_costs
+from ltvr.jobs.progress import Progress, show_costs
 from ltvr.jobs.timing import _shortened
 from ltvr.jobs.training import Training
 from ltvr.settings import load_config
@@ -84,13 +84,13 @@ def test_an_epoch_takes_what_the_nearest_in_the_course_took():
 
 
 def test_runs_of_one_cost_are_timed_once_and_what_is_known_is_not(there, monkeypatch, capsys):
-    probed = []
+    gammas = []
 
-    def probe(config, data):
-        probed.append(config.flat()["gamma"])
+    def timed(config, data):
+        gammas.append(config.flat()["gamma"])
         return {"features": [9.0, 1.0, 1.0, 2.0, 2.0], "crt": [4.0]}
 
-    monkeypatch.setattr(costs, "probe", probe)
+    monkeypatch.setattr(costs, "timed", timed)
     jobs = [
         wanted(there, "same", lr=0.1),
         *(wanted(there, f"more-{lr}", lr=lr, gamma=0.9) for lr in (0.1, 0.2, 0.3)),
@@ -98,14 +98,15 @@ def test_runs_of_one_cost_are_timed_once_and_what_is_known_is_not(there, monkeyp
     ]
     show_costs(jobs)
     out = capsys.readouterr().out
-    assert probed == [0.9, 0.8] and out.startswith("no run here tells what 4 of 5 cost; ")
+    assert gammas == [0.9, 0.8] and out.startswith("no run here tells what 4 of 5 cost; ")
     assert out.index("\nmore-0.1-seed0 (1 of 2)\n") < out.index("runs/same-seed0")
     assert "  45 s  epochs of there-seed0\n" in out
-    # The first of the probe's epochs warms up; what is missing of it is taken from the next one.
-    assert out.count("  7 s  probe of 2 steps\n") == 3 and "  11 s  probe of 2 steps\n" in out
-    assert out.endswith("left, one run after the other: 0:01:17\n")
+    # The first of the timed epochs warms up; what is missing of it is taken from the next one.
+    assert out.count("  7 s  2 timed steps an epoch\n") == 3
+    assert "  11 s  2 timed steps an epoch\n" in out
+    assert out.endswith("left, one run after the other: 1 min 17 s\n")
     show_costs(jobs)
-    assert len(probed) == 2 and capsys.readouterr().out.startswith("runs/same-seed0")
+    assert len(gammas) == 2 and capsys.readouterr().out.startswith("runs/same-seed0")
 
 
 def test_what_is_left_is_counted_and_timed_as_far_as_it_is_known(there, capsys):
@@ -118,11 +119,3 @@ def test_what_is_left_is_counted_and_timed_as_far_as_it_is_known(there, capsys):
         "runs/other-seed0: done; 1 left, about 45 s one after the other",
         "runs/wanted-seed0: done; none left",
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.2, "0 s"), (53.4, "53 s"), (59.7, "0:01:00"), (3909, "1:05:09"), (360000, "100:00:00")],
-)
-def test_a_time_is_read_at_a_glance(seconds, said):
-    assert duration(seconds) == said

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from ltvr.config.run import RunOptions
+from ltvr.engine.accuracy_table import SUBSETS
 from ltvr.errors import UserError
 from ltvr.jobs.training import decisive
-from ltvr.reproduction.catalogue import CATALOGUE, PAPER_COLUMNS, Catalogue
+from ltvr.reproduction.catalogue import CATALOGUE, Catalogue
 from ltvr.reproduction.sheet import Sheet
 from ltvr.reproduction.wanted import Wants
 from ltvr.settings import load_config
@@ -81,7 +82,7 @@ def test_claims_are_what_the_paper_has_measured(catalogue):
     for table in catalogue.tables.values():
         dataset = table.datasets["paper"][0]
         for claim in table.claims:
-            at = PAPER_COLUMNS.index(claim.column)
+            at = SUBSETS.index(claim.column)
             above, below = (table.row(n).paper[dataset][at] for n in (claim.above, claim.below))
             assert above > below, (table.name, claim)
             claims += 1
