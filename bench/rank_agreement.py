@@ -15,7 +15,7 @@ from torch import nn
 from torch.multiprocessing.spawn import start_processes
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import ltvr.train
+import ltvr.training
 from ltvr import distributed
 from ltvr.clock import stream
 from ltvr.config.config import Config
@@ -139,10 +139,10 @@ def train(config: Config, folder: Path, freeze: bool) -> dict[str, Any]:
         mock.patch.object(training, "_order", _then(training._order, seen.of_order)),
         mock.patch.object(training, "_loss", _then(training._loss, seen.of_loss)),
         mock.patch.object(Whole, "decide", _then(Whole.decide, seen.of_whole)),
-        mock.patch.object(ltvr.train, "write_report"),
+        mock.patch.object(ltvr.training, "write_report"),
         mock.patch.object(Features, "train_mode", frozen if freeze else Features.train_mode),
     ):
-        ltvr.train.train(config, folder)
+        ltvr.training.train(config, folder)
     parts = torch.tensor(seen.losses, dtype=torch.float64).view(seen.steps, -1)
     losses = distributed.sum_over_ranks(parts.sum(1))
     return {

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
-import ltvr.train
+import ltvr.training
 from kernel_model import GPUS
 from ltvr import distributed, plan_synthesis
 from ltvr.clock import Clock
@@ -72,10 +72,10 @@ def trained(config: Config, out: Path, apart: bool = False) -> list[float]:
     """
     folder = out / (f"run-{os.getpid()}" if apart else "run")
     with (
-        mock.patch.object(ltvr.train, "load_data", few),
-        mock.patch.object(ltvr.train, "write_report"),
+        mock.patch.object(ltvr.training, "load_data", few),
+        mock.patch.object(ltvr.training, "write_report"),
     ):
-        ltvr.train.train(config, folder)
+        ltvr.training.train(config, folder)
     return [r["images_per_second"] for r in Run(folder).records()][1::2]
 
 

@@ -18,7 +18,7 @@ from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
 from ltvr.settings import load_config
-from ltvr.train import train
+from ltvr.training import train
 
 
 def configuration(root: Path, method: str, epochs: int) -> Config:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import ltvr.evaluate
-import ltvr.train
+import ltvr.training
 from ltvr import errors
 from ltvr.losses.base import Divisors
 from ltvr.runs.folder import Run
@@ -125,14 +125,14 @@ def tiny_config(**changes):
 def finished(tmp_path_factory):
     """The folder of a finished tiny run; read it, do not write to it."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    ltvr.train.train(tiny_config(), folder)
+    ltvr.training.train(tiny_config(), folder)
     return folder
 
 
 @pytest.fixture
 def no_report(monkeypatch):
     """Runs that make no page at their end, which takes a second."""
-    monkeypatch.setattr(ltvr.train, "write_report", lambda *_: None)
+    monkeypatch.setattr(ltvr.training, "write_report", lambda *_: None)
 
 
 def summary(folder):

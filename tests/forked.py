@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import ltvr.train
+import ltvr.training
 from ltvr import errors
 from ltvr.jobs import children
 
@@ -69,4 +70,4 @@ def fork_jobs(monkeypatch):
     """Have trainings that a command starts be forks, looked at often, that make no page."""
     monkeypatch.setattr(children, "subprocess", SimpleNamespace(Popen=Forked, DEVNULL=None))
     monkeypatch.setattr(children, "PAUSE", 0.01)
-    monkeypatch.setattr(ltvr.train, "write_report", lambda run, data: run.report.write_text(""))
+    monkeypatch.setattr(ltvr.training, "write_report", lambda run, data: run.report.write_text(""))

@@ -4,13 +4,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
-import ltvr.train
+import ltvr.training
 from ltvr import distributed
 
 
 def join(rank, number, folder, function, arguments):
     torch.set_num_threads(1)
-    ltvr.train.write_report = lambda *_: None
+    ltvr.training.write_report = lambda *_: None
     if number > 1:
         store = dist.FileStore(str(folder / f"store-{number}"), number)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=number)

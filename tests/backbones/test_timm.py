@@ -11,7 +11,7 @@ from ltvr.errors import UserError
 from ltvr.export import export
 from ltvr.networks.build import check_network
 from ltvr.networks.cut import cut_backbone
-from ltvr.train import train
+from ltvr.training import train
 
 timm = pytest.importorskip("timm")
 
@@ -101,7 +101,7 @@ def test_real_and_generated_rows_train_every_weight(name, after):
     ("name", "after"), [("test_convnext", "stages.1"), ("ltvr_test_swin", "layers.1")]
 )
 def test_a_fused_run_trains_and_exports(name, after, tmp_path, monkeypatch):
-    monkeypatch.setattr("ltvr.train.write_report", lambda *_: None)
+    monkeypatch.setattr("ltvr.training.write_report", lambda *_: None)
     config = tiny_config(
         backbone=f"timm:{name}", stem="imagenet", insert_after=after, fused=True,
         image_size=64, imbalance=50.0, epochs=1, batch_size=128, lay_back_start=0.0,

@@ -15,7 +15,7 @@ from ltvr.clock import Clock
 from ltvr.data.targets import Targets
 from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
-from ltvr.train import train
+from ltvr.training import train
 
 NAMES = ("cosine", "capsule", "de-confound")
 TAU, GAMMA = 10.0, 0.25

@@ -8,7 +8,7 @@ import pytest
 from conftest import summary, tiny_config
 
 import ltvr.compare
-import ltvr.train
+import ltvr.training
 from ltvr.reports.numbers import signed
 from ltvr.runs.folder import Run
 
@@ -19,9 +19,9 @@ def runs(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     shutil.copytree(finished, folder / "a0")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ltvr.train.write_report", lambda *_: None)
+        patched.setattr("ltvr.training.write_report", lambda *_: None)
         for name, method, seed in (("a1", None, 1), ("b0", "baseline", 0), ("b1", "baseline", 1)):
-            ltvr.train.train(tiny_config(method=method, seed=seed), folder / name)
+            ltvr.training.train(tiny_config(method=method, seed=seed), folder / name)
     return folder
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 import ltvr.evaluate
 import ltvr.export
 import ltvr.train
+import ltvr.training
 from ltvr.afa import ops
 from ltvr.config.command_line import refuse_unused
 from ltvr.data.images import Decoder
@@ -295,7 +296,7 @@ def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_pat
     refused(ltvr.train, [*arguments, "--batch-size", "5000"], "training images; lower it")
     assert not (tmp_path / "runs").exists()  # what can be checked is, before a folder is made
     with monkeypatch.context() as patched:
-        patched.setattr(ltvr.train.Trainer, "fit", lambda _: raise_(UserError("no")))
+        patched.setattr(ltvr.training.Trainer, "fit", lambda _: raise_(UserError("no")))
         refused(ltvr.train, arguments, "error: no")
     refused(ltvr.train, ["--resume", "runs/mine"], "stopped before its first checkpoint")
     assert command(ltvr.train, *arguments)[0] == 0
@@ -409,9 +410,9 @@ def large(tmp_path, write_images):
 def test_a_run_outlives_images_that_are_damaged_while_it_trains(
     large, command, refused, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(ltvr.train, "write_report", lambda *_: None)
+    monkeypatch.setattr(ltvr.training, "write_report", lambda *_: None)
     assert command(ltvr.train, *large, "--name", "whole")[0] == 0
-    folder, trainer = tmp_path / "spoilt", ltvr.train.Trainer
+    folder, trainer = tmp_path / "spoilt", ltvr.training.Trainer
     arguments = [*large, "--name", "spoilt"]
     for spoilt, steps in (("train/b/7.png", range(1, 4)), ("test/a/1.png", [4])):
         image = tmp_path / spoilt
@@ -421,14 +422,14 @@ def test_a_run_outlives_images_that_are_damaged_while_it_trains(
             spoil_image(image)
             return trainer(*given, **others)
 
-        monkeypatch.setattr(ltvr.train, "Trainer", spoil)
+        monkeypatch.setattr(ltvr.training, "Trainer", spoil)
         words = [f"{spoilt} is corrupt", "replace it", f"--resume {folder}"]
         refused(ltvr.train, arguments, *words)
         assert torch.load(folder / "last.pt", weights_only=True)["step"] in steps
         arguments = ["--resume", folder]
         refused(ltvr.train, arguments, f"{spoilt} is corrupt", "1 of")
         image.write_bytes(content)
-    monkeypatch.setattr(ltvr.train, "Trainer", trainer)
+    monkeypatch.setattr(ltvr.training, "Trainer", trainer)
     assert command(ltvr.train, *arguments)[0] == 0
     whole, resumed = (
         json.loads((tmp_path / n / "summary.json").read_text()) for n in ("whole", "spoilt")

@@ -15,7 +15,7 @@ import ltvr.evaluate
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
-from ltvr.train import train
+from ltvr.training import train
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def files(tmp_path_factory):
     """A run on files of three classes, by name ``run``, and its images in ``data``."""
     folder = tmp_path_factory.mktemp("files")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ltvr.train.write_report", lambda *_: None)
+        patched.setattr("ltvr.training.write_report", lambda *_: None)
         random = np.random.default_rng(0)
         write_coloured(folder / "data", random)
         config = tiny_config(

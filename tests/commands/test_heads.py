@@ -20,7 +20,7 @@ from ltvr.posthoc import embeddings, measure
 from ltvr.posthoc.embeddings import EmbeddingCache
 from ltvr.runs import files
 from ltvr.runs.lock import Lock
-from ltvr.train import train
+from ltvr.training import train
 
 OUTPUTS = Trained.outputs
 TAUS = [step / 10 for step in range(21)]
@@ -31,7 +31,7 @@ def started(tmp_path_factory):
     """A run of one stage, whose images are of three pieces a view; read it only."""
     folder = tmp_path_factory.mktemp("heads") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ltvr.train.write_report", lambda *_: None)
+        patched.setattr("ltvr.training.write_report", lambda *_: None)
         train(
             tiny_config(method="baseline", eval_batch_size=200, mislas_epochs=2, lws_epochs=2),
             folder,

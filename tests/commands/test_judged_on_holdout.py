@@ -13,6 +13,7 @@ import ltvr.evaluate
 import ltvr.heads
 import ltvr.report
 import ltvr.train
+import ltvr.training
 from ltvr.data import datasets
 from ltvr.data.datasets import load_data
 from ltvr.runs.checkpoint import load_checkpoint
@@ -34,7 +35,7 @@ def held(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(datasets, "load_built_in", without_test)
-        ltvr.train.train(tiny_config(**HELD), folder)
+        ltvr.training.train(tiny_config(**HELD), folder)
     return folder
 
 
@@ -68,7 +69,7 @@ def test_the_best_epoch_of_a_hold_out_is_that_of_balanced_accuracy(
 
     monkeypatch.setattr("ltvr.engine.trainer.evaluate_split", evaluated)
     config = tiny_config(holdout=holdout, select="best", stages="features")
-    ltvr.train.train(config, tmp_path / "run")
+    ltvr.training.train(config, tmp_path / "run")
     assert load_checkpoint(tmp_path / "run" / "best-features.pt")["epoch"] == best - 1
 
 
@@ -132,8 +133,8 @@ def test_heads_are_judged_on_it(held, command, tmp_path):
 def test_compare_takes_runs_of_one_hold_out_alone(held, finished, command, tmp_path):
     code, _, err = command(ltvr.compare, finished, held)
     assert code == 2 and "was judged on a hold-out, and " in err and "on the test set: their" in err
-    ltvr.train.train(tiny_config(**HELD, method="baseline"), tmp_path / "other")
-    ltvr.train.train(
+    ltvr.training.train(tiny_config(**HELD, method="baseline"), tmp_path / "other")
+    ltvr.training.train(
         tiny_config(**HELD, holdout_fold=1, stages="features", epochs=0), tmp_path / "fold"
     )
     code, _, err = command(ltvr.compare, held, tmp_path / "fold")

@@ -10,7 +10,7 @@ from conftest import summary, tiny_config
 import ltvr.probe
 from ltvr.figures import plot
 from ltvr.probes import linear
-from ltvr.train import train
+from ltvr.training import train
 
 KINDS = ("md", "csv", "json")
 
@@ -19,7 +19,7 @@ KINDS = ("md", "csv", "json")
 def baseline(tmp_path_factory):
     folder = tmp_path_factory.mktemp("probe") / "baseline"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ltvr.train.write_report", lambda *_: None)
+        patched.setattr("ltvr.training.write_report", lambda *_: None)
         train(tiny_config(method="baseline"), folder)
     return folder
 

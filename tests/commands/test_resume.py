@@ -14,6 +14,7 @@ from conftest import Killed, assert_evaluate_agrees, records, summary, tiny_conf
 import ltvr.evaluate
 import ltvr.export
 import ltvr.train
+import ltvr.training
 from ltvr.data.batches import Batches
 from ltvr.engine.totals import EpochTotals
 from ltvr.engine.trainer import Trainer
@@ -55,13 +56,13 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(
     for number, (step, how) in enumerate(STOPS):
         stop_at(step, how, monkeypatch)
         with pytest.raises((Killed, Stopped)) as stopped:
-            ltvr.train.resume(Run.open(folder)) if number else ltvr.train.train(
+            ltvr.training.resume(Run.open(folder)) if number else ltvr.training.train(
                 tiny_config(), folder
             )
         if how != "kill":
             assert f"--resume {folder}" in str(stopped.value)
     monkeypatch.undo()
-    ltvr.train.resume(Run.open(folder))
+    ltvr.training.resume(Run.open(folder))
     assert summary(folder)["metrics"] == summary(finished)["metrics"]
     assert records(folder) == records(finished)
 
@@ -75,7 +76,7 @@ TINY = (
 def test_a_job_that_comes_again_finds_its_run_whoever_went_on_with_it(
     tmp_path, monkeypatch, command
 ):
-    monkeypatch.setattr(ltvr.train, "write_report", lambda run, data: run.report.write_text(""))
+    monkeypatch.setattr(ltvr.training, "write_report", lambda run, data: run.report.write_text(""))
     job, another = (
         {"TORCHELASTIC_RUN_ID": name, "WORLD_SIZE": "1", "RANK": "0"} for name in ("1", "2")
     )
@@ -115,7 +116,7 @@ def test_a_run_stopped_while_it_evaluates_ends_as_if_it_had_not_been(
 
         monkeypatch.setattr(Batches, "evaluate", stopped)
         with pytest.raises(Stopped, match=f"--resume {folder}") as asked:
-            ltvr.train.resume(Run.open(folder)) if number > 1 else ltvr.train.train(
+            ltvr.training.resume(Run.open(folder)) if number > 1 else ltvr.training.train(
                 tiny_config(), folder
             )
         assert asked.value.status == 143
@@ -128,7 +129,7 @@ def test_a_run_stopped_while_it_evaluates_ends_as_if_it_had_not_been(
 
         monkeypatch.setattr(Batches, "evaluate", once)
         with pytest.raises(Stopped) if number < 5 else nullcontext():
-            ltvr.train.resume(Run.open(folder))
+            ltvr.training.resume(Run.open(folder))
     monkeypatch.undo()
     assert summary(folder)["metrics"] == summary(finished)["metrics"]
     assert records(folder) == records(finished)
@@ -139,7 +140,7 @@ def test_a_run_goes_on_with_other_evaluations(finished, tmp_path, monkeypatch, c
     folder = tmp_path / "stopped"
     stop_at(3, "interrupt", monkeypatch)
     with pytest.raises(Stopped):
-        ltvr.train.train(tiny_config(), folder)
+        ltvr.training.train(tiny_config(), folder)
     monkeypatch.undo()
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("evaluate_every: 1\n", ""))
@@ -158,7 +159,7 @@ def test_a_run_that_reports_its_best_goes_on_with_its_own_evaluations(
     folder = tmp_path / "stopped"
     stop_at(3, "interrupt", monkeypatch)
     with pytest.raises(Stopped):
-        ltvr.train.train(tiny_config(select="best"), folder)
+        ltvr.training.train(tiny_config(select="best"), folder)
     monkeypatch.undo()
     for which in (folder, "auto"):
         code, _, err = command(
@@ -237,7 +238,7 @@ def rewritten(path, changes):
 
 def test_the_best_epoch_is_held_to_the_run_before_it_goes_on(tmp_path, command, no_report):
     config = tiny_config(select="best")
-    ltvr.train.train(config, tmp_path / "whole")
+    ltvr.training.train(config, tmp_path / "whole")
     folder = tmp_path / "run"
 
     def resumed(damage):
@@ -267,10 +268,10 @@ def test_the_best_epoch_is_held_to_the_run_before_it_goes_on(tmp_path, command, 
 
 def test_each_stage_finds_its_own_best_epoch(tmp_path, command, no_report, monkeypatch):
     config = tiny_config(select="best")
-    ltvr.train.train(config, tmp_path / "whole")
+    ltvr.training.train(config, tmp_path / "whole")
     stop_at(13, "kill", monkeypatch)  # in the second stage
     with pytest.raises(Killed):
-        ltvr.train.train(config, tmp_path / "run")
+        ltvr.training.train(config, tmp_path / "run")
     monkeypatch.setattr(EpochTotals, "add", ADD)
     shutil.copy(tmp_path / "whole/best-crt.pt", tmp_path / "run")  # as of a kill a moment later
     (tmp_path / "run/last.pt").unlink()  # the one before is of the first stage
@@ -303,11 +304,11 @@ def test_an_epoch_is_kept_though_nobody_can_be_told(
     folder, says = tmp_path / "run", Trainer.__init__.__defaults__
     monkeypatch.setattr(Trainer.__init__, "__defaults__", (Broken(error), None))
     with pytest.raises(Stopped, match=f"{words}.*go on with: .*--resume {folder}") as stopped:
-        ltvr.train.train(tiny_config(), folder)
+        ltvr.training.train(tiny_config(), folder)
     assert stopped.value.status == status
     assert torch.load(folder / "last.pt", weights_only=True)["epoch"] == 1
     monkeypatch.setattr(Trainer.__init__, "__defaults__", says)
-    ltvr.train.resume(Run.open(folder))
+    ltvr.training.resume(Run.open(folder))
     assert summary(folder)["metrics"] == summary(finished)["metrics"]
     assert records(folder) == records(finished)
 
@@ -387,16 +388,16 @@ VARIANTS = {
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_resuming_with_every_kind_of_state(changes, tmp_path, monkeypatch, no_report, command):
     config = tiny_config(**{"epochs": 1, "lay_back_start": 0.0, **changes})
-    ltvr.train.train(config, tmp_path / "whole")
+    ltvr.training.train(config, tmp_path / "whole")
     folder = tmp_path / "runs" / "stopped"
     accumulate = config.of(TrainingOptions).accumulate
     for step in (4 * accumulate - 1, 5 * accumulate):  # after 4 updates, then 9
         stop_at(step, "interrupt", monkeypatch)
         with pytest.raises(Stopped, match="--resume"):
             if folder.exists():
-                ltvr.train.resume(Run.open(folder))
+                ltvr.training.resume(Run.open(folder))
             else:
-                ltvr.train.train(config, folder)
+                ltvr.training.train(config, folder)
     monkeypatch.setattr(EpochTotals, "add", ADD)
     code, out, _ = command(ltvr.train, "--resume", "auto", "--out", tmp_path / "runs")
     assert code == 0 and f"resuming {folder}" in out
@@ -413,7 +414,7 @@ def test_a_run_goes_on_where_its_images_have_moved(command, write_images, tmp_pa
         dataset="folder", root=str(tmp_path / "here"), imbalance=1.0, batch_size=8, epochs=1,
         stages="features", lay_back_start=0.0, image_size=16,
     )  # fmt: skip
-    before = ltvr.train.train(config, tmp_path / "run")["metrics"]
+    before = ltvr.training.train(config, tmp_path / "run")["metrics"]
     (tmp_path / "run" / "summary.json").unlink()
     (tmp_path / "here").rename(tmp_path / "there")
     code, _, err = command(ltvr.train, "--resume", tmp_path / "run")

@@ -14,6 +14,7 @@ import ltvr.evaluate
 import ltvr.heads
 import ltvr.predict
 import ltvr.train
+import ltvr.training
 from ltvr.classifiers._normalised import Normalised
 from ltvr.errors import Stopped
 from ltvr.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -28,8 +29,8 @@ def run(tmp_path_factory):
     """A finished run of a cosine classifier."""
     folder = tmp_path_factory.mktemp("tde") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ltvr.train.write_report", lambda *_: None)
-        ltvr.train.train(tiny_config(**OPTIONS), folder)
+        patched.setattr("ltvr.training.write_report", lambda *_: None)
+        ltvr.training.train(tiny_config(**OPTIONS), folder)
     return folder
 
 
@@ -81,11 +82,11 @@ def test_a_stopped_run_keeps_its_moving_feature(run, tmp_path, monkeypatch, no_r
         stop_at(micro_batch, monkeypatch)
         with pytest.raises(Stopped):
             if number:
-                ltvr.train.resume(Run.open(folder))
+                ltvr.training.resume(Run.open(folder))
             else:
-                ltvr.train.train(tiny_config(**OPTIONS), folder)
+                ltvr.training.train(tiny_config(**OPTIONS), folder)
     monkeypatch.undo()
-    ltvr.train.resume(Run.open(folder))
+    ltvr.training.resume(Run.open(folder))
     assert records(folder) == records(run)
     for name in ("features", "crt"):
         expected, got = (load_checkpoint(f / f"{name}.pt")["model"] for f in (run, folder))

@@ -7,6 +7,7 @@ from conftest import assert_evaluate_agrees, records, summary, tiny_config
 
 import ltvr.evaluate
 import ltvr.train
+import ltvr.training
 from ltvr.afa import ops
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
@@ -50,7 +51,7 @@ def test_a_fused_run_follows_the_reference(tmp_path, no_report):
             "stages": "features",
             "lr": 1e-3,
         }  # more, and rounding grows fast
-        described = ltvr.train.train(tiny_config(**options), tmp_path / backend)
+        described = ltvr.training.train(tiny_config(**options), tmp_path / backend)
         assert described["backend"] == backend
     for ours, theirs in zip(
         records(tmp_path / "cpp"), records(tmp_path / "reference"), strict=True
@@ -95,7 +96,7 @@ def test_the_best_epoch_is_chosen_by_what_is_reported(tmp_path, no_report):
     """With the BatchNorm statistics of real images, not with the running ones."""
     options = {"select": "best", "features_batchnorm": "real", "lay_back_start": 0.0}
     config = tiny_config(**options, stages="features", lr=0.8, ema=0.5)
-    described = ltvr.train.train(config, tmp_path / "run")["metrics"]["features"]
+    described = ltvr.training.train(config, tmp_path / "run")["metrics"]["features"]
     epochs = [record["eval"]["all"] for record in records(tmp_path / "run")]
     assert described["all"] == max(epochs) and described["selected_on"] == "test"
 
@@ -111,7 +112,7 @@ def test_choosing_the_best_epoch_changes_nothing_in_training(tmp_path, no_report
     losses = {}
     for select in ("last", "best"):
         config = tiny_config(select=select, stages="features")
-        ltvr.train.train(config, tmp_path / select)
+        ltvr.training.train(config, tmp_path / select)
         losses[select] = [record["real_loss"] for record in records(tmp_path / select)]
     assert losses["best"] == losses["last"]
 
@@ -128,7 +129,7 @@ def test_evaluating_less_often_changes_no_weight(tmp_path, monkeypatch):
     for every in (1, 3):
         folder = tmp_path / str(every)
         config = tiny_config(epochs=5, evaluate_every=every, select="best", crt_init="keep")
-        runs[every] = ltvr.train.train(config, folder)["metrics"], records(folder)
+        runs[every] = ltvr.training.train(config, folder)["metrics"], records(folder)
     last, often = (torch.load(tmp_path / n / "last.pt", weights_only=True) for n in "31")
     assert all(torch.equal(last["model"][name], often["model"][name]) for name in last["model"])
     assert [r["eval"] is not None for r in runs[1][1]] == [True] * 6
@@ -170,7 +171,7 @@ def test_the_features_stage_ends_with_the_statistics_of_real_images(tmp_path, no
     for statistics in ("running", "real"):
         options = {"features_batchnorm": statistics, "augmentation": "none", "lay_back_start": 0.0}
         config = tiny_config(**options, stages="features")
-        ltvr.train.train(config, tmp_path / statistics)
+        ltvr.training.train(config, tmp_path / statistics)
         model, *_ = load_trained(tmp_path / statistics)
         norm = model.embedder.layer4[0].bn1  # the first that saw generated features
         stored = torch.stack([norm.running_mean, norm.running_var])
@@ -182,7 +183,7 @@ def test_the_features_stage_ends_with_the_statistics_of_real_images(tmp_path, no
 
 
 def test_a_name_that_is_taken_is_refused_before_images_are_read(finished, command, monkeypatch):
-    monkeypatch.setattr(ltvr.train, "load_data", lambda _: pytest.fail("it reads images"))
+    monkeypatch.setattr(ltvr.training, "load_data", lambda _: pytest.fail("it reads images"))
     arguments = "--out", finished.parent, "--name", finished.name
     code, _, err = command(ltvr.train, *arguments)
     assert code == 2 and "already holds a run" in err
@@ -192,7 +193,7 @@ def test_a_diverged_run_says_to_start_again(tmp_path):
     with pytest.raises(
         UserError, match="loss became (nan|inf).*start again with a lower --lr"
     ) as e:
-        ltvr.train.train(tiny_config(lr=1e9), tmp_path / "diverged")
+        ltvr.training.train(tiny_config(lr=1e9), tmp_path / "diverged")
     assert "--resume" not in str(e.value)
 
 

@@ -8,12 +8,12 @@ from PIL import Image
 
 import ltvr.evaluate
 import ltvr.predict
-from ltvr.train import train
+from ltvr.training import train
 
 
 def test_a_class_at_the_edge_of_wide_pictures_is_found(command, tmp_path, monkeypatch):
     """Pictures of 3 : 1 whose centre tells nothing: 50 % is chance."""
-    monkeypatch.setattr("ltvr.train.write_report", lambda *_: None)
+    monkeypatch.setattr("ltvr.training.write_report", lambda *_: None)
     random = np.random.default_rng(0)
     for split, number in (("train", 12), ("test", 6)):
         for channel, name in enumerate(("a", "b")):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import tiny_config
 
-import ltvr.train
+import ltvr.training
 from ltvr.engine.fork import common_epochs
 from ltvr.engine.interrupt import Requests
 from ltvr.errors import Stopped, UserError
@@ -43,7 +43,7 @@ def test_epochs_in_common(one, other, common):
 def trunk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trunk") / "run"
     with pytest.raises(Stopped, match="after epoch 2, as asked") as stopped:
-        ltvr.train.train(
+        ltvr.training.train(
             tiny_config(**LATE, gamma=0.3, loss_weight=1.0), folder, requests=Requests(last_epoch=2)
         )
     assert stopped.value.status == 0
@@ -52,8 +52,8 @@ def trunk(tmp_path_factory):
 
 def test_it_ends_as_the_run_by_itself(trunk, tmp_path, no_report):
     config = tiny_config(**LATE, stop_gradient="features", crt_epochs=2)
-    ltvr.train.train(config, tmp_path / "fork", trunk=trunk.folder)
-    ltvr.train.train(config, tmp_path / "alone")
+    ltvr.training.train(config, tmp_path / "fork", trunk=trunk.folder)
+    ltvr.training.train(config, tmp_path / "alone")
     fork, alone = Run.open(tmp_path / "fork"), Run.open(tmp_path / "alone")
     assert [(r["stage"], r["epoch"], r["real_loss"]) for r in fork.records()] == [
         (r["stage"], r["epoch"], r["real_loss"]) for r in alone.records()
@@ -75,13 +75,15 @@ def test_it_ends_as_the_run_by_itself(trunk, tmp_path, no_report):
 )
 def test_it_refuses_what_would_have_come_elsewhere(trunk, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        ltvr.train.train(tiny_config(**{**LATE, **changes}), tmp_path / "fork", trunk=trunk.folder)
+        ltvr.training.train(
+            tiny_config(**{**LATE, **changes}), tmp_path / "fork", trunk=trunk.folder
+        )
     assert not (tmp_path / "fork").exists()
 
 
 def test_it_refuses_an_end_that_never_comes(tmp_path):
     with pytest.raises(UserError, match="--stop-after-epoch 6: the run has 5 epochs in all"):
-        ltvr.train.train(
+        ltvr.training.train(
             tiny_config(**LATE, crt_epochs=1), tmp_path / "run", requests=Requests(last_epoch=6)
         )
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from conftest import records, tiny_config
 from ranked import on_ranks
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import ltvr.train
+import ltvr.training
 from ltvr import distributed
 from ltvr.data.batches import Batches
 from ltvr.engine.evaluation import evaluate_split
@@ -49,7 +49,7 @@ def train_exactly(folder, changes):
     torch.set_default_dtype(torch.float64)
     Features.train_mode = Generative.train_mode = frozen
     name = f"{distributed.ranks()}x{changes.get('accumulate', 1)}"
-    ltvr.train.train(tiny_config(**changes), folder / name)
+    ltvr.training.train(tiny_config(**changes), folder / name)
 
 
 # 6 steps of 48 images an epoch, which are 6 groups of 8.
@@ -96,13 +96,13 @@ def test_parts_that_would_tear_groups_apart_are_refused(tmp_path):
         ({"accumulate": 3}, "batch_size = 64: expected a multiple of accumulate = 3"),
     ):
         with pytest.raises(UserError, match=words):
-            ltvr.train.train(tiny_config(**changes), tmp_path / "run")
+            ltvr.training.train(tiny_config(**changes), tmp_path / "run")
     # Where samples do not meet, any parts of the same size will do.
     on_ranks(1, tmp_path, train_plain, "run")
 
 
 def train_plain(folder, name):
-    ltvr.train.train(tiny_config(method="baseline", accumulate=16, epochs=1), folder / name)
+    ltvr.training.train(tiny_config(method="baseline", accumulate=16, epochs=1), folder / name)
 
 
 # ---- BatchNorm ----
@@ -114,7 +114,7 @@ def printing(folder):
     changes = {"batch_size": 48, "synthesis_group": 12, "accumulate": 2, "epochs": 1}
     with (folder / own).open("w") as file, redirect_stdout(file):
         config = tiny_config(method="baseline", stages=["features"], **changes)
-        ltvr.train.train(config, folder / f"run-{distributed.ranks()}")
+        ltvr.training.train(config, folder / f"run-{distributed.ranks()}")
     frozen_alone = tiny_config(method="baseline", stages=["crt"], crt_batchnorm="eval")
     synchronised = tiny_config(method="baseline", sync_bn=True)
     for config in (frozen_alone, synchronised):
@@ -169,7 +169,7 @@ def test_no_image_is_counted_twice_or_missed(tmp_path):
 
 def stop_and_go_on(folder):
     """A run as it is, one that the request of one rank stops after 9 steps, and that goes on."""
-    ltvr.train.train(tiny_config(**CHANGES), folder / "whole")
+    ltvr.training.train(tiny_config(**CHANGES), folder / "whole")
     update, done = StageState.update, 0
 
     def counted(state, lr):
@@ -181,17 +181,17 @@ def stop_and_go_on(folder):
 
     StageState.update = counted
     with pytest.raises(Stopped) as stopped:
-        ltvr.train.train(tiny_config(**CHANGES), folder / "stopped")
+        ltvr.training.train(tiny_config(**CHANGES), folder / "stopped")
     assert stopped.value.status == 143
     StageState.update = update
     if distributed.is_first():
         shutil.copytree(folder / "stopped", folder / "another")
     kind = Run if distributed.is_first() else Follower
-    ltvr.train.resume(kind(folder / "stopped"))
+    ltvr.training.resume(kind(folder / "stopped"))
 
 
 def go_on_alone(folder):
-    ltvr.train.resume(Run(folder / "another"))
+    ltvr.training.resume(Run(folder / "another"))
 
 
 def test_ranks_stop_together_and_any_number_of_them_goes_on(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_config
 from ranked import on_ranks
 
-import ltvr.train
+import ltvr.training
 from ltvr import distributed
 from ltvr.data import workers
 from ltvr.data.batches import Batches
@@ -45,7 +45,7 @@ def otherwise(folder, name, here):
     """The second rank is told another value; it ends, and the first with it."""
     changes = {} if distributed.is_first() else {name: here}
     with pytest.raises((UserError, RuntimeError)) as error:
-        ltvr.train.train(tiny_config(**PLAIN, **changes), folder / name)
+        ltvr.training.train(tiny_config(**PLAIN, **changes), folder / name)
     if distributed.is_first():
         assert distributed.lost(error.value)
     else:
@@ -93,7 +93,7 @@ def sharing_memory(folder, images, free):
         batch_size=8, eval_batch_size=4,
     )  # fmt: skip
     with pytest.raises(UserError, match="4 workers of each of 2 ranks need 1 MB .* --workers 3"):
-        ltvr.train.train(config, folder / "run")
+        ltvr.training.train(config, folder / "run")
 
 
 def test_the_shared_memory_of_a_machine_is_that_of_all_its_ranks(tmp_path, write_images):
@@ -121,7 +121,7 @@ def test_the_first_of_each_machine_goes_ahead(tmp_path):
 
 
 def train_alone(folder):
-    ltvr.train.train(tiny_config(**PLAIN), folder / "run")
+    ltvr.training.train(tiny_config(**PLAIN), folder / "run")
 
 
 def go_on(folder):
@@ -136,7 +136,7 @@ def go_on(folder):
         return found
 
     kind.load = loaded
-    ltvr.train.resume(kind(folder / "run"))
+    ltvr.training.resume(kind(folder / "run"))
 
 
 def test_the_first_rank_puts_a_damaged_checkpoint_away_before_others_read_it(tmp_path):

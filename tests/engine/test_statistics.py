@@ -5,7 +5,7 @@ import torch
 from conftest import summary, tiny_config
 from torch import nn
 
-import ltvr.train
+import ltvr.training
 from ltvr.clock import stream
 from ltvr.config.options import NoOptions
 from ltvr.data.batches import Batches
@@ -69,7 +69,7 @@ def test_statistics_that_a_stage_has_kept_are_not_running(
         method="baseline", epochs=1, features_batchnorm="real", crt_batchnorm="eval",
         eval_batch_size=100, batchnorm_images=images,
     )  # fmt: skip
-    ltvr.train.train(config, tmp_path / "run")
+    ltvr.training.train(config, tmp_path / "run")
     found = {name: of["batchnorm"] for name, of in summary(tmp_path / "run")["metrics"].items()}
     assert {name: of["reported"] for name, of in found.items()} == {
         "features": features,

@@ -13,7 +13,7 @@ from ltvr.backbones.build import build_backbone
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
 from ltvr.samplers.class_aware import ClassAware, ClassAwareOptions
-from ltvr.train import train
+from ltvr.training import train
 
 BATCH, LR, LAMBDA, SEED = 64, 0.2 * 64 / 512, 1.5, 3
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import tiny_config
 
-import ltvr.train
+import ltvr.training
 from ltvr import plan_synthesis
 from ltvr.data.longtail import longtail_counts
 from ltvr.decompositions.options import GenerationOptions
@@ -70,7 +70,7 @@ def test_simulated_counts_are_those_of_a_run(tmp_path, no_report):
     config = tiny_config(
         epochs=1, lay_back_start=0.0, stages=("features",), seed=3, synthesis_group=64
     )
-    ltvr.train.train(config, tmp_path / "run")
+    ltvr.training.train(config, tmp_path / "run")
     found = counts_of(Run(tmp_path / "run"), "digits")
     assert found.source == "epoch 1 of run" and found.made.sum() > 0
     alone = ClassCounts("digits", found.classes, found.original)

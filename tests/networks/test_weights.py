@@ -16,7 +16,7 @@ from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
 from ltvr.networks.weights import load_backbone
 from ltvr.runs.folder import Run
-from ltvr.train import resume, train
+from ltvr.training import resume, train
 
 SLIM = "resnext14_8x4d_slim"
 
@@ -126,7 +126,7 @@ def test_files_that_are_none(tmp_path):
 
 
 def test_a_run_starts_from_another_and_outlives_the_file(finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("ltvr.train.write_report", lambda *_: None)
+    monkeypatch.setattr("ltvr.training.write_report", lambda *_: None)
     path = tmp_path / "start.pt"
     path.write_bytes((finished / "final.pt").read_bytes())
     config = tiny_config(weights=str(path), epochs=0, crt_epochs=1)

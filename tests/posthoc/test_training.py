@@ -17,7 +17,7 @@ from ltvr.errors import Diverged, UserError
 from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.posthoc.embeddings import Embeddings
 from ltvr.posthoc.training import train_classifier, views_of
-from ltvr.train import train
+from ltvr.training import train
 
 
 def test_views_come_by_turns():

@@ -3,7 +3,7 @@
 import pytest
 from conftest import summary, tiny_config
 
-import ltvr.train
+import ltvr.training
 from ltvr.data.longtail import imagenet_lt_counts, longtail_counts
 from ltvr.data.options import DataOptions
 from ltvr.reports.protocol import field_subset, findings
@@ -141,7 +141,7 @@ def test_augmentation(options, words, comparable):
 
 
 def test_it_is_in_the_summary_and_on_the_page_and_changes_nothing_else(finished, tmp_path):
-    ltvr.train.train(tiny_config(batchnorm_images=5000), tmp_path / "run")
+    ltvr.training.train(tiny_config(batchnorm_images=5000), tmp_path / "run")
     run, described = Run(tmp_path / "run"), summary(tmp_path / "run")
     measured = {name: values.pop("batchnorm") for name, values in described["metrics"].items()}
     assert described["metrics"] == summary(finished)["metrics"]

@@ -11,6 +11,7 @@ from conftest import tiny_config
 import ltvr.evaluate
 import ltvr.heads
 import ltvr.train
+import ltvr.training
 from ltvr.decompositions.afa import AFAOptions
 from ltvr.decompositions.options import GenerationOptions
 from ltvr.errors import UserError
@@ -88,7 +89,7 @@ def test_it_evaluates_and_goes_on(older, finished, command, monkeypatch):
         stage = "crt" if name == "final.pt" else "features"
         expected = json.loads((finished / "summary.json").read_text())["metrics"][stage]["all"]
         assert code == 0 and f"{expected:.2f}" in out, err
-    monkeypatch.setattr(ltvr.train, "write_report", lambda *_: None)
+    monkeypatch.setattr(ltvr.training, "write_report", lambda *_: None)
     (older / "summary.json").unlink()
     assert command(ltvr.train, "--resume", older)[0] == 0
     again, first = (json.loads((f / "summary.json").read_text()) for f in (older, finished))

@@ -12,7 +12,7 @@ from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
 from ltvr.runs.folder import Run
 from ltvr.settings import SCHEMA
-from ltvr.train import resume, train
+from ltvr.training import resume, train
 
 NEAREST_MEAN = '''
 """A classifier without gradients: minus the distance to the mean embedding of each class."""
@@ -71,7 +71,7 @@ def components(tmp_path, monkeypatch):
 
 
 def test_a_stage_of_ones_own_replaces_the_classifier_and_fits_it(components, tmp_path, monkeypatch):
-    monkeypatch.setattr("ltvr.train.write_report", lambda *_: None)
+    monkeypatch.setattr("ltvr.training.write_report", lambda *_: None)
     config = tiny_config(stages=("features", "means"), epochs=3, classifier="cosine")
     metrics = train(config, tmp_path / "run")["metrics"]
     assert list(metrics) == ["features", "means"] and metrics["means"]["all"] > 30

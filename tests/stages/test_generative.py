@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import tiny_config
 
-import ltvr.train
+import ltvr.training
 from ltvr.afa.plan import IGNORED
 from ltvr.clock import Clock
 from ltvr.errors import UserError
@@ -63,7 +63,7 @@ def test_what_trains(trains, real, finished, tmp_path, no_report, capsys):
         stages=("generative",), generative_trains=trains, generative_batchnorm="eval",
         generative_epochs=1, generative_real=real,
     )  # fmt: skip
-    ltvr.train.train(config, tmp_path / "run", source=finished)
+    ltvr.training.train(config, tmp_path / "run", source=finished)
     run = Run.open(tmp_path / "run")
     before = torch.load(finished / "features.pt")["model"]
     after = torch.load(run.folder / "generative.pt")["model"]

@@ -21,7 +21,7 @@ from ltvr.networks.build import build_network
 from ltvr.oltr.classifier import MetaEmbedding
 from ltvr.runs.folder import Run
 from ltvr.stages.oltr import OLTR
-from ltvr.train import resume, train
+from ltvr.training import resume, train
 
 NEW = "embedder.last_map"
 

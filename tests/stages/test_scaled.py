@@ -17,7 +17,7 @@ from ltvr.networks.build import build_network
 from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.settings import load_config
 from ltvr.stages.build import stages_of
-from ltvr.train import train
+from ltvr.training import train
 
 
 def prepared(stage, **changes):
