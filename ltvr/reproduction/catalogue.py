@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper concludes: one row is above another, in a column."""
+    """What the paper concludes, or would of rows it lacks: one is above another, in a column."""
 
     above: str
     below: str

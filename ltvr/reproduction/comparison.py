@@ -51,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim of the paper, and whether it holds here."""
+    """A claim, and whether it holds here."""
 
     claim: Claim
     paper: float | None
@@ -96,7 +96,7 @@ def compare(
 
 
 def judge(table: Table, dataset: str, lines: Sequence[Line]) -> list[Verdict]:
-    """Does each claim of the paper hold here?
+    """Does each claim hold here?
 
     It holds, or the opposite does, where 0 is outside the confidence interval of the difference
     (Student's t, 95 %). Several seeds give the interval themselves, paired; of a single one, or of
@@ -122,7 +122,8 @@ def _verdict(ours: Spread | None, half: float | None) -> str:
         return "not decided: no spread to hold it against"
     if abs(ours.mean) <= half:
         return f"not decided: within ± {half:.2f}"
-    return "holds" if ours.mean > 0 else "does not hold: the opposite does"
+    verdict = "holds" if ours.mean > 0 else "does not hold: the opposite does"
+    return f"{verdict}, ± {half:.2f}"
 
 
 def _half_width(ours: Spread | None, claim: Claim, lines: Sequence[Line]) -> float | None:

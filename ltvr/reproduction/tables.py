@@ -25,7 +25,7 @@ HEADS = (
     "gain, ours", "Many, paper", "Many, ours", "Medium, paper", "Medium, ours", "Few, paper",
     "Few, ours",
 )  # fmt: skip
-CLAIMS = ("claim of the paper", "paper", "ours", "here")
+CLAIMS = ("claim", "paper", "ours", "here")
 PAGE = """
 {% for table in tables %}
 <div class="wide"><table><tr>{% for h in table[0] %}<th>{{ h }}</th>{% endfor %}</tr>

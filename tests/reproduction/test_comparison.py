@@ -69,8 +69,8 @@ def test_a_claim_of_several_seeds_goes_by_the_paired_t_test():
     shift = stats.ttest_rel(list(OTHER.values()), list(BASE.values()))
     assert shift.pvalue < 0.05
     one = verdict(claim, Base=BASE, Other=OTHER)
-    assert one.verdict == "holds" and one.paper == pytest.approx(3.0)
-    assert verdict(claim, Base=OTHER, Other=BASE).verdict == "does not hold: the opposite does"
+    assert one.verdict.startswith("holds, ±") and one.paper == pytest.approx(3.0)
+    assert verdict(claim, Base=OTHER, Other=BASE).verdict.startswith("does not hold: the opposite")
     # A gain of the same size that a t-test cannot tell from none.
     wide = {0: 40.0, 1: 50.0, 2: 46.5}
     assert stats.ttest_rel(list(wide.values()), list(BASE.values())).pvalue > 0.05
@@ -84,7 +84,8 @@ def test_a_claim_of_one_seed_goes_by_the_pooled_spread_of_the_others():
     squares = sum(np.var(list(each.values()), ddof=1) * 2 for each in (BASE, OTHER))
     half = stats.t.ppf(0.975, 4) * np.sqrt(2 * squares / 4)
     below, above = 40.0 + half - 0.01, 40.0 + half + 0.01
-    for value, words in ((below, f"not decided: within ± {half:.2f}"), (above, "holds")):
+    holds, not_decided = f"holds, ± {half:.2f}", f"not decided: within ± {half:.2f}"
+    for value, words in ((below, not_decided), (above, holds)):
         made = verdict(claim, Base=BASE, Other=OTHER, Third={0: value})
         assert made.verdict == words and made.paper is None
     alone = verdict(claim, Base={0: 40.0}, Third={0: 80.0})
@@ -105,4 +106,5 @@ def test_runs_that_two_rows_show_count_once_for_the_spread():
 def test_claims_of_a_column_without_classes_are_not_measured():
     made = verdict(Claim("Other", "Base", "few"), Base=BASE, Other=OTHER)
     assert made.verdict == "not measured" and made.paper is None
-    assert verdict(Claim("Other", "Base", "many"), Base=BASE, Other=OTHER).verdict == "holds"
+    made = verdict(Claim("Other", "Base", "many"), Base=BASE, Other=OTHER)
+    assert made.verdict.startswith("holds")

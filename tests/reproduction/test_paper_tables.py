@@ -83,9 +83,11 @@ def test_claims_are_what_the_paper_has_measured(catalogue):
         dataset = table.datasets["paper"][0]
         for claim in table.claims:
             at = SUBSETS.index(claim.column)
-            above, below = (table.row(n).paper[dataset][at] for n in (claim.above, claim.below))
-            assert above > below, (table.name, claim)
-            claims += 1
+            rows = [table.row(label) for label in (claim.above, claim.below)]
+            if any(row.paper for row in rows):
+                above, below = (row.paper[dataset][at] for row in rows)
+                assert above > below, (table.name, claim)
+                claims += 1
     assert claims > 30
 
 
