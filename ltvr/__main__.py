@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
+
+from ltvr import errors
+from ltvr.errors import UserError, brief
 
 __all__ = ["commands", "main"]
 
@@ -19,7 +23,15 @@ def commands() -> list[str]:
 
 
 def main() -> None:
-    """Print the commands."""
+    """Print the commands.
+
+    Raises:
+        UserError: an argument; a command is a module of its own.
+    """
+    if words := [word for word in sys.argv[1:] if word not in ("-h", "--help")]:
+        raise UserError(
+            f"{brief(words[0])}: expected no argument; say python -m ltvr.train, with the dot"
+        )
     for line in commands():
         command, _, what = line.partition(": ")
         print(f"{command.strip('`')}\n    {what}")
@@ -27,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    errors.run(main)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ltvr.errors import UserError
 from ltvr.jobs.children import Job
+from ltvr.jobs.images import SameImages
 from ltvr.jobs.training import Training
 from ltvr.reproduction.catalogue import Row, Setting, Table
 from ltvr.reproduction.comparison import Line, compare
@@ -56,17 +57,21 @@ class Sheet:
         return f"{self.table.name}-{self.setting.name}"
 
     def lines(self, failed: Mapping[Job, str]) -> list[Line]:
-        """The rows, filled in from what is there now.
+        """The rows, filled in from what is there now; a run of other images lacks, and why.
 
         Args:
             failed: why jobs could not be done.
         """
         found: dict[str, dict[int, dict[str, Any]]] = {}
         missing: dict[str, dict[str, str]] = {}
+        same = SameImages()
         for (label, seed), job in self.jobs.items():
             row, there = self.table.row(label), job.look()
             try:
                 if there.state == "done":
+                    run = job if isinstance(job, Training) else job.needs
+                    if isinstance(run, Training):
+                        same.hold(run)
                     found.setdefault(label, {})[seed] = job.metrics(row.shows)
                     continue
                 why = failed.get(job) or there.why or _NOT_THERE[there.state]

@@ -6,6 +6,7 @@ holds the sha256 of all before it, so that no damage goes unnoticed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -126,7 +127,10 @@ def load_checkpoint(path: Path, form: Form = WEIGHTS) -> dict[str, Any]:
             state: Any = torch.load(file, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except (OSError, MemoryError) as error:  # of the machine, and not of what is in the file
+    except (OSError, MemoryError) as error:
+        # PyTorch looks before the start of a file that ends too early; all else is the machine's.
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            raise Damaged(f"{path} is not a checkpoint of ltvr (it ends too early)") from None
         raise UserError(f"{path} cannot be read ({error!r}); try again") from None
     except pickle.UnpicklingError:
         raise Damaged(f"{path} is not a checkpoint of ltvr (it holds other things)") from None

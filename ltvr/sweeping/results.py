@@ -13,6 +13,7 @@ from ltvr.comparison.paired import over_seeds
 from ltvr.comparison.spread import Spread
 from ltvr.data.holdout import described
 from ltvr.data.options import DataOptions
+from ltvr.jobs.images import SameImages
 from ltvr.jobs.training import Training
 from ltvr.runs.folder import Run
 from ltvr.stages.build import stages_of
@@ -148,11 +149,15 @@ class Results:
     """The folder of run folders."""
     _trainings: dict[tuple[Configuration, int, Repeat], Training] = field(default_factory=dict)
     _found: dict[Training, Result] = field(default_factory=dict)
+    _same: SameImages = field(default_factory=SameImages)
 
     def rungs(self) -> list[Rung]:
         """The rungs as far as it is known who is on them: on the first one all.
 
         A rung of which nothing can go on is the last.
+
+        Raises:
+            UserError: a finished run of other images than another one of the same data.
         """
         sweep, every = self.design.sweep, self.design.configurations
         found = [self._rung(0, every)]
@@ -177,6 +182,7 @@ class Results:
         found, diverged = {}, {}
         for repeat, run in runs.items():
             if run not in self._found and run.look().state == "done":
+                self._same.hold(run)
                 self._found[run] = _result(run, sweep.stage)
             if run in self._found:
                 found[repeat] = self._found[run]

@@ -1,6 +1,7 @@
 """``python -m ltvr.reproduce`` as a whole, on tables of tiny runs."""
 
 import csv
+import json
 import re
 import shutil
 import time
@@ -114,6 +115,16 @@ def test_folders_that_are_there_are_adopted_or_refused_by_name(tiny, tmp_path, c
     save_config(Run(folder).config().replaced(**changes), folder / "config.yaml")
     code, _, err = command(ltvr.reproduce, *run)
     assert code == 0 and not log.exists(), err
+
+    manifest = tmp_path / "tiny" / "keep-seed0" / "manifest.json"
+    as_it_was = manifest.read_text()
+    changed = json.loads(as_it_was)
+    changed["splits"]["test"]["sha256"] = "0" * 64
+    manifest.write_text(json.dumps(changed))
+    assert command(ltvr.reproduce, *run, "--tables-only")[0] == 0
+    words = f"keep-seed0 has other test images than {folder} (sha256)"
+    assert words in (tmp_path / "tiny-tiny.md").read_text()
+    manifest.write_text(as_it_was)
 
     save_config(Run(folder).config().replaced(momentum=0.8), folder / "config.yaml")
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

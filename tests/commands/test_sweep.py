@@ -102,6 +102,11 @@ def test_arms_share_a_trunk_and_what_is_there_stays(sweep, tmp_path):
     assert code == 0 and out.count(" done") == 3 and "\nnothing is left\n" in out
     assert re.search(r"wild-.*-seed0: diverged: the loss", out)
 
+    (half,) = runs.glob("light-*-seed0/manifest.json")
+    half.write_text(re.sub('"sha256": "[0-9a-f]{8}', '"sha256": "00000000', half.read_text()))
+    code, _, err = sweep(lines, "--tables-only")
+    assert code == 2 and re.search("light.* has other train images and hold-out images than", err)
+
 
 def test_halving_trains_the_best_for_longer_and_a_kill_loses_nothing(sweep, tmp_path, command):
     text = FILE.replace(" epochs: 2,", "").replace("  ours: {lay_back_start: 0.5}\n", "")

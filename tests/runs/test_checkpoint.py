@@ -1,6 +1,7 @@
 """Checkpoints: no damage goes unnoticed, and what is missing is named."""
 
 import errno
+import os
 import random
 import zipfile
 
@@ -103,3 +104,14 @@ def test_a_file_that_the_machine_does_not_read_is_not_called_damaged(tmp_path, m
     with pytest.raises(UserError, match="last.pt cannot be read .*Input/output.*; try again") as e:
         load_checkpoint(tmp_path / "last.pt")
     assert not isinstance(e.value, Damaged)
+
+
+@pytest.mark.parametrize("length", [0, 100, 5_000, 20_000, 65_536, 100_000, 150_000])
+def test_a_file_that_ends_too_early_is_damaged(tmp_path, length):
+    """For some lengths PyTorch raises what a disk would."""
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {**STATE, "model": {"weight": torch.rand(50_000)}})
+    assert path.stat().st_size > 150_000
+    os.truncate(path, length)
+    with pytest.raises(Damaged, match="is not a checkpoint of ltvr"):
+        load_checkpoint(path)
