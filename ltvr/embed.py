@@ -84,6 +84,8 @@ def main() -> int:
         for name in ("split", "lists", "bad_images"):
             if getattr(arguments, name) is not None:
                 raise UserError(f"{flag(name)} is of the run's own images; leave it or DATA out")
+    if arguments.out.suffix != ".npz":
+        raise UserError(f"--out {shown(arguments.out)}: expected a name with .npz at the end")
     problems = Problems()
     with output(arguments.out, "--out", binary=True) as file:
         inference = inference_of(arguments)

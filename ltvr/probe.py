@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ltvr import errors
 from ltvr.comparison.entries import check_comparable, read_entry
@@ -88,14 +89,17 @@ def main() -> None:
     for entry in entries[1:]:
         say_notes(check_comparable(entries[0], entry))
     folders = [shown(run.folder.name) for run in runs]
+    together = None if arguments.out is None else arguments.out / "probe"
+    for place in (*map(place_of, paths), *filter(None, [together])):
+        make(place)
     found, written = [], []
     for path, folder in zip(paths, folders, strict=True):
         name = folder if folders.count(folder) == 1 else shown(path)
         of_run, where = probe_run(path, name, arguments)
         found.append(of_run)
         written.append(where)
-    if arguments.out is not None:
-        written.append(write_all(arguments.out, "probe", found, compared(found)))
+    if together is not None:
+        written.append(write_all(together, found, compared(found)))
     print("", *as_summary(found), "", *(f"all of it: {each}" for each in written), sep="\n")
 
 
@@ -137,10 +141,8 @@ def probe_run(path: Path, name: str, arguments: argparse.Namespace) -> tuple[Pro
         name,
         say=lambda line: say(f"{name}: {line}"),
     )
-    own = weights.name == trained_features(run).name
     figures = {name: plot for each in found.sections for name, plot in each.figures.items()}
-    table = "probe" if own else f"probe-{weights.stem}"
-    return found, write_all(run.folder, table, [found], figures)
+    return found, write_all(place_of(path), [found], figures)
 
 
 def compared(found: Sequence[Probed]) -> dict[str, Plot]:
@@ -156,27 +158,43 @@ def compared(found: Sequence[Probed]) -> dict[str, Plot]:
     }
 
 
-def write_all(folder: Path, name: str, found: Sequence[Probed], figures: dict[str, Plot]) -> str:
-    """Write the tables, ``NAME.md``, ``.csv`` and ``.json``, and the figures, into ``NAME/``.
+def place_of(path: Path) -> Path:
+    """The folder, in the run's, for what is found of a run or of a checkpoint of one."""
+    run, weights, _ = weights_of_features(path)
+    own = weights.name == trained_features(run).name
+    return run.folder / ("probe" if own else f"probe-{weights.stem}")
+
+
+def make(place: Path) -> None:
+    """Make a folder for what will be found, and try it before the work.
+
+    Raises:
+        CannotWrite: a disk that is full, read-only or broken, or a name that is taken.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise files.cannot_write(place, error) from None
+
+
+def write_all(place: Path, found: Sequence[Probed], figures: dict[str, Plot]) -> str:
+    """Write the figures into a folder, and the tables, .md, .csv and .json, beside it.
 
     Returns:
         The files, for a reader.
 
     Raises:
-        CannotWrite: a disk that is full, read-only or broken, or a name that is taken.
+        CannotWrite: a disk that is full, read-only or broken.
     """
-    place = folder / name
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.cannot_write(place, error) from None
     for each, plot in figures.items():
         write(plot, place / each)
-    drawn = [f"{name}/{each}.png" for each in figures]
+    drawn = [f"{place.name}/{each}.png" for each in figures]
     whole = [as_json(run) for run in found]
     record = json.dumps(whole[0] if len(whole) == 1 else whole, indent=1) + "\n"
     write_forms(place, {"md": as_markdown(found, drawn), "csv": as_csv(found), "json": record})
-    return f"{shown(folder / name)}.md, .csv, .json; figures: {shown(place)}"
+    return f"{shown(place)}.md, .csv, .json; figures: {shown(place)}"
 
 
 if __name__ == "__main__":

@@ -148,14 +148,17 @@ def _hidden(path: Path) -> bool:
 
 # ---- list files ----
 
-LINE = re.compile(r"(?P<image>.*[^\s,])(?:\s*,\s*|\s+)(?P<label>[^\s,]+)")
+LINE = re.compile(r"(?P<image>.*[^\s,])(?:\s*,\s*|\s+)(?P<label>\"[^\"]+\"|[^\s,]*[^\s,\"])")
+TABBED = re.compile(r"(?P<image>[^\t]*[^\s]) *\t *(?P<label>[^\s][^\t]*)")
+"""With a tab, and no other, both may have spaces."""
 
 
 def read_list(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line number, image and label of every line ``path label`` of a list file.
 
-    The two are separated by spaces, a tab or a comma. A byte order mark is passed over; names that
-    are not UTF-8 are taken as the file system has them.
+    The two are separated by spaces, a tab or a comma; a label with spaces comes after a tab, or in
+    quotes. A byte order mark is passed over; names that are not UTF-8 are taken as the file system
+    has them.
 
     Raises:
         UserError: a file that is missing or no text, or another line.
@@ -169,7 +172,7 @@ def read_list(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def split_line(line: str) -> tuple[str, str]:
     """Image and label of a line ``path label``; the label is empty where there is but one word."""
-    parts = LINE.fullmatch(line)
+    parts = TABBED.fullmatch(line) or LINE.fullmatch(line)
     if parts is None:
         return line.strip('"'), ""
     return parts["image"].strip('"'), parts["label"].strip('"')

@@ -162,6 +162,8 @@ def _listed(root: Path, path: Path, classes: list[str] | None = None) -> Found:
         if number is None:
             known = "an integer >= 0" if classes is None else "the number or the name of a class"
             heading = " (or is this a heading? remove it)" if line == 1 else ""
+            if any(" " in name for name in classes or ()):
+                known += ", one with spaces in quotes"
             raise UserError(
                 f"{path.name} line {line}: label {brief(label)}: expected {known}{heading}"
             )

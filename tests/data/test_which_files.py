@@ -5,7 +5,7 @@ import pytest
 from conftest import config_of
 
 from ltvr.data.datasets import load_data, load_labelled
-from ltvr.data.files import Found, find_images, read_list
+from ltvr.data.files import Found, find_images, read_list, split_line
 from ltvr.errors import UserError
 
 
@@ -97,6 +97,14 @@ def test_lists_as_people_write_them(tmp_path, content):
     (tmp_path / "list.txt").write_bytes(content)
     found = [(image, label) for _, image, label in read_list(tmp_path / "list.txt")]
     assert found == [("a b.png", "0"), ("c.png", "1")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['a b.png,"chat noir"', "a b.png\tchat noir", '"a b.png" "chat noir"', 'a b.png\t"chat noir"'],
+)
+def test_labels_with_spaces_are_in_quotes_or_after_a_tab(line):
+    assert split_line(line) == ("a b.png", "chat noir")
 
 
 def test_names_that_are_not_utf8_are_found_as_they_are(tmp_path, write_images):
