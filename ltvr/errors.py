@@ -128,11 +128,13 @@ def by_reason(missing: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
     """``did you mean X?`` of the nearest of ``names``, or of two; empty where none is near."""
+    said = str(name).casefold()
 
     def likeness(other: str) -> float:
-        return difflib.SequenceMatcher(None, other, str(name)).ratio()
+        return difflib.SequenceMatcher(None, other.casefold(), said).ratio()
 
-    near = difflib.get_close_matches(str(name), list(names), 2)
+    near = [other for other in names if likeness(other) >= 0.6]
+    near = sorted(near, key=likeness, reverse=True)[:2]
     nearest = [other for other in near if likeness(other) == likeness(near[0])]
     return f"did you mean {' or '.join(nearest)}?" if nearest else ""
 

@@ -146,6 +146,8 @@ def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
     source = SCHEMA.options[kind].read(source)
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     path = folder / f"{source}.yaml" if source in names else Path(source)
+    if not _is_file(path) and path.suffix in (".yaml", ".yml"):
+        raise UserError(f"{kind} {source!r}: there is no such file")
     if not _is_file(path):
         raise UserError(f"{kind} {source!r}: {expected(source, names, ', or a file')}")
     values = read_values(path)

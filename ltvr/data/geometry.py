@@ -76,9 +76,9 @@ def _not_too_long(image: Image.Image) -> Image.Image:
 
 def describe(size: int, resize: Resize) -> str:
     """The rule in words, for whoever prepares images for an exported model."""
-    short = f"their short side resized to {_margin(size)} pixels and the centre cut out"
     return {
         "squash": f"squashed to {size} x {size} pixels",
-        "short-side-crop": f"{short} to {size} x {size}",
+        "short-side-crop": f"resized to {_margin(size)} pixels on the short side and cut to the "
+        f"central {size} x {size}",
         "pad": f"resized to {size} pixels on the long side and padded to {size} x {size}",
     }[resize]

@@ -134,6 +134,8 @@ class Decomposition(Component, nn.Module):
         """
         check_features("features", x, "B, D, H, W")
         plan = plan_synthesis(labels, gamma=gamma, alpha=alpha, seed=seed, step=step)
+        if len(labels) != len(x):
+            raise ValueError(f"labels: expected as many as features, {len(x)}, got {len(labels)}")
         plan, labels = plan.to(x.device), to_device(labels, x.device)
         return self.generate(x, plan), torch.cat([labels, plan.labels])
 

@@ -39,7 +39,8 @@ class MiSLASOptions(Options):
     mislas_loss: str = option("label-aware-smoothing", "loss of every row", slot=LOSSES)
     mislas_batchnorm: Literal["train", "eval"] = option(
         "train",
-        "BatchNorm of the frozen backbone: batch statistics, or frozen ones (CIFAR-10 at 100 : 1)",
+        "BatchNorm of the frozen backbone: those of batches, or frozen ones, as the "
+        "authors have it for CIFAR-10 at 100 : 1",
     )
 
 
