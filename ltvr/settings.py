@@ -146,10 +146,10 @@ def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
     source = SCHEMA.options[kind].read(source)
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     path = folder / f"{source}.yaml" if source in names else Path(source)
-    if not _is_file(path) and path.suffix in (".yaml", ".yml"):
-        raise UserError(f"{kind} {source!r}: there is no such file")
     if not _is_file(path):
-        raise UserError(f"{kind} {source!r}: {expected(source, names, ', or a file')}")
+        lacks_file = path.suffix in (".yaml", ".yml")
+        wanted = "there is no such file" if lacks_file else expected(source, names, ", or a file")
+        raise UserError(f"{kind} {source!r}: {wanted}")
     values = read_values(path)
     try:
         SCHEMA.config({k: v for k, v in values.items() if k not in SCHEMA.options})

@@ -18,7 +18,7 @@ from ltvr.runs.origin import decide_nothing
 __all__ = ["Entry", "Group", "check_comparable", "differences", "grouped", "read_entry"]
 
 NOT_TOLD_APART = {"device", "eval_batch_size"}
-"""Options that make no two configurations of one, beside those that decide nothing."""
+"""Options that may differ between runs of one configuration, as those may that decide nothing."""
 LABELS = {"preset", "method"}
 """Options that name others."""
 PIXELS = ("image_size", "resize", "background")

@@ -194,7 +194,9 @@ def check_number(folder: Path, classes: Sequence[str]) -> None:
 def check_known(folder: Path, classes: Sequence[str]) -> None:
     """Refuse a class folder whose name is none of the ``classes`` of the training images."""
     if folder.name not in classes:
-        raise UserError(f"{folder} is a class that the training images do not have")
+        raise UserError(
+            f"{folder} is a class that the training images do not have; rename it, or remove it"
+        )
 
 
 def check_filled(folder: Path, images: int) -> None:
