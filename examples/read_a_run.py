@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ltvr.config.run import RunOptions
 from ltvr.data.options import DataOptions
+from ltvr.errors import UserError
 from ltvr.runs.folder import Run
 
 
@@ -39,4 +40,7 @@ def main(folder: Path) -> list[tuple[str, int, float | None]]:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -17,6 +17,7 @@ from ltvr.config.config import Config
 from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
+from ltvr.errors import UserError
 from ltvr.settings import load_config
 from ltvr.training import train
 
@@ -58,4 +59,7 @@ def main(root: Path, out: Path, epochs: int = 40) -> dict[str, float]:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path("runs") / "my-folder")
+    try:
+        main(Path(sys.argv[1]), Path("runs") / "my-folder")
+    except UserError as error:
+        sys.exit(f"error: {error}")

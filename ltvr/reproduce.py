@@ -305,7 +305,7 @@ def main() -> int:
 
     if not arguments.tables_only:
         say_when_stopped(lambda: "stopped; the same command goes on")
-        progress = Progress(jobs, f"{len(jobs)} runs for {len(sheets)} tables and figures")
+        progress = Progress(jobs, f"tables and figures: {len(sheets)}; runs: {len(jobs)}")
         do_all(jobs, arguments.jobs, ended)
     for sheet in sheets:
         print(" ".join(map(str, report(sheet, failed, about, folder))))

@@ -142,7 +142,7 @@ def method_values(method: str) -> dict[str, Any]:
 
 
 def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
-    """The values of a preset or method, by its name or its file, every name of them known."""
+    """The values of a preset or method, by its name or its file, each as its option's type."""
     source = SCHEMA.options[kind].read(source)
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     path = folder / f"{source}.yaml" if source in names else Path(source)
@@ -152,10 +152,9 @@ def _read(kind: str, source: str, folder: Path) -> dict[str, Any]:
         raise UserError(f"{kind} {source!r}: {wanted}")
     values = read_values(path)
     try:
-        SCHEMA.config({k: v for k, v in values.items() if k not in SCHEMA.options})
+        return SCHEMA.read(values)
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from None
-    return values
 
 
 def _is_file(path: Path) -> bool:

@@ -34,6 +34,7 @@ from ltvr.runs.folder import Run
 from ltvr.runs.follower import Follower
 from ltvr.runs.going_on import go_on, saying_how_to_go_on, stopped
 from ltvr.runs.origin import decide_nothing
+from ltvr.runs.output import refuse_place
 from ltvr.saying import say, say_notes
 from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
@@ -89,8 +90,10 @@ def begin(
     record = weights_record(config)
     if source is not None:
         record = {"source": {"file": str(source), "sha256": digest(source)}}
-    if not numbered and distributed.is_first():
-        Run(folder).refuse_taken()  # before all images are read
+    if distributed.is_first():  # before all images are read
+        refuse_place(folder)
+        if not numbered:
+            Run(folder).refuse_taken()
     cuts = [Cut.of(config.of(TrainingOptions), stage) for stage in stages_of(config).values()]
     with distributed.first_ahead():
         data = load_data(config)

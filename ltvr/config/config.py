@@ -65,17 +65,25 @@ class Schema:
                 options[option.name], owners[option.name] = option, kind
         return options
 
-    def config(self, values: Mapping[str, Any]) -> Config:
-        """Make a configuration of ``values`` by option name, defaults for the rest.
+    def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """``values`` by option name, each as its option's type; whether they fit is not looked at.
 
         Raises:
-            UserError: an unknown name, a value of the wrong type or out of range, or options that
-                do not fit together.
+            UserError: an unknown name, or a value of the wrong type or out of range.
         """
         for name in values:
             if name not in self.options:
                 hint = did_you_mean(name, self.options)
                 raise UserError(f"unknown field {brief(name)}{f'; {hint}' if hint else ''}")
+        return {name: self.options[name].read(value) for name, value in values.items()}
+
+    def config(self, values: Mapping[str, Any]) -> Config:
+        """Make a configuration of ``values`` by option name, defaults for the rest.
+
+        Raises:
+            UserError: as ``read``, or options that do not fit together.
+        """
+        values = self.read(values)
         config = Config(
             self,
             {

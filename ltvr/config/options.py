@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ltvr.errors import UserError, brief
+from ltvr.errors import UserError, brief, expected
 
 __all__ = ["NoOptions", "Option", "Options", "lineage", "none_of", "option", "options_of"]
 
@@ -185,7 +185,7 @@ class Option:
         if not isinstance(value, str):
             raise self._refuse(value, f"a name, one of {', '.join(choices)}")
         if value not in choices:
-            raise self._refuse(value, f"one of {', '.join(choices)}")
+            raise UserError(f"{self.name} = {brief(value)}: {expected(value, choices)}")
         return value
 
     def _number(self, kind: type[int] | type[float], value: Any) -> int | float:

@@ -217,8 +217,8 @@ def check_labels(name: str, labels: Sequence[int], classes: int | None = None) -
     if classes is not None:
         if largest >= classes:
             raise UserError(
-                f"{name}: label {largest} is out of range; the training list has the classes 0 to "
-                f"{classes - 1}"
+                f"{name}: label {largest} is out of range; the training images have the classes "
+                f"0 to {classes - 1}"
             )
         return
     if largest >= len(labels):

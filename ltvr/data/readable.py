@@ -98,6 +98,8 @@ def readable(
         notes.append(f"skipped {len(problems)} unreadable, first: {first}")
     if frames := sum(facts[i].frames > 1 for i in kept):
         notes.append(f"{frames} images have several frames; the first is used")
+    if holes := sum(facts[i].not_finite > 0 for i in kept):
+        notes.append(f"{holes} images have pixels that are not a finite number; nan becomes black")
     return Readable(
         [found.images[i] for i in kept],
         np.asarray(found.labels, np.int64)[kept],

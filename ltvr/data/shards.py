@@ -129,8 +129,9 @@ def find_shards(root: str, names: Collection[str]) -> tuple[list[str], dict[str,
 
 
 def _found(split: dict[str, Any], folder: str) -> Found:
-    columns = split["facts"]
-    facts = [Facts(*row) for row in zip(*(columns[f.name] for f in fields(Facts)), strict=True)]
+    columns = split["facts"]  # of an earlier version there may be fewer
+    rows = zip(*columns.values(), strict=True)
+    facts = [Facts(**dict(zip(columns, row, strict=True))) for row in rows]
     names = [Path(name) for name in split["names"]]
     if not len(names) == len(split["labels"]) == len(facts):
         raise ValueError("names, labels and facts of different numbers")

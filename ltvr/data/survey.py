@@ -33,7 +33,7 @@ from ltvr.errors import UserError
 
 __all__ = ["Facts", "facts_of", "ranges_of", "survey"]
 
-VERSION = 1
+VERSION = 2
 """Of what is kept: to be raised when the rules of ``ltvr.data.images`` change what is found."""
 PATIENCE = 0.5
 """Seconds to wait for another process that keeps facts, before nothing more is kept."""
@@ -60,6 +60,8 @@ class Facts:
     low: float = 0.0
     high: float = 0.0
     """Smallest and largest value of such a picture."""
+    not_finite: int = 0
+    """Its pixels that are not a finite number."""
     problem: str = ""
     """Why it cannot be read; empty for none that was found."""
 
@@ -125,11 +127,15 @@ def facts_of(content: bytes, path: Path) -> Facts:
             )
             if described.kind:
                 values = deep_values(image)
-                values = values[np.isfinite(values)]
-                if not values.size:
+                finite = values[np.isfinite(values)]
+                if not finite.size:
                     raise UserError(f"image {path} has no value that is a finite number")
-                low, high = float(values.min()), float(values.max())
-                described = replace(described, low=low, high=high)
+                described = replace(
+                    described,
+                    low=float(finite.min()),
+                    high=float(finite.max()),
+                    not_finite=values.size - finite.size,
+                )
         # By its own range, if it is of more than 8 bits: that of all pictures is not known yet.
         Decoder(ranges={described.kind: (described.low, described.high)}).decode(content, path)
         return described

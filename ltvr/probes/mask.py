@@ -74,7 +74,8 @@ def fixed_pattern(squares: Tensor, patterns: Tensor, channels: int) -> Tensor:
     """How much of each mask's variance is a pattern P [N] that all images and channels have.
 
     ``1 - sum (M - P)^2 / sum (M - mean M)^2`` over the D channels and N positions of an image, P
-    the mean over all channels and images: [n]. 1 of a mask that does not vary.
+    the mean over all channels and images: [n]. 1 of a mask that does not vary, below 0 of one that
+    is further from P than from its own mean.
 
     Args:
         squares: [n], the sum of M^2 of each image.
@@ -122,7 +123,8 @@ def mask(trained: Trained, split: Split, subsets: Subsets) -> Section | None:
         "flat, 0: one-hot).",
         "One fixed pattern: P [N], the mean of M over the channels and the judged images; of the "
         "mask of an image, 1 - sum (M - P)^2 / sum (M - mean M)^2. At 1 the mask selects the same "
-        "positions whatever the image shows.",
+        "positions whatever the image shows; it is below 0 where P is further from M than M's "
+        "mean.",
         "V = X_class + X_var; |V|^2 = |X_class|^2 + |X_var|^2 + 2 <X_class, X_var>. A cosine of 1 "
         "means that both parts are the same up to a factor: nothing is split.",
     ]

@@ -93,6 +93,7 @@ def as_json(found: Audit, options: DataOptions) -> dict[str, Any]:
                 "sizes": _sizes(part),
                 "modes": dict(Counter(image.facts.mode for image in part.readable)),
                 "several_frames": sum(image.facts.frames > 1 for image in part.readable),
+                "not_finite": sum(image.facts.not_finite > 0 for image in part.readable),
                 "unreadable": {str(i.path): i.problem for i in part.images if i.problem},
                 "passed_over": {str(path): why for path, why in part.found.skipped.items()},
             }
@@ -108,17 +109,24 @@ def as_json(found: Audit, options: DataOptions) -> dict[str, Any]:
 
 
 def _facts(part: Part) -> list[str]:
-    """Sizes, kinds of pixels and frames of a split."""
+    """Sizes, kinds of pixels, frames and pixels that are no number, of a split."""
     if not part.readable:
         return []
     sizes = _sizes(part)
     said = ", ".join(f"{what} {width} x {height}" for what, (width, height) in sizes.items())
     modes = Counter(image.facts.mode for image in part.readable)
-    frames = sum(image.facts.frames > 1 for image in part.readable)
+    counted = {
+        "of several frames, of which the first is used": sum(
+            image.facts.frames > 1 for image in part.readable
+        ),
+        "with pixels that are not a finite number (nan becomes black)": sum(
+            image.facts.not_finite > 0 for image in part.readable
+        ),
+    }
     return [
         f"pixels: {said}",
         f"modes: {', '.join(f'{mode} {number}' for mode, number in modes.most_common())}",
-        *([f"of several frames, of which the first is used: {frames}"] if frames else []),
+        *(f"{what}: {number}" for what, number in counted.items() if number),
     ]
 
 

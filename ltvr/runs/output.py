@@ -1,4 +1,4 @@
-"""Files that a command was asked for: refused before the work is done, or written whole."""
+"""What a command is to write: refused before the work is done, or written whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,21 @@ from typing import IO, Any
 from ltvr.errors import UserError
 from ltvr.runs.files import replacing
 
-__all__ = ["output"]
+__all__ = ["output", "refuse_place"]
+
+
+def refuse_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made, before the work whose result it is to hold.
+
+    Raises:
+        UserError: something on its path is no folder, or may not be written to.
+    """
+    absolute = folder.absolute()
+    nearest = next(p for p in (absolute, *absolute.parents) if os.path.lexists(p))
+    if not nearest.is_dir():
+        raise UserError(f"{nearest} is in the way; name another --out or --name")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"cannot write to {nearest}; name another --out or --name")
 
 
 @contextmanager

@@ -25,10 +25,12 @@ def data(tmp_path, write_images):
 def test_a_good_folder(data, command, tmp_path):
     shutil.rmtree(data / "train" / "dog")
     (data / "train" / "dog").mkdir()
-    sizes = [(10, 30), (20, 20), (400, 300)]
+    sizes = [(10, 30), (400, 300)]
     for i, (width, height) in enumerate(sizes):
         Image.new("L", (width, height), i).save(data / "train" / "dog" / f"{i}.png")
     Image.fromarray(np.array([[3, 400]], np.uint16)).save(data / "train" / "dog" / "deep.png")
+    holes = np.array([[0.5, np.nan]], np.float32)
+    Image.fromarray(holes).save(data / "train" / "dog" / "holes.tiff")
     frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
     frames[0].save(data / "train" / "cat" / "z.gif", save_all=True, append_images=frames[1:])
     for passed_over in (".DS_Store", "cat/._1.png", "cat/notes.pdf"):
@@ -40,8 +42,9 @@ def test_a_good_folder(data, command, tmp_path):
         "test: 12 images of 2 classes",
         "    pixels: smallest 2 x 1, median 8 x 8, largest 400 x 300",
         "classes: 2, 7 (cat) to 4 (dog) training images, 1.8 : 1; 0 many, 0 medium, 2 few",
-        "    modes: RGB 6, L 3, P 1, I;16 1",
+        "    modes: RGB 6, L 2, P 1, I;16 1, F 1",
         "    of several frames, of which the first is used: 1",
+        "    with pixels that are not a finite number (nan becomes black): 1",
         "uint16: 3 of the training images becomes black, 400 white",
         "classes of fewer than 5 training images: 1",
         "    dog (4)",
@@ -239,7 +242,7 @@ def test_a_folder_is_refused_in_the_words_of_a_run(spoil, data, command):
         ("022", "0", "class '1' has no training image"),
         ("017", "0", "label 7 is out of range; its 3 images"),
         ("000", "0", "has 1 class; expected at least 2"),
-        ("011", "2", "label 2 is out of range; the training list has the classes 0 to 1"),
+        ("011", "2", "label 2 is out of range; the training images have the classes 0 to 1"),
     ],
 )
 def test_labels_are_refused_in_the_words_of_a_run(

@@ -128,6 +128,7 @@ def refused(command, tmp_path, monkeypatch):
         ("--name=", ["--name ''", "one folder"]),
         (f"--name {300 * 'a'}", ["File name too long", "--name"]),
         ("--out /dev/null", ["/dev/null is in the way", "--out"]),
+        ("--out /dev/null/a --dataset folder --root there", ["/dev/null is in the way", "--out"]),
         ("--time-limit soon", ["'soon'", "3:50:00"]),
         ("--save-every -1", ["'-1'", "minutes"]),
         ("--resume auto --lr 1", ["drop the other options"]),

@@ -42,6 +42,7 @@ def test_facts_and_ranges(tmp_path):
     facts = survey([tmp_path / n for n in ("a.png", "b.png", "c.tiff", "d.tiff")])
     assert (facts[0].width, facts[0].height, facts[0].mode) == (2, 1, "I;16")
     assert "no value that is a finite number" in facts[3].problem
+    assert [each.not_finite for each in facts] == [0, 0, 1, 0]
     assert ranges_of(facts) == {"uint16": (1.0, 400.0), "float32": (0.5, 0.5)}
 
 
