@@ -16,20 +16,11 @@ from ltvr.runs import files, legacy
 from ltvr.runs.checkpoint import TRAINING, Damaged, load_checkpoint, save_checkpoint
 from ltvr.runs.forms import Form, check, read_json, read_text
 from ltvr.runs.lock import Lock
+from ltvr.runs.records import METRICS, NUMBER, append_record, read_records, truncate_records
 from ltvr.settings import SCHEMA, WHOLE, read_values, save_config
 
 __all__ = ["Run"]
 
-NUMBER: Form = (float, None)
-METRICS: Form = {
-    "all": float, "many": NUMBER, "medium": NUMBER, "few": NUMBER, "macro_f1": NUMBER,
-    "worst_class": NUMBER, "calibration_error": NUMBER, "per_class": [NUMBER],
-}  # fmt: skip
-RECORD: Form = {
-    "stage": (str, int), "epoch": int, "lr": float, "real_loss": NUMBER, "real_accuracy": NUMBER,
-    "synthetic_loss": NUMBER, "synthetic_accuracy": NUMBER, "synthetic_counts": [int],
-    "seconds": float, "eval_seconds": float, "evaluated_on": str, "eval": (METRICS, None),
-}  # fmt: skip
 ACCURACIES: Form = {"all": float, "many": NUMBER, "medium": NUMBER, "few": NUMBER}
 LATER: Form = {
     "selected_on": (str, None),
@@ -435,58 +426,16 @@ class Run:
     # ---- what it has done ----
 
     def records(self) -> list[dict[str, Any]]:
-        """Read the records of the epochs so far, in order.
-
-        The last line may be a half one, of a write that a crash cut off: it is no record.
-
-        Raises:
-            UserError: another line that is no record.
-        """
-        if not self._metrics.is_file():
-            return []
-        try:
-            lines = self._metrics.read_bytes().split(b"\n")
-        except OSError as error:
-            raise UserError(f"cannot read {self._metrics} ({error.strerror})") from None
-        while lines and not lines[-1]:
-            lines.pop()
-        records = []
-        for number, line in enumerate(lines, 1):
-            source = f"{self._metrics} line {number}"
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                if number == len(lines):
-                    break
-                raise UserError(f"{source} is no record; restore it from a copy") from None
-            check(record, RECORD, source)
-            records.append(legacy.record(record))
-        return records
+        """Read the records of the epochs so far, in order: ``read_records``."""
+        return read_records(self._metrics)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add the record of an epoch.
-
-        Raises:
-            CannotWrite: a disk that is full, read-only or broken.
-        """
-        files.append(self._metrics, json.dumps(record) + "\n")
+        """Add the record of an epoch: ``append_record``."""
+        append_record(self._metrics, record)
 
     def truncate(self, stage: str, epoch: int, stages: list[str]) -> None:
-        """Drop the records of ``epoch`` of ``stage`` and after: they are about to be made again.
-
-        Args:
-            stages: the names of all stages, in order.
-
-        Raises:
-            UserError: a record of another stage.
-        """
-        at = (stages.index(stage), epoch)
-        records = self.records()
-        unknown = [r["stage"] for r in records if r["stage"] not in stages]
-        if unknown:
-            raise UserError(f"{self._metrics} has a record of stage {unknown[0]}, which is not one")
-        kept = [r for r in records if (stages.index(r["stage"]), r["epoch"]) < at]
-        files.write(self._metrics, "".join(json.dumps(r) + "\n" for r in kept))
+        """Drop the records of ``epoch`` of ``stage`` and after: ``truncate_records``."""
+        truncate_records(self._metrics, stage, epoch, stages)
 
     def read_summary(self) -> dict[str, Any]:
         """Read the summary of a finished run.
