@@ -29,7 +29,7 @@ from ltvr.engine.schedule import learning_rate
 from ltvr.engine.state import StageState
 from ltvr.engine.whole import Whole
 from ltvr.errors import Diverged, UserError
-from ltvr.mixing.base import with_partners
+from ltvr.mixing.base import Mixing, with_partners
 from ltvr.networks.batchnorm import check_rows, moves_statistics
 from ltvr.networks.build import build_network, choose_backend
 from ltvr.networks.network import Network
@@ -121,19 +121,14 @@ def train_epoch(
         Diverged: the loss is not finite any more.
     """
     clock, cut = state.clock, Cut.of(stage.config.of(TrainingOptions), stage)
-    size, labels = cut.batch_size, batches.split.labels
+    labels = batches.split.labels
     state.totals.begin()
     stage.train_mode(state.step.network)
     state.step.begin_epoch(clock, learning_rate(stage, replace(clock, step=0)))
     mixing = stage.mixing
     if mixing is not None and clock.epoch not in mixing.epochs(clock.epochs):
         mixing = None
-    order, places, rows = _order(stage.sampler, labels, clock, clock.stage), cut.places, size
-    order = order[: clock.steps * size]
-    if mixing is not None and mixing.partners is not None:
-        partners = _order(mixing.partners, labels, clock, f"{clock.stage}/partners")
-        order, rows = with_partners(order, partners[: clock.steps * size], size), 2 * size
-        places = [np.concatenate([own, size + own]) for own in places]
+    order, rows, places = _order(stage, mixing, labels, clock, cut)
     seed = stream(clock.seed, clock.stage)
     read = batches.train(order, rows, seed=seed, epoch=clock.epoch, start=clock.step, parts=places)
     of_steps = torch.from_numpy(labels[order]).split(rows)
@@ -186,14 +181,33 @@ def train_epoch(
         **means,
         "synthetic_counts": state.totals.synthetic_counts.tolist(),
         "seconds": round(seconds, 3),
-        "images_per_second": round(clock.steps * size / seconds, 1),
+        "images_per_second": round(clock.steps * cut.batch_size / seconds, 1),
     }
 
 
-def _order(sampler: Sampler, labels: Int64Array, clock: Clock, name: str) -> Int64Array:
-    """The samples of an epoch by the random numbers of the stream ``name``."""
-    seed = stream(clock.seed, name)
-    return sampler.epoch(labels, seed=seed, epoch=clock.epoch, epochs=clock.epochs)
+def _order(
+    stage: Stage, mixing: Mixing | None, labels: Int64Array, clock: Clock, cut: Cut
+) -> tuple[Int64Array, int, list[Int64Array]]:
+    """Which images an epoch reads.
+
+    Returns:
+        The samples, those of a step after those of another, its partners last; how many of them
+        are of a step; and for each micro-batch of this rank its places among these.
+    """
+
+    size = cut.batch_size
+
+    def drawn(sampler: Sampler, name: str) -> Int64Array:
+        seed = stream(clock.seed, name)
+        order = sampler.epoch(labels, seed=seed, epoch=clock.epoch, epochs=clock.epochs)
+        return order[: clock.steps * size]
+
+    order = drawn(stage.sampler, clock.stage)
+    if mixing is None or mixing.partners is None:
+        return order, size, cut.places
+    partners = drawn(mixing.partners, f"{clock.stage}/partners")
+    places = [np.concatenate([own, size + own]) for own in cut.places]
+    return with_partners(order, partners, size), 2 * size, places
 
 
 def _loss(

@@ -59,10 +59,6 @@ percent.
 def write_report(run: Run, data: Data | None) -> None:
     """Write ``report.html`` of a finished run from its files.
 
-    Figures: loss and accuracy by epoch; accuracy by class against class count; class counts
-    original, synthetic and mixed (the paper's Fig. 2, 5, 6); confusion matrix; masks of the
-    trained network.
-
     Args:
         data: the run's images, for the masks; None leaves them out, and the page says so.
 
@@ -70,10 +66,42 @@ def write_report(run: Run, data: Data | None) -> None:
         UserError: the run is not finished.
     """
     summary, config, described = run.read_summary(), run.config(), run.manifest()
-    records, counts = run.records(), np.asarray(described["train_counts"])
-    metrics = summary["metrics"]
-    final = list(metrics.values())[-1]
+    metrics, counts = summary["metrics"], np.asarray(described["train_counts"])
     judged_on = config.of(DataOptions).judged_on
+    check(described.get("unreadable", {}), {str: dict}, run.folder / "manifest.json", "unreadable")
+    notes = [_images(described)]
+    if data is None:
+        notes.append("The images of this run were not at hand: the masks are left out.")
+    environments = summary["environment"], *reversed(summary.get("earlier_environments", []))
+    name = shown(f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}")
+    page = render(
+        PAGE,
+        title=f"{name}, seed {summary['seed']}",
+        top_1=heading(judged_on),
+        judged_on=judged_on,
+        heads=list(columns(judged_on).values()),
+        rows=[(name, cells(m, judged_on)) for name, m in named_stages(metrics).items()],
+        stages=list(named_stages(metrics)),
+        classes=_classes(metrics, described["classes"], counts),
+        more=max(len(counts) - CLASSES_TO_LIST, 0),
+        notes=notes,
+        protocol=[each.cells for each in findings(config, described, metrics)],
+        figures=[(h, c, drawing(f)) for h, c, f in _figures(run, metrics, counts, judged_on, data)],
+        config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
+        environment="\nbefore that:\n".join(json.dumps(each, indent=1) for each in environments),
+    )
+    files.write(run.report, page)
+
+
+def _figures(
+    run: Run, metrics: dict[str, Any], counts: np.ndarray, judged_on: str, data: Data | None
+) -> list[tuple[str, str, Figure]]:
+    """Heading, caption and drawing of each figure.
+
+    Loss and accuracy by epoch; accuracy by class against class count; class counts original,
+    synthetic and mixed (the paper's Fig. 2, 5, 6); confusion matrix; masks of the trained network.
+    """
+    records, final = run.records(), list(metrics.values())[-1]
     figures = [
         ("Training", "Loss and accuracy by epoch, stage after stage.", _curves(records)),
         (
@@ -91,52 +119,16 @@ def write_report(run: Run, data: Data | None) -> None:
     ]
     if "confusion" in final:
         figures.append(("Confusion", "Rows: true class. Row-normalised.", _confusion(final)))
-    notes = []
-    if data is None:
-        notes.append("The images of this run were not at hand: the masks are left out.")
-    else:
-        trained = load_trained(run.folder)
-        if trained.network.decomposition is not None:
-            rarest = _rarest(data)
-            figures.append(
-                (
-                    "Masks",
-                    f"{judged_on.capitalize()} images of the rarest classes, and what the "
-                    "decomposition takes for class-related (in AFA the mask of eq. 3): its "
-                    "strongest channel by position. Classes and training images: "
-                    f"{_named(data, rarest)}.",
-                    _masks(trained, data, rarest),
-                )
-            )
-    check(described.get("unreadable", {}), {str: dict}, run.folder / "manifest.json", "unreadable")
-    notes.insert(0, _images(described))
-    rows = [(name, cells(m, judged_on)) for name, m in named_stages(metrics).items()]
-    name = shown(f"{config.of(RunOptions).method} on {config.of(DataOptions).dataset}")
-    files.write(
-        run.report,
-        render(
-            PAGE,
-            title=f"{name}, seed {summary['seed']}",
-            top_1=heading(judged_on),
-            judged_on=judged_on,
-            heads=list(columns(judged_on).values()),
-            rows=rows,
-            stages=list(named_stages(metrics)),
-            classes=_classes(metrics, described["classes"], counts),
-            more=max(len(counts) - CLASSES_TO_LIST, 0),
-            notes=notes,
-            protocol=[each.cells for each in findings(config, described, metrics)],
-            figures=[(h, c, drawing(f)) for h, c, f in figures],
-            config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
-            environment="\nbefore that:\n".join(
-                json.dumps(each, indent=1)
-                for each in (
-                    summary["environment"],
-                    *reversed(summary.get("earlier_environments", [])),
-                )
-            ),
-        ),
-    )
+    trained = load_trained(run.folder) if data is not None else None
+    if data is not None and trained is not None and trained.network.decomposition is not None:
+        rarest = _rarest(data)
+        caption = (
+            f"{judged_on.capitalize()} images of the rarest classes, and what the decomposition "
+            "takes for class-related (in AFA the mask of eq. 3): its strongest channel by "
+            f"position. Classes and training images: {_named(data, rarest)}."
+        )
+        figures.append(("Masks", caption, _masks(trained, data, rarest)))
+    return figures
 
 
 def named_stages(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
