@@ -29,19 +29,17 @@ class Sampler(Component):
     def __init__(self, options: Options) -> None:
         pass
 
-    def order(
-        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
-    ) -> Int64Array:
+    def order(self, labels: Int64Array, seed: int, epoch: int, epochs: int) -> Int64Array:
         """Indices of the samples of one epoch, in order: [n], n being the number of samples.
 
         By default each is drawn by itself, its class by ``shares``, with replacement.
 
         Args:
             labels: [n] class of each sample; a class may have none.
-            random: the only source of random numbers.
+            seed: of all random numbers, with the epoch.
             epoch, epochs: e, from 0, and E.
         """
-        by_class = ByClass.of(labels)
+        by_class, random = ByClass.of(labels), np.random.default_rng([seed, epoch])
         return draw_classes(by_class, self.shares(by_class.counts, epoch, epochs), random)
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
@@ -54,13 +52,13 @@ class Sampler(Component):
         raise NotImplementedError
 
     def epoch(self, labels: npt.ArrayLike, *, seed: int, epoch: int, epochs: int) -> Int64Array:
-        """``order`` with the random numbers of (seed, epoch).
+        """``order``, held to what it promises.
 
         Raises:
             TypeError: an order that is not of as many samples as there are.
         """
         labels = np.asarray(labels)
-        order = self.order(labels, np.random.default_rng([seed, epoch]), epoch, epochs)
+        order = self.order(labels, seed, epoch, epochs)
         if order.shape != labels.shape:
             raise TypeError(
                 f"{type(self).__name__}.order gave shape {list(order.shape)} for {len(labels)} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ltvr.clock import first_epoch
+from ltvr.clock import first_epoch, mix
 from ltvr.config.options import NoOptions
 from ltvr.data.longtail import Int64Array
 from ltvr.samplers.base import Sampler, Shares
@@ -27,11 +27,9 @@ class Deferred(Sampler):
         super().__init__(NoOptions())
         self.first, self.then, self.start = first, then, start
 
-    def order(
-        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
-    ) -> Int64Array:
+    def order(self, labels: Int64Array, seed: int, epoch: int, epochs: int) -> Int64Array:
         """That of the epoch's sampler."""
-        return self._at(epoch, epochs).order(labels, random, epoch, epochs)
+        return self._at(epoch, epochs).order(labels, seed, epoch, epochs)
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
         """Those of the epoch's sampler."""
@@ -53,11 +51,12 @@ class Halves(Sampler):
         super().__init__(NoOptions())
         self.first, self.second, self.size = first, second, size
 
-    def order(
-        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
-    ) -> Int64Array:
+    def order(self, labels: Int64Array, seed: int, epoch: int, epochs: int) -> Int64Array:
         """As many of each, by turns; what is left after the last whole batch is of the first."""
-        orders = [s.order(labels, random, epoch, epochs) for s in (self.first, self.second)]
+        orders = [
+            self.first.order(labels, seed, epoch, epochs),
+            self.second.order(labels, mix(seed, 1), epoch, epochs),
+        ]
         batches = len(labels) // (2 * self.size)
         halves = [order[: batches * self.size].reshape(batches, -1) for order in orders]
         rest = orders[0][batches * self.size :][: len(labels) - 2 * batches * self.size]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ltvr.config.options import Options, option
 from ltvr.data.longtail import Int64Array
-from ltvr.samplers.base import ByClass, Sampler, Shares, in_cycles
+from ltvr.samplers.base import ByClass, Sampler, Shares
 
 __all__ = ["ClassAware", "ClassAwareOptions"]
 
@@ -28,8 +28,9 @@ class ClassAwareOptions(Options):
 class ClassAware(Sampler):
     """p_k = 1 / C (eq. 8), by cycles: the classes in shuffled order, 4 samples of each in a row.
 
-    Each class's samples come in shuffled cycles of their own; a class with fewer than 4 repeats.
-    As ``ClassAwareSampler`` of Kang et al., Decoupling Representation and Classifier, ICLR 2020.
+    Each class's samples come in shuffled laps of their own, which go on from epoch to epoch, so
+    that none comes again before all have come; a class with fewer than 4 repeats. As
+    ``ClassAwareSampler`` of Kang et al., Decoupling Representation and Classifier, ICLR 2020.
     ``multinomial`` draws every sample by itself, with replacement, as BagofTricks-LT does (and, by
     weights that are nearly even, LDAM-DRW).
     """
@@ -40,20 +41,30 @@ class ClassAware(Sampler):
         super().__init__(options)
         self.draw = options.class_aware_draw
 
-    def order(
-        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
-    ) -> Int64Array:
+    def order(self, labels: Int64Array, seed: int, epoch: int, epochs: int) -> Int64Array:
         """The cycles, or the draws, of one epoch."""
         if self.draw == "multinomial":
-            return super().order(labels, random, epoch, epochs)
+            return super().order(labels, seed, epoch, epochs)
         members = ByClass.of(labels).members
         visits = -(-len(labels) // PER_CLASS)
-        cycles = -(-visits // len(members))
-        turn = np.concatenate([random.permutation(len(members)) for _ in range(cycles)])[:visits]
+        whole, part = divmod(visits, len(members))
+
+        def begun(epoch: int) -> tuple[np.random.Generator, Int64Array]:
+            """The random numbers of an epoch, and the classes of the cycle that it cuts short."""
+            random = np.random.default_rng([seed, epoch])
+            return random, random.permutation(len(members))[:part]
+
+        before = np.full(len(members), epoch * whole)  # visits of each class in earlier epochs
+        for earlier in range(epoch):
+            before[begun(earlier)[1]] += 1
+        random, last = begun(epoch)
+        cycles = random.permuted(np.tile(np.arange(len(members)), (whole, 1)), axis=1)
+        turns = np.concatenate([cycles.reshape(-1), last])
         order = np.empty((visits, PER_CLASS), np.int64)
-        for k, own in enumerate(members):
-            rows = np.flatnonzero(turn == k)
-            taken = in_cycles(own, len(rows) * PER_CLASS, random)
+        times = np.bincount(turns, minlength=len(members))
+        places = np.split(np.argsort(turns, kind="stable"), np.cumsum(times)[:-1])
+        for k, (own, rows) in enumerate(zip(members, places, strict=True)):
+            taken = _in_laps(own, int(before[k]) * PER_CLASS, len(rows) * PER_CLASS, [seed, k])
             order[rows] = taken.reshape(-1, PER_CLASS)
         return order.reshape(-1)[: len(labels)]
 
@@ -62,3 +73,12 @@ class ClassAware(Sampler):
         present = counts > 0
         shares: Shares = present / present.sum()
         return shares
+
+
+def _in_laps(samples: Int64Array, start: int, number: int, seed: list[int]) -> Int64Array:
+    """``number`` of endless laps over the samples, each in its own order, from ``start`` on."""
+    size = len(samples)
+    laps = range(start // size, -(-(start + number) // size))
+    # Behind 0, as the random numbers of [s, k] and of [s, k, 0] are the same.
+    orders = [np.random.default_rng([*seed, lap + 1]).permutation(samples) for lap in laps]
+    return np.concatenate([samples[:0], *orders])[start % size :][:number]

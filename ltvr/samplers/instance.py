@@ -13,11 +13,9 @@ __all__ = ["Instance"]
 class Instance(Sampler):
     """Each sample once, shuffled: p_k = n_k / N (eq. 7)."""
 
-    def order(
-        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
-    ) -> Int64Array:
+    def order(self, labels: Int64Array, seed: int, epoch: int, epochs: int) -> Int64Array:
         """A permutation of all samples."""
-        return random.permutation(len(labels))
+        return np.random.default_rng([seed, epoch]).permutation(len(labels))
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
         """n_k / N."""

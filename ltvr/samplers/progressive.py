@@ -28,8 +28,9 @@ class Progressive(Sampler):
 
     Kang et al., Decoupling Representation and Classifier, ICLR 2020, as in their code; their
     formula is written with t/T, and ltvr 0.1 had e/E, whose last epoch falls short of balance. An
-    only epoch has l = 0. Their code takes the samples of a class in shuffled ``cycles``, other
-    codes (BagofTricks-LT) and ours by default with replacement.
+    only epoch has l = 0. Their code takes the samples of a class in shuffled ``cycles``, which go
+    on from epoch to epoch and begin anew with each here; other codes (BagofTricks-LT) and ours by
+    default draw with replacement.
     """
 
     options_type = ProgressiveOptions
@@ -38,14 +39,11 @@ class Progressive(Sampler):
         super().__init__(options)
         self.cycles = options.progressive_draw == "cycles"
 
-    def order(
-        self, labels: Int64Array, random: np.random.Generator, epoch: int, epochs: int
-    ) -> Int64Array:
+    def order(self, labels: Int64Array, seed: int, epoch: int, epochs: int) -> Int64Array:
         """As many draws as there are samples."""
-        by_class = ByClass.of(labels)
-        return draw_classes(
-            by_class, self.shares(by_class.counts, epoch, epochs), random, self.cycles
-        )
+        by_class, random = ByClass.of(labels), np.random.default_rng([seed, epoch])
+        shares = self.shares(by_class.counts, epoch, epochs)
+        return draw_classes(by_class, shares, random, self.cycles)
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
         """The mixture of epoch e."""

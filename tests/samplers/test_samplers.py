@@ -45,6 +45,18 @@ def test_class_aware_takes_four_in_a_row_from_cycles_of_shuffled_classes():
     }
 
 
+def test_class_aware_goes_on_in_the_next_epoch_where_it_was():
+    sizes = [600, 301, 90, 1]  # 248 visits an epoch: laps end within epochs
+    labels, sampler = np.repeat([0, 1, 2, 3], sizes), ClassAware(ClassAwareOptions())
+    drawn = np.concatenate(
+        [sampler.epoch(labels, seed=3, epoch=epoch, epochs=9) for epoch in range(9)]
+    )
+    for k, size in enumerate(sizes):
+        own = drawn[labels[drawn] == k]
+        laps = own[: len(own) // size * size].reshape(-1, size)
+        assert len(laps) >= 3 and (np.sort(laps, 1) == np.flatnonzero(labels == k)).all()
+
+
 def frequencies(sampler, epoch, **options):
     drawn = np.concatenate([order(sampler, epoch, seed, **options) for seed in range(100)])
     assert len(np.unique(drawn)) == len(LABELS)
@@ -137,7 +149,7 @@ def test_every_sampler_gives_the_shares_that_it_states(sampler):
 
 def test_an_order_of_another_length_is_refused():
     class Half(Sampler):
-        def order(self, labels, random, epoch, epochs):
+        def order(self, labels, seed, epoch, epochs):
             return np.arange(len(labels) // 2)
 
     with pytest.raises(TypeError, match="Half.order gave shape .* expected as many indices"):
