@@ -21,9 +21,10 @@ class CIFARResNet(Family):
 
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2: stages of 16,
     32 and 64 channels, shortcuts that subsample and pad with zeros (option A), so that no shortcut
-    has weights. Weights are drawn by Kaiming's normal initialisation, the classifier's too, as in
-    the code of Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
-    NeurIPS 2019, whose recipe the field trains it with.
+    has weights. Weights are drawn by Kaiming's normal initialisation, as in the code of Cao et al.,
+    Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019, whose
+    recipe the field trains it with. There the classifier's are, too, and 2.5 times as large as
+    those of ``ltvr.classifiers.linear``, which begins as PyTorch's does.
 
     ``bbn_resnet32_cifar`` is that of Zhou et al., BBN: Bilateral-Branch Network, CVPR 2020, as
     their code has it (megvii-research/BBN, ``lib/backbone/resnet_cifar.py``), and that of Tang et

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from ltvr.afa.planning import plan_synthesis
 from ltvr.config.options import Options
 from ltvr.config.slots import Component
 from ltvr.errors import UserError
+from ltvr.normalisation import statistics_left
 from ltvr.transfer import to_device
 
 __all__ = ["Decomposition", "bottleneck"]
@@ -96,14 +98,15 @@ class Decomposition(Component, nn.Module):
         check_features("features", x, "B, D, H, W")
         check_plan(plan)
         check_fit(plan, x.shape[0], x.device)
-        source = x.detach() if self.generation.stops_features else x
-        class_related, variation_related = self.decompose(source)
+        apart = self.generation.stops_features
+        source = x.detach() if apart else x
+        with statistics_left(self) if apart else nullcontext():  # the real rows move them
+            class_related, variation_related = self.decompose(source)
         rows = source + class_related if self.attention_addition else source
         generated = self.generation.rows(
             rows, class_related, variation_related, plan, self.value_scale
         )
-        real = self(x) if self.generation.stops_features else rows
-        return torch.cat([real, generated])
+        return torch.cat([self(x) if apart else rows, generated])
 
     def mask(self, x: Tensor) -> Tensor:
         """What it takes for class-related, to look at: [B, D, H, W], by default ``|X_class|``."""

@@ -40,6 +40,9 @@ class Loss(Component, nn.Module):
 
     def __init__(self, options: Options, counts: Tensor) -> None:
         super().__init__()
+        self.second: Tensor
+        """[] what the weights of second labels are multiplied by; see ``begin_step``."""
+        self.register_buffer("second", torch.ones(()), persistent=False)
 
     def rows(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """The loss of every row under one label each: [R].
@@ -78,11 +81,21 @@ class Loss(Component, nn.Module):
     def begin_step(self, targets: Targets, real: int) -> None:
         """Take note of the targets of all rows of a step, before its first micro-batch.
 
-        For a loss that counts them: ``rows`` sees those of one micro-batch of one rank.
+        For a loss that counts them: ``rows`` sees those of one micro-batch of one rank. A subclass
+        calls this one, too: where the second labels of a batch are of other classes than the first
+        (CMO), both weigh as much in all, as if a mean were taken under each.
 
         Args:
             targets: on the device; the first ``real`` are of real rows.
         """
+        self.second.fill_(1.0)
+        if targets.other is not None and self.normalise == "weights":
+            counted = targets.counted[:real]
+            first, other = (
+                torch.where(counted, self.weights(labels[:real].clamp_min(0)), 0.0).sum()
+                for labels in (targets.labels, targets.other)
+            )
+            self.second.copy_(torch.where(other > 0, first / other, 1.0))
 
     def forward(self, outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor]:
         """Loss and weight of every row, [R] each; a mean is the weighted sum over the weights' sum.
@@ -120,7 +133,7 @@ class Loss(Component, nn.Module):
         weights = self.weights(targets.labels.clamp_min(0))
         if targets.other is None or targets.share is None:
             return weights, None
-        other = self.weights(targets.other.clamp_min(0))
+        other = self.second * self.weights(targets.other.clamp_min(0))
         return targets.share * weights, (1 - targets.share) * other
 
 

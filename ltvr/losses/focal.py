@@ -39,8 +39,8 @@ class Focal(Loss):
     def rows(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """The focal loss of every row: [R]."""
         cross_entropy = F.cross_entropy(outputs.logits, labels, reduction="none")
-        # 1 - p_y to full precision where p_y is near 1, and above 0, so that its power has a
-        # gradient there.
+        # By expm1, since 1 - p_y loses all digits where p_y is near 1; above 0, so that the
+        # gradient of its power is finite.
         missed = (-(-cross_entropy).expm1()).clamp_min(1e-12)
         if self.detach:
             missed = missed.detach()

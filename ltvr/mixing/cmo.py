@@ -43,7 +43,8 @@ class CMO(Mixing):
     Long-tailed Classification, CVPR 2022, as in their code: what is pasted comes from a second
     stream of samples, drawn with replacement by the weights 1 / n_c of their classes (the paper
     writes 1 / n_c for the class as a whole, which is ``cmo_exponent`` 2); half of the batches are
-    mixed, in the epochs 3 < e < E - 3.
+    mixed, in the epochs 3 < e < E - 3. With class weights what is pasted counts by the box alone,
+    as in their code, which takes a mean under each of the two labels: ``Loss.begin_step``.
     """
 
     options_type = CMOOptions

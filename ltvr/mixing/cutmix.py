@@ -32,8 +32,8 @@ class CutmixOptions(Options):
 def draw_box(size: int, alpha: float, random: np.random.Generator) -> tuple[Box, float]:
     """A box of an image, and the share of the image that is left outside of it.
 
-    Its sides are sqrt(1 - l) of the image's, l ~ Beta(a, a), its centre is drawn evenly, and what
-    lies outside of the image is cut off.
+    Its sides are sqrt(1 - l) of the image's, l ~ Beta(a, a), rounded down to an even number as in
+    the authors' code; its centre is drawn evenly, and what lies outside of the image is cut off.
 
     Args:
         size: S, of the square image.
@@ -42,10 +42,10 @@ def draw_box(size: int, alpha: float, random: np.random.Generator) -> tuple[Box,
     Returns:
         the box, and 1 - area / S^2.
     """
-    side = int(np.sqrt(1 - random.beta(alpha, alpha)) * size)
-    corner = random.integers([size, size]) - side // 2
+    half = int(np.sqrt(1 - random.beta(alpha, alpha)) * size) // 2
+    centre = random.integers([size, size])
     (top, left), (bottom, right) = (
-        np.clip(edge, 0, size).tolist() for edge in (corner, corner + side)
+        np.clip(edge, 0, size).tolist() for edge in (centre - half, centre + half)
     )
     share = 1 - (bottom - top) * (right - left) / size**2
     return Box(top, bottom, left, right), share
@@ -54,16 +54,16 @@ def draw_box(size: int, alpha: float, random: np.random.Generator) -> tuple[Box,
 def expected_share(size: int, alpha: float) -> float:
     """The mean of the share that ``draw_box`` gives, of images of ``size`` by ``size``.
 
-    The sum over the lengths of the box's sides before they are cut off, n = 0 ... S in pixels, of
-    how likely each is times the square of its mean length over all centres: the two centres are
-    drawn independently.
+    The sum over the lengths of the box's sides before they are cut off, n = 0 ... S in pixels
+    before they are made even, of how likely each is times the square of its mean length over all
+    centres: the two centres are drawn independently.
 
     Args:
         alpha: a.
     """
     n, centre = np.arange(size + 1)[:, None], np.arange(size)
-    start = centre - n // 2
-    length = (np.clip(start + n, 0, size) - np.clip(start, 0, size)).mean(1)
+    start, end = centre - n // 2, centre + n // 2
+    length = (np.clip(end, 0, size) - np.clip(start, 0, size)).mean(1)
     below = special.betainc(alpha, alpha, (np.arange(size + 1) / size) ** 2)  # P(side < n)
     likely = np.diff(below, append=1.0)
     return float(1 - (likely * (length / size) ** 2).sum())

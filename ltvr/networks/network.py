@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltvr.afa.plan import SynthesisPlan
 from ltvr.backbones.base import dry_run
@@ -20,6 +17,7 @@ from ltvr.decompositions.base import Decomposition
 from ltvr.losses.base import Outputs
 from ltvr.mixing.base import Blend
 from ltvr.networks.cut import LastMap, cut_backbone
+from ltvr.normalisation import statistics_left
 
 __all__ = ["LTVR", "Network"]
 
@@ -128,7 +126,7 @@ class Network(nn.Module):
                 # BatchNorm refuses a single row on 1x1 maps. The row is given twice, which leaves
                 # mean and variance as they are.
                 rows = torch.cat([generated] * 2) if plan.generated == 1 else generated
-                with _statistics_left(self.embedder):
+                with statistics_left(self.embedder):
                     own = self.embedder(rows)[: plan.generated]
                 embeddings = torch.cat([embeddings, own])
         else:
@@ -184,19 +182,6 @@ class Network(nn.Module):
                 "build LTVR with insert_after='layer3'"
             )
         return self.decomposition
-
-
-@contextmanager
-def _statistics_left(module: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of BatchNorm as they are, whatever passes through it."""
-    momenta = {m: m.momentum for m in module.modules() if isinstance(m, _BatchNorm)}
-    for each in momenta:
-        each.momentum = 0.0
-    try:
-        yield
-    finally:
-        for each, momentum in momenta.items():
-            each.momentum = momentum
 
 
 class LTVR(Network):

@@ -170,18 +170,22 @@ def _subset(config: Config, described: dict[str, Any], subset: str | None) -> Fi
 
 def _batchnorm(metrics: dict[str, dict[str, Any]]) -> Finding:
     """Accuracy by BatchNorm statistics, and which of them the reported one has."""
-    field = "the running statistics of training, which go on through most codes' second stage"
+    field = (
+        "the running statistics of training, which go on through most codes' second stage (MiSLAS "
+        "keeps those of the first on CIFAR-10)"
+    )
     if not any("batchnorm" in values for values in metrics.values()):
         return Finding("BatchNorm", "not measured", field, None)
-    measured = {_title(name): values.get("batchnorm") for name, values in metrics.items()}
+    measured = {name: values.get("batchnorm") for name, values in metrics.items()}
     if not any(measured.values()):
         return Finding("BatchNorm", "the network has none", field, True)
     lines, running = [], True
     for name, values in measured.items():
         if values is not None:
             accuracy = (f"{kind} {of['all']:.2f}" for kind, of in values["accuracy"].items())
-            lines.append(f"{name}: {', '.join(accuracy)}, reported {values['reported']}")
-            running = running and values["reported"] == "running"
+            lines.append(f"{_title(name)}: {', '.join(accuracy)}, reported {values['reported']}")
+            theirs = ("running", "kept") if name == "mislas" else ("running",)
+            running = running and values["reported"] in theirs
             images = values["images"]
     found = f"top-1 by statistics, %. {'; '.join(lines)}. Real and class-balanced: {images} images"
     return Finding("BatchNorm", found, field, running)

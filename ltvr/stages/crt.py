@@ -36,6 +36,8 @@ class CRT(ClassifierStage):
     """Everything but the classifier is frozen, and the classifier starts afresh.
 
     Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020.
+    Their cosine schedule falls at the start of an epoch, so that the last of theirs has the rate 0;
+    ours falls at every step. LWS the same.
     """
 
     options_type = CRTOptions

@@ -105,8 +105,10 @@ class OLTR(Stage):
 
     Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019; the defaults are
     those of the authors' code for ImageNet-LT, whose learning rates of 0.1, 0.01 and 0.01 are for
-    128 images a step, 0.4, 0.04 and 0.04 for 512. With ``frozen`` their backbone for Places-LT:
-    what trains are attention, embedding layer and classifier.
+    128 images a step, 0.4, 0.04 and 0.04 for 512. The embedding layer is there in the first stage,
+    too, as in their code for Places-LT; that for ImageNet-LT has it in the second alone. With
+    ``frozen`` their backbone for Places-LT: what trains are attention, embedding layer and
+    classifier, at the rates and for the epochs of ImageNet-LT.
     """
 
     options_type = OLTROptions

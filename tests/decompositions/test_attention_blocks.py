@@ -8,6 +8,7 @@ import torch
 from conftest import config_of, tiny_config
 
 from ltvr import plan_synthesis
+from ltvr.afa.generation import Generation
 from ltvr.decompositions.cbam import CBAM, CBAMOptions
 from ltvr.decompositions.gc import GC, GCOptions
 from ltvr.decompositions.gc_add import GCAdd
@@ -121,6 +122,17 @@ def test_masks_start_as_the_authors_blocks_do():
     cbam = CBAM(CBAMOptions(cbam_reduction=2), 6)
     pooled = cbam.mlp(x.mean((2, 3))) + cbam.mlp(x.flatten(2).max(2).values)
     torch.testing.assert_close(cbam.mask(x), (pooled.sigmoid() / 2)[..., None, None].expand_as(x))
+
+
+@pytest.mark.parametrize("stop", ["none", "features", "variation", "both"])
+def test_batchnorm_of_cbam_is_moved_by_the_real_rows_once(stop):
+    one, other = (drawn(*KINDS[0]).train() for _ in range(2))
+    other.generation = Generation(stop_gradient=stop)
+    plan = plan_synthesis(LABELS, seed=0, step=0)
+    one(features())
+    other.generate(features(), plan)
+    torch.testing.assert_close(other.bn.running_mean, one.bn.running_mean, rtol=1e-12, atol=0)
+    assert one.bn.running_mean.any()
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)

@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import tiny_config
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ltvr.clock import Clock
+from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
 from ltvr.errors import UserError
+from ltvr.losses.base import Outputs
+from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.mixing.base import with_partners
 from ltvr.mixing.cmo import CMO, CMOOptions
+from ltvr.weightings.build import Weighted
 
 ROWS = 6
 LABELS = np.repeat([0, 1, 3], [600, 90, 6])
@@ -45,6 +51,24 @@ def test_half_of_the_batches_are_left_without_their_partners():
     assert 70 < sum(whole) < 130
     images, targets = mixed(whole.index(True))
     assert targets.labels.tolist() == images[:, 0, 0, 0].tolist() == list(range(ROWS))
+
+
+def test_with_class_weights_a_mean_is_taken_under_each_label():
+    """In their code: lam * loss(output, target) + (1 - lam) * loss(output, target2)."""
+    torch.manual_seed(0)
+    logits, u = torch.randn(8, 4), torch.tensor([0.1, 0.4, 1.5, 2.0])
+    first, other = torch.tensor([0, 0, 0, 1, 0, 1, 2, 0]), torch.tensor([3, 2, 3, 1, 3, 0, 2, 3])
+    loss = Weighted(CrossEntropy(NoOptions(), torch.ones(4)), u, 0.0, "weights")
+    loss.begin_epoch(Clock(seed=0, stage="features", epoch=0, epochs=1, steps=1))
+    targets = Targets(first, other, torch.full((8,), 0.7))
+    loss.begin_step(targets, 8)
+    found = 0.0
+    for part in (slice(0, 5), slice(5, 8)):  # micro-batches
+        of_part = Targets(first[part], other[part], targets.share[part])
+        values, weights = loss(Outputs(logits[part], logits[part]), of_part)
+        found += (values * weights).sum() / loss.row_weights(targets).sum()
+    theirs = [F.cross_entropy(logits, labels, weight=u) for labels in (first, other)]
+    assert found.item() == pytest.approx((0.7 * theirs[0] + 0.3 * theirs[1]).item(), rel=1e-6)
 
 
 def test_the_first_and_the_last_epochs_are_plain():

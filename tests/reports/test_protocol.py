@@ -115,6 +115,12 @@ def test_batchnorm():
     assert "5000 images" in line.found and line.comparable is True
     others = {"features": {"batchnorm": values | {"reported": "settled"}}}
     assert check("BatchNorm", metrics=others).comparable is False
+    kept = values | {"reported": "kept"}  # as MiSLAS's code does on CIFAR-10, and cRT's does not
+    for stage in ("mislas", "crt"):
+        line = check(
+            "BatchNorm", metrics={"features": {"batchnorm": values}, stage: {"batchnorm": kept}}
+        )
+        assert line.comparable is (stage == "mislas")
     line = check("BatchNorm", metrics={"features": {"batchnorm": None}})
     assert (line.found, line.comparable) == ("the network has none", True)
     line = check("BatchNorm")
