@@ -39,7 +39,7 @@ def configuration(root: Path, method: str, epochs: int) -> Config:
     )
 
 
-def main(root: Path, out: Path, epochs: int = 40) -> dict[str, float]:
+def main(root: Path, out: Path, epochs: int = 90) -> dict[str, float]:
     """Train both methods; return the accuracy of each on the test images, in percent."""
     accuracy = {}
     for method in ("baseline", "ltvr"):

@@ -94,7 +94,7 @@ def parser(catalogue: Catalogue) -> Parser:
         type=seeds,
         default=DEFAULT_SEEDS,
         metavar="LIST",
-        help="of the baseline, LTVR, mixup and --with; the other runs take the first of them "
+        help="of baseline, LTVR, mixup and --with, mostly; the other runs take the first of them "
         f"({DEFAULT_SEEDS})",
     )
     p.add_argument("--every-seed", action="store_true", help="all runs take all seeds")
