@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 from ltvr import distributed
 
 __all__ = [
-    "DIVERGED",
     "CannotWrite",
     "Diverged",
     "Missing",
@@ -56,10 +55,6 @@ OUT_OF_MEMORY = (
 """What PyTorch's errors say when there is no memory for a tensor, or could never be."""
 
 
-DIVERGED = "diverged: "
-"""How the line of such an error begins, in which a log keeps it."""
-
-
 class UserError(ValueError):
     """What is wrong, what was expected and what to do, in one line."""
 
@@ -68,7 +63,7 @@ class Diverged(UserError):
     """A loss that is no longer a number: to go on with the same settings would not help."""
 
     def __init__(self, line: str) -> None:
-        super().__init__(f"{DIVERGED}{line}")
+        super().__init__(f"diverged: {line}")
 
 
 class Missing(UserError):

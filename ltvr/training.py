@@ -171,6 +171,7 @@ def resume(
             with distributed.first_ahead():  # it puts another file in the place of a damaged one
                 trainer.resume()
             run.resumed_by(this_command())
+            run.forget_diverged()
             _finish(trainer, said)
     return run.read_summary()
 
@@ -218,6 +219,8 @@ def _finish(trainer: Trainer, said: Sequence[str] = ()) -> None:
             write_report(run, trainer.data)
         distributed.barrier()
     except UserError as error:
+        if isinstance(error, Diverged):
+            run.note_diverged(str(error))
         if isinstance(error, (Diverged, Damaged, Foreign)) or not run.resumable:
             raise
         raise UserError(f"{error}. Then: {go_on(run, said)}") from None

@@ -25,7 +25,7 @@ from ltvr.runs.files import cannot_write
 from ltvr.runs.lock import NO_LOCKS
 from ltvr.signals import stops
 
-__all__ = ["THREADS", "Found", "Job", "State", "do_all", "last_line", "named"]
+__all__ = ["THREADS", "Found", "Job", "State", "do_all", "named"]
 
 THREADS = 1
 """Of each run, however many there are at a time: the number decides how sums are rounded."""

@@ -12,8 +12,8 @@ from ltvr.config.config import Config
 from ltvr.data.built_in import BUILT_IN
 from ltvr.data.options import DataOptions
 from ltvr.engine.trained import trained_features
-from ltvr.errors import DIVERGED, UserError, brief
-from ltvr.jobs.children import Found, last_line
+from ltvr.errors import UserError, brief
+from ltvr.jobs.children import Found
 from ltvr.networks.weights import digest
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import STARTS_FROM, not_compared
@@ -145,14 +145,11 @@ class Training:
         return words({name: self.options[name] for name in names if name in self.options})
 
     def diverged(self) -> str:
-        """What the process said that trained it last, if its loss was no longer a number.
+        """What was said when its loss was no longer a number: it would not be one again.
 
-        A run that has diverged would do so again. It is tried again once its log is gone.
+        It is tried again once ``diverged.txt`` in its folder is gone.
         """
-        if not self.log.is_file():
-            return ""
-        last = last_line(self.log)
-        return last.removeprefix("error: ") if last.startswith(f"error: {DIVERGED}") else ""
+        return Run(self.folder).diverged
 
     def environment(self) -> dict[str, Any]:
         """What the finished run was trained on."""

@@ -15,8 +15,8 @@ def hold_newest_unfinished(out: Path, command: str) -> tuple[Run | None, list[st
     """Find the run of ``out`` that was last written to and is not finished, and lock it.
 
     Returns:
-        The run, None if there is none; and why runs were passed over that are in use, or that
-        cannot be read.
+        The run, None if there is none; and why runs were passed over that are in use, that have
+        diverged, or that cannot be read.
     """
     folders = {path.parent for path in out.glob("*/*.pt")}
     runs = [Run(folder) for folder in folders if (folder / "config.yaml").is_file()]
@@ -25,6 +25,8 @@ def hold_newest_unfinished(out: Path, command: str) -> tuple[Run | None, list[st
     for run in sorted(unfinished, key=lambda run: run.written, reverse=True):
         try:
             run.hold(command)
+            if run.diverged:
+                raise UserError(f"{run.folder} {run.diverged} (or name it, to try it again)")
             run.config()
             run.peek()
             return run, passed

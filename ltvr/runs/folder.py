@@ -35,7 +35,10 @@ MANIFEST: Form = {
 }
 HELD_OUT: Form = {"holdout": {"counts": [int]}, "splits": {"hold-out": dict}}
 """What the manifest of a run with a hold-out holds besides."""
-BEGUN = {"config.yaml", "manifest.json", "command.txt", "lock", "tensorboard", "metrics.jsonl"}
+DIVERGED = "diverged.txt"
+BEGUN = {
+    "config.yaml", "manifest.json", "command.txt", "lock", "tensorboard", "metrics.jsonl", DIVERGED,
+}  # fmt: skip
 """What there may be of a run that is to begin again: it has no checkpoint, and no result."""
 
 
@@ -54,6 +57,7 @@ class Run:
     ``final.pt``           the reported weights of the last stage
     ``summary.json``       the reported numbers
     ``report.html``        the page for a person; ``tensorboard/`` has the curves
+    ``diverged.txt``       that its loss was no longer a number, until it is gone on with
     ``lock``               who trains here, or did so last
     =====================  =========================================================================
     """
@@ -71,6 +75,7 @@ class Run:
         self._config = folder / "config.yaml"
         self._command = folder / "command.txt"
         self._metrics = folder / "metrics.jsonl"
+        self._diverged = folder / DIVERGED
         self._lock: Lock | None = None
 
     def weights(self, stage: str) -> Path:
@@ -130,6 +135,7 @@ class Run:
         try:
             run.refuse_taken()
             run._metrics.unlink(missing_ok=True)
+            run.forget_diverged()
             with files.replacing(run._config) as partial:
                 save_config(config, partial)
             files.write(run._command, command + "\n")
@@ -206,7 +212,7 @@ class Run:
     def _names(self) -> set[str]:
         """The files that are written here, whole, by ltvr of this version and before."""
         stages = SCHEMA.options["stages"].slot.names()
-        own = (self._config, self._command, self._metrics, self.last, self.final)
+        own = (self._config, self._command, self._metrics, self._diverged, self.last, self.final)
         return {path.name for path in (*own, self.summary, self.report)} | {
             "manifest.json",
             "best.pt",
@@ -247,6 +253,23 @@ class Run:
         except UserError:
             return False
         return self.report.is_file() or not self.resumable
+
+    @property
+    def diverged(self) -> str:
+        """What was said when its loss was no longer a number; empty if that has not been."""
+        return read_text(self._diverged).strip() if self._diverged.is_file() else ""
+
+    def note_diverged(self, line: str) -> None:
+        """Keep that its loss is no longer a number: to go on with it would not help.
+
+        Raises:
+            CannotWrite: a disk that is full, read-only or broken.
+        """
+        files.write(self._diverged, f"{line}\n")
+
+    def forget_diverged(self) -> None:
+        """Let it be tried again."""
+        self._diverged.unlink(missing_ok=True)
 
     def lacks(self, weights: Path) -> UserError:
         """What there is to say where a file of weights is not there: not yet, or no longer."""

@@ -50,5 +50,11 @@ class Follower(Run):
     def resumed_by(self, command: str) -> None:
         """Nothing."""
 
+    def note_diverged(self, line: str) -> None:
+        """Nothing."""
+
+    def forget_diverged(self) -> None:
+        """Nothing."""
+
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Nothing."""

@@ -13,6 +13,7 @@ from ltvr.data.batches import Batches
 from ltvr.data.datasets import load_data
 from ltvr.engine.trained import load_trained
 from ltvr.errors import UserError
+from ltvr.runs.finding import hold_newest_unfinished
 from ltvr.runs.folder import Run
 from ltvr.settings import save_config
 from ltvr.stages.features import Features
@@ -189,12 +190,18 @@ def test_a_name_that_is_taken_is_refused_before_images_are_read(finished, comman
     assert code == 2 and "already holds a run" in err
 
 
-def test_a_diverged_run_says_to_start_again(tmp_path):
+def test_a_diverged_run_says_to_start_again_and_auto_passes_it_over(tmp_path):
+    ltvr.training.train(tiny_config(), tmp_path / "other")
+    (tmp_path / "other" / "summary.json").unlink()
     with pytest.raises(
         UserError, match="loss became (nan|inf).*start again with a lower --lr"
     ) as e:
         ltvr.training.train(tiny_config(lr=1e9), tmp_path / "diverged")
-    assert "--resume" not in str(e.value)
+    assert "--resume" not in str(e.value) and Run(tmp_path / "diverged").diverged == str(e.value)
+    found, passed = hold_newest_unfinished(tmp_path, "")
+    assert found is not None and found.folder.name == "other"
+    found.release()
+    assert len(passed) == 1 and "diverged: the loss became" in passed[0]
 
 
 # ---- the commands that read a run ----

@@ -8,6 +8,7 @@ from collections import defaultdict
 import pytest
 from scipy import stats
 
+from ltvr.runs.folder import Run
 from ltvr.sweeping.configurations import Design
 from ltvr.sweeping.file import read
 from ltvr.sweeping.plots import draw
@@ -44,7 +45,8 @@ def made(tmp_path):
                 for repeat, score in zip(design.sweep.repeats, scores[each.label], strict=False):
                     run = results._training(each, rung, repeat)
                     if score is None:
-                        run.log.write_text("epoch 1\nerror: diverged: the loss became nan\n")
+                        run.folder.mkdir()
+                        Run(run.folder).note_diverged("diverged: the loss became nan")
                     else:
                         results._found[run] = Result(
                             _metrics(score + 10 * rung), 60.0, "judged", "cpu"
