@@ -46,9 +46,17 @@ class Parser(argparse.ArgumentParser):
             if word.startswith("--")
             and word not in {"--", *self._option_string_actions}
             and "/" not in word  # argparse names an option of two forms as --fused/--no-fused
-            and (hint := did_you_mean(word, self._option_string_actions))
+            and (hint := self._chosen_by(word) or did_you_mean(word, self._option_string_actions))
         ]
         raise UserError(f"{message}; {near[0] if near else 'see --help'}")
+
+    def _chosen_by(self, word: str) -> str:
+        """``did you mean --mixing mixup?`` of ``--mixup``; empty of what is no choice."""
+        name = word.removeprefix("--")
+        for action in self._actions:
+            if action.option_strings and name in map(str, action.choices or ()):
+                return f"did you mean {action.option_strings[0]} {name}?"
+        return ""
 
 
 def title(kind: type[Options]) -> str:

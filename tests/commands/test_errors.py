@@ -42,6 +42,7 @@ def refused(command, tmp_path, monkeypatch):
     [
         ("--preset cifar11", ["'cifar11'", "expected one of", "digits"]),
         ("--gama 3", ["--gama", "did you mean --gamma?"]),
+        ("--mixup", ["--mixup", "did you mean --mixing mixup?"]),
         ("--decomposition affa", ["--decomposition", "'affa'", "did you mean afa?"]),
         ("--method lvtr", ["'lvtr'", "did you mean ltvr or oltr?"]),
         ("--method LDAM-DRW", ["'LDAM-DRW'", "did you mean ldam-drw?"]),
