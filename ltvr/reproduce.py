@@ -94,8 +94,8 @@ def parser(catalogue: Catalogue) -> Parser:
         type=seeds,
         default=DEFAULT_SEEDS,
         metavar="LIST",
-        help="of baseline, LTVR, mixup and --with, mostly; the other runs take the first of them "
-        f"({DEFAULT_SEEDS})",
+        help="of the runs that the catalogue marks as repeated, and of --with; the others take the "
+        f"first of them ({DEFAULT_SEEDS})",
     )
     p.add_argument("--every-seed", action="store_true", help="all runs take all seeds")
     p.add_argument(

@@ -53,7 +53,7 @@ class Halves(Sampler):
 
     def order(self, labels: Int64Array, seed: int, epoch: int, epochs: int) -> Int64Array:
         """As many of each, by turns; what is left after the last whole batch is of the first."""
-        orders = [
+        orders = [  # the second by a seed of its own, or both would draw alike
             self.first.order(labels, seed, epoch, epochs),
             self.second.order(labels, mix(seed, 1), epoch, epochs),
         ]
