@@ -60,7 +60,7 @@ class UserError(ValueError):
 
 
 class Diverged(UserError):
-    """A loss that is no longer a number: to go on with the same settings would not help."""
+    """A loss, or logits, that are not finite: to go on with the same settings would not help."""
 
     def __init__(self, line: str) -> None:
         super().__init__(f"diverged: {line}")

@@ -77,7 +77,8 @@ def plan_synthesis(
         class_weights: [C] float64 on the host, 0 or 1e-100 to 1e100. Where given, eq. 9 and 10 and
             with them ``alpha`` have no part: ceil(gamma B) rows of a group of B samples draw i
             with the weight of its class, ``class_weights[y_i]``. A group all of weight 0 has none.
-        donor_weights: [C, C] or [C], of the same numbers. Where given, j is drawn with the weight
+        donor_weights: [C, C] or [C], of the same numbers; of [C, C] those of classes of the batch
+            are read. Where given, j is drawn with the weight
             ``donor_weights[y_i, y_j]``, or ``donor_weights[y_j]`` whatever i; uniformly where all
             others of a group have weight 0.
 
@@ -151,6 +152,9 @@ def check_weights(
             raise ValueError(
                 f"{name} of {weights.shape[0]} classes: expected more than the label {largest}"
             )
+        if weights.dim() == 2:  # of thousands of classes a batch reads few, and to look is not free
+            present = labels.unique()
+            weights = weights[present][:, present]
         fits = (weights >= _LEAST_WEIGHT) & (weights <= _MOST_WEIGHT) | (weights == 0)
         if not fits.all():
             raise ValueError(

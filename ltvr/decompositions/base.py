@@ -100,7 +100,8 @@ class Decomposition(Component, nn.Module):
         check_fit(plan, x.shape[0], x.device)
         apart = self.generation.stops_features
         source = x.detach() if apart else x
-        with statistics_left(self) if apart else nullcontext():  # the real rows move them
+        moved = apart and self.attention_addition  # by the real rows, further down
+        with statistics_left(self) if moved else nullcontext():
             class_related, variation_related = self.decompose(source)
         rows = source + class_related if self.attention_addition else source
         generated = self.generation.rows(

@@ -58,6 +58,7 @@ class Cut(NamedTuple):
                 str(number)
                 for number in range(1, cut.groups + 1)
                 if cut.groups % (number * options.accumulate) == 0
+                and size % (number * options.accumulate) == 0
             ]
             several = "s" * (fits[-1:] != ["1"])
             start = f"start {' or '.join(fits)} rank{several}, or " if ranks > 1 and fits else ""

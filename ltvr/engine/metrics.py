@@ -24,6 +24,7 @@ from ltvr.backbones.base import in_mode
 from ltvr.data.longtail import Int64Array, shot_of
 from ltvr.engine.accuracy_table import SHOTS
 from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error, mean_of_classes
+from ltvr.errors import Diverged
 
 __all__ = ["CalibrationError", "evaluate"]
 
@@ -83,6 +84,9 @@ def evaluate(
         many_above, few_below: where; see ``DataOptions.shot_of``.
         confusion: also the confusion matrix, rows are the true class.
 
+    Raises:
+        Diverged: logits that are not finite.
+
     Returns:
         ``all`` (top-1 over the samples), ``many``, ``medium``, ``few`` (mean per-class top-1; None
         where no class is in the subset), ``per_class``, ``macro_f1``, ``worst_class``,
@@ -100,12 +104,21 @@ def evaluate(
     if confusion:
         parts["confusion"] = MulticlassConfusionMatrix(number)
     metrics = MetricCollection(parts, compute_groups=False)
-    seen = np.zeros(number, np.int64)
+    seen, broken = np.zeros(number, np.int64), 0
     with in_mode(model, training=False):
         for images, labels in batches:
-            metrics.update(model(images).float().softmax(1).cpu(), labels)
+            probabilities = model(images).float().softmax(1).cpu()
+            broken += int((~probabilities.isfinite().all(1)).sum())
+            metrics.update(probabilities, labels)
             seen += np.bincount(labels.numpy(), minlength=number)
     distributed.sum_over_ranks(torch.from_numpy(seen))
+    broken = int(distributed.sum_over_ranks(torch.tensor(broken)))
+    if broken:
+        raise Diverged(
+            f"the network gives {broken} of {seen.sum()} images no probabilities, but logits that "
+            "are not finite; train again with a lower learning rate or with --warmup-epochs, and "
+            "rather with --amp bf16 than fp16"
+        )
     with warnings.catch_warnings():  # a rank may have had no batch
         warnings.filterwarnings("ignore", "The ``compute`` method of metric", UserWarning)
         values = metrics.compute()  # of all ranks

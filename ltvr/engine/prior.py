@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,23 +85,40 @@ def trained_prior(run: Run, weights: Path) -> Shares:
 
     shares = described.sampler.shares(counts, clock.epoch, max(described.epochs, 1))
     real = shares * max(clock.step * training.batch_size, 1)
-    mixing = described.mixing
-    if mixing is not None and clock.epoch in mixing.epochs(described.epochs):
-        partners = shares
-        if mixing.partners is not None:
-            partners = mixing.partners.shares(counts, clock.epoch, described.epochs)
-        size = config.of(DataOptions).image_size
-        first = mixing.first_labels(real, partners, counts)
-        real, generated = (
-            mixing.label_shares(rows, shares, partners, counts, size) for rows in (first, generated)
-        )
     rows = None
     if loss.normalise == "batch":
         rows = (float(real.sum()), float(real.sum() + generated.sum()))
-    trained = described.class_shares(real * by_class, generated * by_class, rows)
+    mixing = described.mixing
+    if mixing is None or clock.epoch not in mixing.epochs(described.epochs):
+        real, generated = real * by_class, generated * by_class
+    else:
+        partners, factor, apart = shares, 1.0, mixing.partners
+        if apart is not None:
+            partners = apart.shares(counts, clock.epoch, described.epochs)
+        first = mixing.first_labels(real, partners, counts)
+        if apart is not None and loss.normalise == "weights":  # as ``Loss.balance_labels``
+            factor = float(first @ by_class / (first.sum() * partners @ by_class))
+        mixed = partial(mixing.label_shares, counts=counts, size=config.of(DataOptions).image_size)
+        real, generated = (
+            by_class * _with_second(partial(mixed, rows), partners, factor)
+            for rows in (first, generated)
+        )
+    trained = described.class_shares(real, generated, rows)
     prior: Shares = trained / np.exp(loss.offsets(classes).double().numpy())
     prior /= prior.sum()
     return prior
+
+
+def _with_second(labels: Callable[[Shares], Shares], partners: Shares, factor: float) -> Shares:
+    """Expected labels [C] of mixed rows, those of their partners ``factor`` times.
+
+    Args:
+        labels: ``Mixing.label_shares`` of rows, by their partners.
+    """
+    every = labels(partners)
+    if factor == 1:
+        return every
+    return every + (factor - 1) * (every - labels(np.zeros_like(partners)))
 
 
 def _trained_in(

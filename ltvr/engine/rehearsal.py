@@ -227,7 +227,11 @@ def _measure(
     epoch: int,
 ) -> tuple[MicroBatchCost, int]:
     """The cost of a micro-batch in an epoch of a stage, and the bytes of a checkpoint then."""
-    config = config.replaced(batch_size=images, accumulate=1)
+    training = config.of(TrainingOptions)
+    group = training.synthesis_group
+    if images < training.batch_size // training.accumulate:  # a power of 2, as are then its groups
+        group = 2 ** int(math.log2(group))
+    config = config.replaced(batch_size=images, accumulate=1, synthesis_group=group)
     stage, run = stages_of(config)[name], config.of(RunOptions)
     clock = Clock(run.seed, name, stage.epochs, 1, epoch=epoch)
     counts = torch.from_numpy(data.counts).to(device)

@@ -91,8 +91,8 @@ def _check_synchronised(config: Config, device: torch.device) -> None:
     if device.type != "cuda":
         raise UserError("sync_bn: BatchNorm of all ranks takes GPUs; leave out --sync-bn")
     generation = config.of(GenerationOptions)
-    apart = any(stage.generates for stage in stages_of(config).values())
-    if apart and generation.generated_batchnorm == "own" and not generation.fixed_size:
+    own = generation.generated_batchnorm == "own"
+    if own and config.effective().get("fixed_size") is False:
         raise UserError(
             "sync_bn: with --generated-batchnorm own a rank whose part of a batch generates "
             "nothing would keep the others waiting; add --fixed-size, or leave out --sync-bn"

@@ -72,6 +72,8 @@ class Whole(NamedTuple):
         targets = mixture.targets if plan is None else mixture.targets.augmented(plan)
         targets = targets.to(device)
         loss.begin_step(targets, cut.batch_size)
+        if mixing is not None and mixing.partners is not None:
+            loss.balance_labels(targets, cut.batch_size)
         divisors = Divisors.of(loss.row_weights(targets), cut.batch_size)
         real = int(mixture.targets.counted.sum())
         return cls(mixture, plan, divisors, real, 0 if plan is None else plan.generated)

@@ -41,7 +41,7 @@ class Loss(Component, nn.Module):
     def __init__(self, options: Options, counts: Tensor) -> None:
         super().__init__()
         self.second: Tensor
-        """[] what the weights of second labels are multiplied by; see ``begin_step``."""
+        """[] what the weights of second labels are multiplied by; see ``balance_labels``."""
         self.register_buffer("second", torch.ones(()), persistent=False)
 
     def rows(self, outputs: Outputs, labels: Tensor) -> Tensor:
@@ -81,14 +81,21 @@ class Loss(Component, nn.Module):
     def begin_step(self, targets: Targets, real: int) -> None:
         """Take note of the targets of all rows of a step, before its first micro-batch.
 
-        For a loss that counts them: ``rows`` sees those of one micro-batch of one rank. A subclass
-        calls this one, too: where the second labels of a batch are of other classes than the first
-        (CMO), both weigh as much in all, as if a mean were taken under each.
+        For a loss that counts them: ``rows`` sees those of one micro-batch of one rank.
 
         Args:
             targets: on the device; the first ``real`` are of real rows.
         """
-        self.second.fill_(1.0)
+
+    def balance_labels(self, targets: Targets, real: int) -> None:
+        """Let the second labels of a step weigh as much in all as the first.
+
+        So it is where a mean is taken under each, as the code of CMO does. It is called, before the
+        first micro-batch, where second labels are of a stream of samples of their own, and so of
+        other classes; those of mixup are the first ones in another order.
+
+        Args: as of ``begin_step``.
+        """
         if targets.other is not None and self.normalise == "weights":
             counted = targets.counted[:real]
             first, other = (

@@ -49,7 +49,6 @@ class Deferred(Loss):
 
     def begin_step(self, targets: Targets, real: int) -> None:
         """Tell the loss of the epoch."""
-        super().begin_step(targets, real)
         self._now.begin_step(targets, real)
 
     def begin_epoch(self, clock: Clock) -> None:

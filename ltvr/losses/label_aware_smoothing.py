@@ -31,7 +31,8 @@ class LabelAwareSmoothing(Loss):
 
     eps_c = eps_tail + (eps_head - eps_tail) sin(pi/2 (n_c - n_min) / (n_max - n_min)); on balanced
     data eps_tail. Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021, eq. 6
-    with the sine ("concave") of their code. It is the loss of their second stage: ``--crt-loss``.
+    with the sine ("concave") of their code. It is the loss of their second stage,
+    ``--mislas-loss``; of cRT by ``--crt-loss``.
     """
 
     options_type = LabelAwareSmoothingOptions

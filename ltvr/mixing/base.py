@@ -161,12 +161,14 @@ class Mixing(Component):
     def first_labels(self, own: Shares, partners: Shares, counts: Int64Array) -> Shares:
         """How often each class is a mixed row's first label, expected: [C]; by default ``own``.
 
-        Args: as of ``label_shares``.
+        Args:
+            own: [C] how often each class comes among the images of the batch.
+            partners, counts: as of ``label_shares``.
         """
         return own
 
     def label_shares(
-        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+        self, first: Shares, partners: Shares, counts: Int64Array, size: int
     ) -> Shares:
         """How much of the labels of mixed rows each class is, expected: [C]; the sum of ``first``.
 
@@ -176,8 +178,7 @@ class Mixing(Component):
 
         Args:
             first: [C] rows by their first label.
-            own, partners: [C] how often each class comes, among the images of the batch and among
-                what they are mixed with; of sum 1.
+            partners: [C] how often each class comes among what they are mixed with; of sum 1.
             counts: [C] the training images of each class.
             size: S, of the images.
         """

@@ -44,7 +44,7 @@ class CMO(Mixing):
     stream of samples, drawn with replacement by the weights 1 / n_c of their classes (the paper
     writes 1 / n_c for the class as a whole, which is ``cmo_exponent`` 2); half of the batches are
     mixed, in the epochs 3 < e < E - 3. With class weights what is pasted counts by the box alone,
-    as in their code, which takes a mean under each of the two labels: ``Loss.begin_step``.
+    as in their code, which takes a mean under each of the two labels: ``Loss.balance_labels``.
     """
 
     options_type = CMOOptions
@@ -75,7 +75,7 @@ class CMO(Mixing):
         return Mixture(Targets(labels, other, shares), partner, share, box)
 
     def label_shares(
-        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+        self, first: Shares, partners: Shares, counts: Int64Array, size: int
     ) -> Shares:
         """Those of the partner by the area of the box, in the batches that are mixed."""
         pasted = 1 - expected_share(size, self.options.cmo_alpha)

@@ -101,7 +101,7 @@ class Cutmix(Mixing):
         return Mixture(Targets(labels, labels[partner], shares), partner, share, box)
 
     def label_shares(
-        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+        self, first: Shares, partners: Shares, counts: Int64Array, size: int
     ) -> Shares:
         """Those of the partner by the area of the box, in the batches that are mixed."""
         pasted = self.probability * (1 - expected_share(size, self.alpha))

@@ -77,7 +77,7 @@ class Remix(Mixing):
         return first
 
     def label_shares(
-        self, first: Shares, own: Shares, partners: Shares, counts: Int64Array, size: int
+        self, first: Shares, partners: Shares, counts: Int64Array, size: int
     ) -> Shares:
         """By the rule for every pair of classes.
 

@@ -42,6 +42,8 @@ class Deferred(Sampler):
 class Halves(Sampler):
     """Batches of which the first half is of one sampler and the second of another.
 
+    Two epochs are one of each sampler, whose laps over the samples so go on.
+
     Args:
         first, second: the samplers.
         size: of a half.
@@ -54,14 +56,19 @@ class Halves(Sampler):
     def order(self, labels: Int64Array, seed: int, epoch: int, epochs: int) -> Int64Array:
         """As many of each, by turns; what is left after the last whole batch is of the first."""
         orders = [  # the second by a seed of its own, or both would draw alike
-            self.first.order(labels, seed, epoch, epochs),
-            self.second.order(labels, mix(seed, 1), epoch, epochs),
+            self.first.order(labels, seed, *_whole(epoch, epochs)),
+            self.second.order(labels, mix(seed, 1), *_whole(epoch, epochs)),
         ]
         batches = len(labels) // (2 * self.size)
-        halves = [order[: batches * self.size].reshape(batches, -1) for order in orders]
-        rest = orders[0][batches * self.size :][: len(labels) - 2 * batches * self.size]
-        return np.concatenate([np.concatenate(halves, axis=1).reshape(-1), rest])
+        used = batches * self.size
+        halves = [order[epoch % 2 * used :][:used].reshape(batches, -1) for order in orders]
+        return np.concatenate([np.concatenate(halves, axis=1).reshape(-1), orders[0][2 * used :]])
 
     def shares(self, counts: Int64Array, epoch: int, epochs: int) -> Shares:
         """Those of the first, which is what is classified."""
-        return self.first.shares(counts, epoch, epochs)
+        return self.first.shares(counts, *_whole(epoch, epochs))
+
+
+def _whole(epoch: int, epochs: int) -> tuple[int, int]:
+    """The epoch of a sampler of which an epoch of halves takes half, and how many there are."""
+    return epoch // 2, -(-epochs // 2)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ltvr.afa.plan import SynthesisPlan
+from ltvr.afa.rarity import confused_donors
 from ltvr.clock import Clock
 from ltvr.config.config import Config
 from ltvr.config.slots import Component
@@ -53,7 +56,8 @@ class StageLoss(NamedTuple):
     """None where nothing was generated."""
 
 
-class Classes(NamedTuple):
+@dataclass(frozen=True)
+class Classes:
     """What is known of the C classes while a stage trains."""
 
     counts: Int64Array
@@ -61,6 +65,12 @@ class Classes(NamedTuple):
     confusions: Tensor | None = None
     """[C, C] float64 on the host, the mean probabilities that the network gave the training images
     of each class when they were first needed; None before."""
+
+    @cached_property
+    def confused_donors(self) -> Tensor:
+        """``ltvr.afa.rarity.confused_donors`` of the confusions, made once: [C, C] float64."""
+        assert self.confusions is not None, "Stage.needs_confusions asks for them"
+        return confused_donors(self.confusions)
 
 
 class Stage(Component):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ltvr.afa.plan import SynthesisPlan
 from ltvr.afa.planning import most_generated, plan_synthesis
-from ltvr.afa.rarity import confused_donors, head_donors, weights_of_classes
+from ltvr.afa.rarity import head_donors, weights_of_classes
 from ltvr.clock import Clock, first_epoch
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option
@@ -244,8 +244,7 @@ class Features(Stage):
         if self.generation.donors == "head":
             return head_donors(classes.counts, self.generation.head_share)
         if self.generation.donors == "confused":
-            assert classes.confusions is not None, "needs_confusions has asked for them"
-            return confused_donors(classes.confusions)
+            return classes.confused_donors
         return None
 
     def padded(self, plan: SynthesisPlan, groups: int, group: int, classes: int) -> SynthesisPlan:

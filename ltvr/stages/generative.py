@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ltvr.afa.plan import IGNORED, SynthesisPlan
 from ltvr.afa.planning import plan_synthesis
-from ltvr.clock import Clock
+from ltvr.clock import Clock, stream
 from ltvr.config.config import Config
 from ltvr.config.options import Options, option
 from ltvr.data.targets import Targets
@@ -87,11 +87,11 @@ class GenerativeOptions(Options):
 class Generative(Stage):
     """X_class of a class-balanced image and X_var of one sampled as they come, under the former.
 
-    Half of a batch is class-balanced and is what is classified; the other half, sampled as stage 1
-    samples, gives variation alone and counts in no loss. As in H2T (Li et al., Feature Fusion from
-    Head to Tail for Long-Tailed Visual Recognition, AAAI 2024), which has its stage 2 on features
-    of the one stream with a part of the other's, with the decomposition in the place of a random
-    choice of channels.
+    Half of a batch is class-balanced and is what is classified; the other half, sampled by
+    ``generative_donors`` (as images come), gives variation alone and counts in no loss. As in H2T
+    (Li et al., Feature Fusion from Head to Tail for Long-Tailed Visual Recognition, AAAI 2024),
+    which has its stage 2 on features of the one stream with a part of the other's, with the
+    decomposition in the place of a random choice of channels.
 
     Args:
         config: of the run.
@@ -161,7 +161,7 @@ class Generative(Stage):
         return plan_synthesis(
             donors,
             gamma=self.options.generative_gamma / 2,
-            seed=clock.seed,
+            seed=stream(clock.seed, clock.stage),  # its steps begin at 0, as those of stage 1 did
             step=clock.steps_done,
             groups=groups,
             class_weights=first,

@@ -65,7 +65,7 @@ class OLTROptions(Options):
         "class-aware", "how often each class comes, and in which order", slot=SAMPLERS
     )
     oltr_backbone: Literal["tuned", "frozen"] = option(
-        "tuned", "frozen: of the network up to the classifier, what is new and the embedding layer"
+        "tuned", "frozen: nothing but the attention, the embedding layer and the classifier trains"
     )
     oltr_batchnorm: Literal["train", "eval"] = option(
         "train", "BatchNorm of the backbone: batch statistics, or frozen ones"

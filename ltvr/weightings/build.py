@@ -53,7 +53,6 @@ class Weighted(Loss):
 
     def begin_step(self, targets: Targets, real: int) -> None:
         """Tell the loss."""
-        super().begin_step(targets, real)
         self.loss.begin_step(targets, real)
 
     def begin_epoch(self, clock: Clock) -> None:

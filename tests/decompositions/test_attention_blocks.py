@@ -125,11 +125,12 @@ def test_masks_start_as_the_authors_blocks_do():
 
 
 @pytest.mark.parametrize("stop", ["none", "features", "variation", "both"])
-def test_batchnorm_of_cbam_is_moved_by_the_real_rows_once(stop):
-    one, other = (drawn(*KINDS[0]).train() for _ in range(2))
+@pytest.mark.parametrize("addition", [True, False])
+def test_batchnorm_of_cbam_is_moved_by_the_real_rows_once(stop, addition):
+    one, other = (drawn(*KINDS[0], attention_addition=addition).train() for _ in range(2))
     other.generation = Generation(stop_gradient=stop)
     plan = plan_synthesis(LABELS, seed=0, step=0)
-    one(features())
+    one.decompose(features())
     other.generate(features(), plan)
     torch.testing.assert_close(other.bn.running_mean, one.bn.running_mean, rtol=1e-12, atol=0)
     assert one.bn.running_mean.any()

@@ -14,12 +14,18 @@ from sklearn.metrics import balanced_accuracy_score
 from ltvr.engine.accuracy_table import table
 from ltvr.engine.balanced import balanced_accuracy, balanced_accuracy_error
 from ltvr.engine.metrics import CalibrationError, evaluate
+from ltvr.errors import Diverged
 
 
-def measure(predicted, labels, counts, confidence=0.75, **options):
-    """Metrics of a model that predicts ``predicted``, each with probability ``confidence``."""
+def measure(predicted, labels, counts, confidence=0.75, broken=0, **options):
+    """Metrics of a model that predicts ``predicted``, each with probability ``confidence``.
+
+    Args:
+        broken: how many images have logits that are not finite.
+    """
     logits = torch.full((len(labels), len(counts)), math.log((1 - confidence) / (len(counts) - 1)))
     logits[range(len(labels)), predicted] = math.log(confidence)
+    logits[:broken, 1] = math.inf
     batches = [  # the model is the identity on two batches of logits
         (logits[:3], torch.tensor(labels[:3])),
         (logits[3:], torch.tensor(labels[3:])),
@@ -44,6 +50,11 @@ def test_by_hand():
     assert got["calibration_error"] == pytest.approx(5, rel=1e-4)  # 75 % sure, 80 % right
     assert got["confusion"] == [[3, 1, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [1, 0, 0, 1]]
     assert "confusion" not in measure(predicted, labels, [500, 101, 100, 19])
+
+
+def test_logits_that_are_not_finite_are_no_result():
+    with pytest.raises(Diverged, match="gives 2 of 4 images no probabilities"):
+        measure([0, 0, 1, 1], [0, 1, 1, 0], [200, 10], broken=2)
 
 
 def test_calibration_error_is_confidence_apart_from_accuracy():

@@ -71,7 +71,7 @@ def test_the_epoch_is_that_of_the_weights(finished, tmp_path):
         trained_prior(run, run.last)
 
 
-def test_labels_are_mixed_in_the_epochs_that_mix(finished, tmp_path):
+def test_labels_are_mixed_in_the_epochs_that_mix(finished, tmp_path, monkeypatch):
     """CMO in the first of two epochs: of its partners each class is as often."""
     run = Run.open(shutil.copytree(finished, tmp_path / "run"))
     counts = np.array(run.manifest()["train_counts"])
@@ -85,6 +85,10 @@ def test_labels_are_mixed_in_the_epochs_that_mix(finished, tmp_path):
     torch.save(state, run.best("features"))
     pasted = 0.5 * (1 - expected_share(16, 1.0))
     expected = (1 - pasted) * plain + pasted / 10
+    np.testing.assert_allclose(trained_prior(run, run.best("features")), expected)
+    monkeypatch.setattr(CrossEntropy, "weights", lambda self, labels: labels + 1.0)
+    u = np.arange(1, 11)  # a mean under each of the two labels
+    expected = (1 - pasted) * plain * u / (plain @ u) + pasted * u / u.sum()
     np.testing.assert_allclose(trained_prior(run, run.best("features")), expected)
 
 

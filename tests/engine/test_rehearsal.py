@@ -51,6 +51,14 @@ def test_stages_are_rehearsed_with_generation_and_without(finished):
     assert found.seconds == pytest.approx(trained + 5500 * found.evaluation_seconds)
 
 
+def test_batches_that_a_stage_does_not_take_are_not_rehearsed():
+    """Of 4 groups of 24; 64 images would be 3 groups of them, which two halves do not share."""
+    stages = ("features", "generative")
+    config = tiny_config(stages=stages, batch_size=96, synthesis_group=24, epochs=1, gamma=0.5)
+    *_, generative = rehearse(config, stub_data(config, CPU), CPU).phases
+    assert generative.cost.images in (8, 16, 32, 64, 96) and generative.cost.generated
+
+
 @pytest.mark.parametrize("method", ["lws", "mislas", "oltr", "de-confound-tde"])
 def test_any_stage_is_rehearsed(method):
     config = tiny_config(method=method, batch_size=4)

@@ -1,5 +1,7 @@
 """CMO: boxes of partners that are drawn by the weights of their classes, in some of the epochs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,15 @@ from hypothesis import strategies as st
 from ltvr.clock import Clock
 from ltvr.config.options import NoOptions
 from ltvr.data.targets import Targets
+from ltvr.engine.cut import Cut
+from ltvr.engine.whole import Whole
 from ltvr.errors import UserError
 from ltvr.losses.base import Outputs
 from ltvr.losses.cross_entropy import CrossEntropy
 from ltvr.mixing.base import with_partners
 from ltvr.mixing.cmo import CMO, CMOOptions
+from ltvr.stages.base import Classes
+from ltvr.stages.features import Features
 from ltvr.weightings.build import Weighted
 
 ROWS = 6
@@ -61,7 +67,7 @@ def test_with_class_weights_a_mean_is_taken_under_each_label():
     loss = Weighted(CrossEntropy(NoOptions(), torch.ones(4)), u, 0.0, "weights")
     loss.begin_epoch(Clock(seed=0, stage="features", epoch=0, epochs=1, steps=1))
     targets = Targets(first, other, torch.full((8,), 0.7))
-    loss.begin_step(targets, 8)
+    loss.balance_labels(targets, 8)
     found = 0.0
     for part in (slice(0, 5), slice(5, 8)):  # micro-batches
         of_part = Targets(first[part], other[part], targets.share[part])
@@ -69,6 +75,24 @@ def test_with_class_weights_a_mean_is_taken_under_each_label():
         found += (values * weights).sum() / loss.row_weights(targets).sum()
     theirs = [F.cross_entropy(logits, labels, weight=u) for labels in (first, other)]
     assert found.item() == pytest.approx((0.7 * theirs[0] + 0.3 * theirs[1]).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "remix", "cmo"])
+def test_the_labels_of_a_batch_s_own_partners_keep_their_weights(mixing):
+    """Remix's second labels are of larger classes than its first; CMO's are a mean of their own."""
+    config = tiny_config(epochs=8, method="baseline", mixing=mixing, weighting="effective-number")
+    stage, counts = Features(config), np.bincount(LABELS)[[0, 1, 3]]
+    loss = stage.build_loss(torch.from_numpy(counts))
+    clock = Clock(seed=0, stage="features", epoch=4, epochs=8, steps=20)
+    loss.begin_epoch(clock)
+    factors = []
+    for step in range(20):
+        random, now = np.random.default_rng(step), replace(clock, step=step)
+        labels = torch.from_numpy(random.choice(3, 64 * (1 + (mixing == "cmo")), p=counts / 696))
+        cut, cpu = Cut(64, 1, 1), torch.device("cpu")
+        Whole.decide(stage, stage.mixing, loss, labels, now, cut, Classes(counts), 16, cpu)
+        factors.append(round(loss.second.item(), 3))
+    assert (max(factors) > 1) == (mixing == "cmo")
 
 
 def test_the_first_and_the_last_epochs_are_plain():

@@ -41,10 +41,10 @@ def test_the_shares_of_many_batches(mixing):
         np.add.at(found, (first, other), 1 - share.double())
     first = mixing.first_labels(own, partners, COUNTS)
     np.testing.assert_allclose(first, found.sum(1) / found.sum(), atol=0.008)
-    expected = mixing.label_shares(first, own, partners, COUNTS, SIZE)
+    expected = mixing.label_shares(first, partners, COUNTS, SIZE)
     np.testing.assert_allclose(expected, found.sum(0) / found.sum(), atol=0.008)
     made = np.arange(1.0, 6.0)  # rows generated of each class, of the samples that have it first
-    expected = mixing.label_shares(made, own, partners, COUNTS, SIZE)
+    expected = mixing.label_shares(made, partners, COUNTS, SIZE)
     np.testing.assert_allclose(expected, made / found.sum(1) @ found, atol=0.3)  # of 15
 
 
@@ -54,7 +54,7 @@ def test_remix_of_two_classes_by_hand():
     remix = Remix(RemixOptions())
     first = remix.first_labels(own, own, counts)
     np.testing.assert_allclose(first, [0.9 - 0.045, 0.1 + 0.045])  # half of its 0.09 gives way
-    shares = remix.label_shares(first, own, own, counts, SIZE)
+    shares = remix.label_shares(first, own, counts, SIZE)
     np.testing.assert_allclose(shares, [0.81 + 0.18 * 0.375, 0.01 + 0.18 * 0.625])
 
 

@@ -9,6 +9,7 @@ from ltvr.samplers.base import Sampler
 from ltvr.samplers.build import Halves
 from ltvr.samplers.class_aware import ClassAware, ClassAwareOptions
 from ltvr.samplers.instance import Instance
+from ltvr.samplers.progressive import Progressive, ProgressiveOptions
 from ltvr.settings import SCHEMA
 
 LABELS = np.repeat([0, 1, 2, 4], [600, 300, 90, 3])
@@ -165,3 +166,21 @@ def test_halves_of_a_batch_are_of_two_samplers():
     assert (batches[:, 0].sum(1) == 4).all()  # of each class as many
     second = order[:96].reshape(6, 2, 8)[:, 1].reshape(-1)
     assert len(set(second.tolist())) == 48 and len(order) == 100
+
+
+@pytest.mark.parametrize("number", [96, 100, 101])
+def test_halves_read_every_sample_before_any_comes_again(number):
+    """Two epochs, as each takes half a lap; the shares are those of the order's own epoch."""
+    labels = np.zeros(number, np.int64)
+    halves = Halves(ClassAware(ClassAwareOptions()), Instance(NoOptions()), 8)
+    used = number // 16 * 16
+    two = [halves.epoch(labels, seed=0, epoch=e, epochs=2)[:used] for e in (0, 1)]
+    for half in range(2):
+        of_half = np.concatenate([order.reshape(-1, 2, 8)[:, half].reshape(-1) for order in two])
+        assert len(set(of_half.tolist())) == len(of_half)
+    labels, counts = np.array([0] * 90 + [1] * 10), np.array([90, 10])
+    halves = Halves(Progressive(ProgressiveOptions()), Instance(NoOptions()), 8)
+    for epoch, share in enumerate([0.1, 0.1, 0.3, 0.3, 0.5]):
+        assert halves.shares(counts, epoch, 5)[1] == pytest.approx(share)
+        found = halves.epoch(labels, seed=0, epoch=epoch, epochs=5)[:96].reshape(6, 2, 8)[:, 0]
+        assert labels[found].mean() == pytest.approx(share, abs=0.15)
