@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -87,17 +88,22 @@ class Clock(NamedTuple):
             name: 1e3 * value for name, value in zip(("p10", "median", "p90"), found, strict=True)
         }
 
-    def host(self, run: Callable[[], object], calls: int = 20) -> float | None:
-        """Until the host has launched all of a call: the GPU is not waited for."""
+    def host(self, run: Callable[[], object], calls: int = 5, times: int = 5) -> float | None:
+        """Until the host has launched all of a call: the GPU is not waited for.
+
+        The driver holds some thousand launches and then waits: so few calls at a time are fewer.
+        """
         if self.once:
             return None
+        spent = []
+        for _ in range(times):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(calls):
+                run()
+            spent.append(time.perf_counter() - start)
         torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(calls):
-            run()
-        spent = time.perf_counter() - start
-        torch.cuda.synchronize()
-        return 1e6 * spent / calls
+        return 1e6 * statistics.median(spent) / calls
 
     def by_kernel(self, run: Callable[[], object], most: int = 25) -> list[list[Any]] | None:
         """Name, calls and time of the kernels of one call, the longest first."""

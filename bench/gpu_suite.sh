@@ -112,14 +112,22 @@ train() {
 
 : >"$out/summary.txt"
 git log -1 --format='%h %s' >>"$out/summary.txt" 2>/dev/null
-"$python" -c 'from ltvr.afa import ops; ops.require_extension(); import ltvr.kernels' 2>/dev/null ||
-  part build 150 "$python" -m pip install -q --no-deps --no-build-isolation -e . || exit 1
+built() {
+  "$python" -c 'from ltvr.afa import ops; ops.require_extension(); import ltvr.kernels' 2>"$logs/built.log"
+}
+built || part build 150 "$python" -m pip install -q --no-deps --no-build-isolation -e .
+built || { # the installation goes on without what did not compile
+  cat "$logs/built.log" >&2
+  keep
+  exit 1
+}
 if [ -n "$rehearse" ]; then
   part compile 60 "$python" bench/kernel_report.py --arch 90 --dtype bf16
   part rows 215 env TRITON_INTERPRET=1 "$python" bench/gpu_rows.py "$out/gpu_rows.jsonl" --once
 else
   "$python" -c 'import torch; torch.cuda.get_device_capability()' || {
     echo "torch sees no GPU here; --rehearse needs none" >&2
+    keep
     exit 1
   }
   state

@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import torch
 import triton
+from gpus import GPUS
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -131,7 +132,11 @@ class _Offline:
 def _on_gpu(capability: int, precision: str) -> Iterator[None]:
     """What ``ltvr.kernels.launch`` tells the kernels of the GPU and of PyTorch's settings."""
     importlib.import_module("ltvr.kernels")
-    answers = {"_capability": capability, "dot_precision": precision}
+    answers = {
+        "_capability": capability,
+        "_multiprocessors": GPUS[capability].multiprocessors,
+        "dot_precision": precision,
+    }
     with ExitStack() as stack:
         for module in [m for n, m in sys.modules.items() if n.startswith("ltvr.kernels.")]:
             for name in answers.keys() & vars(module).keys():

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from gpus import GPUS
 
 from kernel_binary import LIMITS
 from kernel_launches import DTYPES, Setting
-from kernel_model import GPUS
 from kernel_report import CASES, rows, tile
 from ltvr.runs.environment import environment
 

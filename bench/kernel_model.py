@@ -11,44 +11,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gpus import GPUS
+
 from kernel_binary import Binary
 from kernel_launches import Launch
 
-__all__ = ["GPUS", "SHAPES", "Gpu", "exponentials_per_score", "floors", "operations"]
+__all__ = ["SHAPES", "exponentials_per_score", "floors", "operations"]
 
-
-class Gpu(NamedTuple):
-    """What a GPU does a second, and a multiprocessor a clock."""
-
-    name: str
-    multiprocessors: int
-    clock: float
-    """Hz, boost."""
-    memory: float
-    """Bytes a second."""
-    l2: float
-    """Bytes a second, read."""
-    products: dict[str, int]
-    """Multiply-adds of the matrix unit a clock and multiprocessor, by precision; dense, float32
-    sums."""
-    fp32: int
-    """Operations on float32 numbers a clock and multiprocessor."""
-
-
-# Multiprocessors, clocks, memory and matrix rates: NVIDIA's data sheets and white papers (A100 SXM
-# 80 GB; H100 SXM; B200; RTX 3090, 4090, 5090), rates divided by multiprocessors and clock. fp32:
-# CUDA C++ programming guide, table of arithmetic throughput. L2: 5120 bytes a clock on A100 by its
-# white paper; 5.5 TB/s on H100 and 5 TB/s on RTX 4090 as chipsandcheese.com measured; for the
-# others the port of a multiprocessor, 64 bytes a clock, which is more than they will reach.
-GPUS = {
-    80: Gpu("A100", 108, 1.41e9, 2.04e12, 7.2e12, {"half": 1024, "tf32": 512}, 64),
-    86: Gpu("RTX 3090", 82, 1.695e9, 0.936e12, 8.9e12, {"half": 256, "tf32": 128}, 128),
-    89: Gpu("RTX 4090", 128, 2.52e9, 1.008e12, 5.0e12, {"half": 256, "tf32": 128}, 128),
-    90: Gpu("H100", 132, 1.83e9, 3.35e12, 5.5e12, {"half": 2048, "tf32": 1024}, 128),
-    100: Gpu("B200", 148, 1.85e9, 8.0e12, 17.5e12, {"half": 4096, "tf32": 2048}, 128),
-    120: Gpu("RTX 5090", 170, 2.407e9, 1.792e12, 26.2e12, {"half": 256, "tf32": 128}, 128),
-}
-"""By compute capability."""
 
 # A clock and multiprocessor (CUDA C++ programming guide, table of arithmetic throughput).
 ISSUE_SLOTS = 4
@@ -169,7 +138,10 @@ def _products(launch: Launch) -> list[Product]:
 def _streamed_bytes(launch: Launch) -> int:
     """Bytes that a turn reads, of all columns: more than the caches nearer than L2 hold."""
     shape, named = SHAPES[launch.name], launch.constants
-    tensors = [named[name] for name in shape.streamed if named[name] is not None]
+    streamed = [named[name] for name in shape.streamed]
+    if "wide_q_ptr" in shape.streamed and named["wide_q_ptr"] is None:  # without wide copies
+        streamed += [named["q_ptr"], named["d_out_ptr"]]
+    tensors = [each for each in streamed if each is not None]
     row = sum(t.shape[-1] * t.element_size() for t in tensors)
     return int(named[shape.loop] * row * named.get("PIECES", 1))
 

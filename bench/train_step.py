@@ -106,7 +106,10 @@ def measure_steps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 name: training_step(name, case, batch, types[dtype], device)
                 for name in (VARIANTS + GRAPHS if arguments.graphs else VARIANTS)
             }
-            peaks = {name: peak_memory(step, device) for name, step in steps.items()}  # warms up
+            for step in steps.values():  # momentum is there, and a graph is recorded, by then
+                for _ in range(3):
+                    step.backward(step.forward())
+            peaks = {name: peak_memory(step, device) for name, step in steps.items()}
             times = interleaved(steps, device, arguments.rounds, arguments.seconds)
             least = quantiles(times["baseline"].both)["median"]
             for name in steps:

@@ -3,10 +3,11 @@
 //
 // A plan depends on the labels alone, so the host can draw it before the images reach the GPU. It
 // is a pure function of its arguments: every random number is computed from the seed, the step and
-// the number of the row, in one thread and in time O(B + G). A batch may be cut into groups, each
-// planned by itself, as if it were a batch; group g holds the samples g, g + groups, g + 2 groups.
-// `plan_synthesis_reference` in ltvr/afa/planning_reference.py states the same in NumPy, and
-// tests/afa/test_plan_synthesis.py checks that both give the same bits.
+// the number of the row, in one thread and in time O(B + G); donors by weight take the samples of a
+// group for each of its rows. A batch may be cut into groups, each planned by itself, as if it were
+// a batch; group g holds the samples g, g + groups, g + 2 groups. `plan_synthesis_reference` in
+// ltvr/afa/planning_reference.py states the same in NumPy, and tests/afa/test_plan_synthesis.py
+// checks that both give the same bits.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -143,26 +144,17 @@ void count_rows(std::vector<ClassRun>& runs, int64_t samples, double gamma, doub
 
 // ---- Draws by the weights of classes, which may take the place of eq. 9-11 ----------------------
 
-// Returns the first place at which the sum of `weights` so far exceeds its share of the bits. They
-// are not all 0. A place of weight 0 adds nothing, so that it is never the first.
-int64_t place_by_weight(uint64_t bits, const std::vector<double>& weights) {
-  double total = 0.0;
-  for (const double weight : weights) total += weight;
-  const double wanted = static_cast<double>(bits >> 11) * 0x1p-53 * total;
-  double sum = 0.0;
-  size_t place = 0;
-  while ((sum += weights[place]) <= wanted) ++place;
-  return static_cast<int64_t>(place);
+// Returns the first place at which the sum of the weights so far, `sums`, exceeds its share of the
+// bits. Not all weights are 0. One of 0 adds nothing, so that its place is never the first.
+int64_t place_by_weight(uint64_t bits, const std::vector<double>& sums) {
+  const double wanted = static_cast<double>(bits >> 11) * 0x1p-53 * sums.back();
+  return std::upper_bound(sums.begin(), sums.end(), wanted) - sums.begin();
 }
 
-bool any(const std::vector<double>& weights) {
-  return std::any_of(weights.begin(), weights.end(), [](double weight) { return weight > 0.0; });
-}
-
-// Returns ceil(gamma B) for a group of B samples with these weights, and 0 if none has any.
-int64_t rows_by_weight(const std::vector<double>& weights, double gamma) {
-  if (gamma == 0.0 || weights.size() <= 1 || !any(weights)) return 0;
-  const double exact = gamma * static_cast<double>(weights.size());
+// Returns ceil(gamma B) for a group of B samples whose weights have these sums, and 0 if all are 0.
+int64_t rows_by_weight(const std::vector<double>& sums, double gamma) {
+  if (gamma == 0.0 || sums.size() <= 1 || sums.back() == 0.0) return 0;
+  const double exact = gamma * static_cast<double>(sums.size());
   return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(exact * (1.0 - kSlack))));
 }
 
@@ -231,7 +223,9 @@ int64_t check_labels(const Tensor& labels) {
 
 // Weights by class, or of each class by class, or none.
 struct Weights {
-  explicit Weights(const char* name, const std::optional<Tensor>& given, int64_t most_dimensions) {
+  Weights(
+      const char* name, const std::optional<Tensor>& given, int64_t most_dimensions,
+      const std::vector<int64_t>& present) {
     if (!given) return;
     TORCH_CHECK_TYPE(
         given->scalar_type() == at::kDouble, name, ": expected float64, got ",
@@ -244,17 +238,18 @@ struct Weights {
     row = given->dim() == 2 ? classes : 0;
     table = given->contiguous();
     values = table.const_data_ptr<double>();
-    for (int64_t k = 0; k < table.numel(); ++k) {
-      TORCH_CHECK_VALUE(
-          values[k] == 0.0 || (values[k] >= kLeastWeight && values[k] <= kMostWeight), name,
-          ": expected 0, or numbers from ", kLeastWeight, " to ", kMostWeight, ", got ", values[k]);
-    }
-  }
-
-  void check_label(const char* name, int64_t largest) const {
     TORCH_CHECK_VALUE(
-        values == nullptr || largest < classes, name, " of ", classes,
-        " classes: expected more than the label ", largest);
+        present.empty() || present.back() < classes, name, " of ", classes,
+        " classes: expected more than the label ", present.back());
+    // Of thousands of classes a batch reads few.
+    for (size_t k = 0; k < (row == 0 ? 1 : present.size()); ++k) {
+      for (const int64_t label : present) {
+        const double value = values[row == 0 ? label : present[k] * row + label];
+        TORCH_CHECK_VALUE(
+            value == 0.0 || (value >= kLeastWeight && value <= kMostWeight), name,
+            ": expected 0, or numbers from ", kLeastWeight, " to ", kMostWeight, ", got ", value);
+      }
+    }
   }
 
   // Of such numbers the sum over any batch is finite, and a share of it is smaller than itself.
@@ -267,9 +262,9 @@ struct Weights {
 
 // A group of the samples first, first + stride, ... of the batch, and the rows it generates.
 struct Group {
-  std::vector<int64_t> order;   // its samples by label
-  std::vector<ClassRun> runs;   // of them
-  std::vector<double> weights;  // of each sample of `order`; empty where eq. 9 and 10 hold
+  std::vector<int64_t> order;  // its samples by label
+  std::vector<ClassRun> runs;  // of them
+  std::vector<double> sums;    // of the weights of `order` so far; empty where eq. 9 and 10 hold
   int64_t rows = 0;
 };
 
@@ -278,7 +273,7 @@ struct Group {
 std::vector<int64_t> draw_class_features(const Group& group, const uint64_t* bits) {
   std::vector<int64_t> drawn;
   drawn.reserve(group.rows);
-  if (group.weights.empty()) {
+  if (group.sums.empty()) {
     for (const ClassRun& run : group.runs) {
       for (int64_t row = 0; row < run.rows; ++row) {
         drawn.push_back(group.order[run.start + index_below(bits[drawn.size()], run.count)]);
@@ -287,25 +282,26 @@ std::vector<int64_t> draw_class_features(const Group& group, const uint64_t* bit
     return drawn;
   }
   for (int64_t row = 0; row < group.rows; ++row) {
-    drawn.push_back(place_by_weight(bits[row], group.weights));
+    drawn.push_back(place_by_weight(bits[row], group.sums));
   }
   std::sort(drawn.begin(), drawn.end());
   for (int64_t& place : drawn) place = group.order[place];
   return drawn;
 }
 
-// Draws j of a row: uniform over the others of the group (eq. 11), or by weight.
+// Draws j of a row: uniform over the others of the group (eq. 11), or by weight; `sums` is memory
+// for the sums of these.
 int64_t draw_variation(
     uint64_t bits, int64_t i, int64_t first, int64_t stride, int64_t samples, const int64_t* label,
-    const Weights& donors) {
+    const Weights& donors, std::vector<double>& sums) {
   if (donors.values != nullptr) {
     const double* of_class = donors.values + label[i] * donors.row;
-    std::vector<double> weights(samples);
-    for (int64_t place = 0; place < samples; ++place) {
-      const int64_t b = first + stride * place;
-      weights[place] = b == i ? 0.0 : of_class[label[b]];
+    double sum = 0.0;
+    sums.clear();
+    for (int64_t b = first; b < first + stride * samples; b += stride) {
+      sums.push_back(sum += b == i ? 0.0 : of_class[label[b]]);
     }
-    if (any(weights)) return first + stride * place_by_weight(bits, weights);
+    if (sum > 0.0) return first + stride * place_by_weight(bits, sums);
   }
   const int64_t j = first + stride * index_below(bits, samples - 1);
   return j >= i ? j + stride : j;  // steps over i
@@ -318,12 +314,16 @@ Plan plan_synthesis(
   check_arguments(given_labels, gamma, alpha, step, given_groups);
   const Tensor labels = given_labels.contiguous();
   const int64_t max_label = check_labels(labels);
-  const Weights classes("class_weights", class_weights, 1);
-  const Weights donors("donor_weights", donor_weights, 2);
-  classes.check_label("class_weights", max_label);
-  donors.check_label("donor_weights", max_label);
   const int64_t batch = labels.numel();
   const int64_t* label = labels.const_data_ptr<int64_t>();
+  std::vector<int64_t> present;  // the classes of the batch, ascending
+  if (class_weights || donor_weights) {
+    for (const auto& run : runs_of_classes(label, sort_by_label(label, batch, 0, 1, max_label))) {
+      present.push_back(run.label);
+    }
+  }
+  const Weights classes("class_weights", class_weights, 1, present);
+  const Weights donors("donor_weights", donor_weights, 2, present);
   const int64_t groups = std::min(given_groups, batch);  // no empty ones
 
   std::vector<Group> planned(groups);
@@ -332,8 +332,9 @@ Plan plan_synthesis(
     Group& group = planned[first];
     group.order = sort_by_label(label, batch, static_cast<int64_t>(first), groups, max_label);
     if (classes.values != nullptr) {
-      for (const int64_t b : group.order) group.weights.push_back(classes.values[label[b]]);
-      group.rows = rows_by_weight(group.weights, gamma);
+      double sum = 0.0;
+      for (const int64_t b : group.order) group.sums.push_back(sum += classes.values[label[b]]);
+      group.rows = rows_by_weight(group.sums, gamma);
     } else {
       group.runs = runs_of_classes(label, group.order);
       count_rows(group.runs, static_cast<int64_t>(group.order.size()), gamma, alpha);
@@ -361,13 +362,14 @@ Plan plan_synthesis(
 
   // Eq. 11: X_gen[g] = X_class[i] + X_var[j].
   int64_t g = 0;
+  std::vector<double> sums;
   for (size_t first = 0; first < planned.size(); ++first) {
     const Group& group = planned[first];
     const auto samples = static_cast<int64_t>(group.order.size());
     for (const int64_t i : draw_class_features(group, class_bits.data() + g)) {
       i_of[g] = i;
       j_of[g] = draw_variation(
-          variation_bits[g], i, static_cast<int64_t>(first), groups, samples, label, donors);
+          variation_bits[g], i, static_cast<int64_t>(first), groups, samples, label, donors, sums);
       label_of[g] = label[i];
       ++g;
     }

@@ -1,8 +1,9 @@
 """Decomposition and augmentation on a GPU, with K = V = X (the absorbed form), and its backward.
 
 The equations are in ``ltvr.afa.reference.augment``, how they are regrouped in ``ltvr/afa/fused.py``
-and the schemas in ``ltvr/afa/ops.py``. X_att = out W_V and V = X W_V are not written to memory: the
-kernels that need them make them. Features, and the gradient of X, lie in memory as X does.
+and the schemas in ``ltvr/afa/ops.py``. X_att = out W_V and V = X W_V are not written to memory
+where the kernels that need them can make them (``_parts``). Features, and the gradient of X, lie in
+memory as X does.
 """
 
 from __future__ import annotations

@@ -26,7 +26,15 @@ import triton.language as tl
 from torch import Tensor
 
 from ltvr.kernels.blocks import LOG2E, load_block, store_block
-from ltvr.kernels.launch import Launch, capability, divide_up, dot_precision, kept, padded
+from ltvr.kernels.launch import (
+    Launch,
+    capability,
+    divide_up,
+    dot_precision,
+    kept,
+    multiprocessors,
+    padded,
+)
 
 __all__ = ["MOST_POSITIONS", "channel_attention_backward_small"]
 
@@ -263,13 +271,10 @@ def _splits(batch: int, blocks: int, x: Tensor) -> int:
     It is the number that is done first if the multiprocessors share the programs evenly, each needs
     two to be busy, and a program takes the time of a third of a block before its first one.
     """
-    if x.is_cuda:
-        multiprocessors = torch.cuda.get_device_properties(x.device).multi_processor_count
-    else:  # under the interpreter; so many has an A100
-        multiprocessors = 108
+    shared_by = multiprocessors(x)
 
     def time(splits: int) -> float:
-        programs = max(2, divide_up(batch * splits, multiprocessors))
+        programs = max(2, divide_up(batch * splits, shared_by))
         taken: float = programs * (divide_up(blocks, splits) + 1 / 3)
         return taken
 

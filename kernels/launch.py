@@ -23,6 +23,7 @@ __all__ = [
     "dot_precision",
     "full_precision",
     "kept",
+    "multiprocessors",
     "padded",
 ]
 
@@ -72,6 +73,18 @@ def _capability(device: torch.device) -> int:
         return 80
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+def multiprocessors(x: Tensor) -> int:
+    """Return how many the GPU has; under the interpreter as many as an A100."""
+    return _multiprocessors(x.device)
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 108
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def divide_up(size: int, block: int) -> int:

@@ -77,7 +77,10 @@ def enhance(x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any) 
 def decompose(
     x: Tensor, *weights: Tensor, backend: str = "auto", **options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``ltvr.afa.reference.decompose`` by ``backend``; same arguments, same results."""
+    """``ltvr.afa.reference.decompose`` by ``backend``; same arguments, same results.
+
+    Under autocast the fused backends return its dtype.
+    """
     backend = resolve_backend(backend, _device_of(x))
     if backend == "reference":
         return reference.decompose(x, *weights, **options)
@@ -96,7 +99,10 @@ def augment(
     backend: str = "auto",
     **options: Any,
 ) -> Tensor:
-    """``ltvr.afa.reference.augment`` by ``backend``; same arguments, same results."""
+    """``ltvr.afa.reference.augment`` by ``backend``; same arguments, same results.
+
+    Under autocast the fused backends return its dtype.
+    """
     backend = resolve_backend(backend, _device_of(x))
     weights = (w_q, w_k, w_v, w_1, w_2)
     if backend == "reference":

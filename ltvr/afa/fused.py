@@ -104,6 +104,11 @@ class _Augment(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_features: Tensor) -> Any:
+        with torch.autocast(d_features.device.type, enabled=False):
+            return _Augment._gradients(ctx, d_features)
+
+    @staticmethod
+    def _gradients(ctx: Any, d_features: Tensor) -> Any:
         options: _Options = ctx.options
         operators = options.operators
         x, q, out, lse, s, hidden, z, w_q, w_k, w_v, w_1, w_2, *inverse = ctx.saved_tensors
@@ -187,7 +192,8 @@ class _Absorbed(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_features: Tensor) -> Any:
-        d_x, *d_weights = ctx.operator(d_features, *ctx.saved_tensors, *ctx.flags)
+        with torch.autocast(d_features.device.type, enabled=False):
+            d_x, *d_weights = ctx.operator(d_features, *ctx.saved_tensors, *ctx.flags)
         casts = (d.to(dtype) for d, dtype in zip(d_weights, ctx.dtypes, strict=True))
         return d_x, *casts, *(7 * (None,))
 
@@ -261,7 +267,8 @@ def _run(
         projection=projection,
         attention_addition=addition,
     )
-    if torch.is_autocast_enabled(x.device.type):
+    # As PyTorch's own operators do, it leaves float64 as it is.
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(x.device.type))
     if plan is None:
         empty = torch.empty(0, dtype=torch.int64, device=x.device)

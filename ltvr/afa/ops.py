@@ -104,10 +104,12 @@ ABSORBED = ("augment", "augment_backward")
 def _load_extension(folder: Path) -> str | None:
     """Load ``_C_*.so`` from ``folder``; return None, or the reason why there is no extension.
 
-    There is one for each instruction set; the best that this machine runs is taken.
+    There is one for each instruction set; of those that were built, and that this machine runs, the
+    best is taken.
     """
-    names = (f"_C_{torch.backends.cpu.get_cpu_capability().lower()}", "_C_default")
-    paths = [folder / f"{name}{suffix}" for name in names for suffix in EXTENSION_SUFFIXES]
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    sets = dict.fromkeys([capability, *(["avx2"] if capability == "avx512" else []), "default"])
+    paths = [folder / f"_C_{name}{suffix}" for name in sets for suffix in EXTENSION_SUFFIXES]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return (

@@ -61,6 +61,9 @@ def plan_synthesis(
 ) -> SynthesisPlan:
     """Draw the synthesis plan of one mini-batch on the host (C++, microseconds).
 
+    Donors by weight take the samples of a group for each of its rows: milliseconds for a group of a
+    thousand.
+
     A batch of several groups is planned group by group, as if each were a batch: class frequencies
     are of the group, and so are both partners of a row. Group g holds the samples g, g + groups,
     g + 2 groups, ..., which spreads samples of one class that come in a row.

@@ -457,6 +457,30 @@ def test_autocast():
         assert relative_rms(got, exact) < 0.03
 
 
+@pytest.mark.parametrize("mask_axis", ["spatial", "channel"])
+def test_the_backward_has_the_precision_of_the_forward(backend, mask_axis):
+    """Autocast may be on where backward is called, as in a loop that is all within it."""
+    torch.manual_seed(0)
+    device = DEVICE[backend]
+    afa = AFA(24, (5, 5), reduction=4, mask_axis=mask_axis, backend=backend).to(device)
+    x, _, plan = problem((4, 24, 5, 5))
+    x, plan, parameters = x.float().to(device), plan.to(device), list(afa.parameters())
+    loss = afa.generate(x, plan).square().sum()
+    expected = torch.autograd.grad(loss, parameters, retain_graph=True)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        got = torch.autograd.grad(loss, parameters)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+@needs_extension
+def test_autocast_leaves_float64_as_it_is():
+    x, _, plan = problem((4, 24, 2, 2))
+    afa = module("cpp").double()
+    expected = afa.generate(x, plan)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(afa.generate(x, plan), expected)
+
+
 @needs_extension
 @pytest.mark.parametrize("projection", ["linear", "conv1x1"])
 def test_compiles_without_a_graph_break(projection):

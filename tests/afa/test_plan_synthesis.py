@@ -141,6 +141,7 @@ def test_weights_are_the_chances(plan_of):
         ({"class_weights": torch.tensor([1.0, -1, 0]).double()}, ValueError, "-1: expected 0, or"),
         ({"donor_weights": torch.ones(3, 2).double()}, ValueError, "expected shape .3, 3."),
         ({"donor_weights": torch.full((3, 3), math.nan).double()}, ValueError, "nan: expected 0"),
+        ({"donor_weights": -torch.eye(3).double()}, ValueError, "-1: expected 0"),
     ],
 )
 def test_weights_that_do_not_fit(plan_of, weights, error, match):
@@ -406,6 +407,11 @@ def test_refuses_labels_on_a_device(plan_of):
             ValueError,
             r"\[C, C\]",
         ),
+        (
+            (tensor([0, 2]), 1.0, 4.0, 0, 0, 1, None, -torch.eye(3).double()),
+            ValueError,
+            "donor_weights: .* got -1",
+        ),
     ],
 )
 def test_the_operator_itself_refuses(arguments, error, message):
@@ -430,6 +436,14 @@ def test_says_how_to_build_a_missing_extension(tmp_path: Path):
     assert reason is not None
     for part in ("not built", "C++ compiler", "g++", "pip install --no-build-isolation -e ."):
         assert part in reason
+
+
+def test_the_best_extension_of_those_built_is_loaded(tmp_path: Path, monkeypatch):
+    for name in ("avx2", "default"):
+        (tmp_path / f"_C_{name}.so").write_bytes(b"")
+    for capability, expected in {"AVX512": "avx2", "AVX2": "avx2", "DEFAULT": "default"}.items():
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+        assert f"_C_{expected}.so was built for" in (ops._load_extension(tmp_path) or "")
 
 
 def test_says_for_which_torch_a_broken_extension_was_built(tmp_path: Path):
