@@ -17,7 +17,7 @@ from ltvr.engine.source import Source, add_places, places_of
 from ltvr.engine.trained import add_device
 from ltvr.errors import UserError, shown
 from ltvr.reports import comparison
-from ltvr.runs.output import output
+from ltvr.runs.output import output, refuse_same
 from ltvr.saying import say_notes
 
 __all__ = ["main"]
@@ -82,13 +82,19 @@ def main() -> None:
     if first.judged_on == "hold-out":
         counts = first.manifest["holdout"]["counts"]
         notes.append(described(first.config.of(DataOptions), counts))
+    groups = grouped(entries)
+    if len(groups) == 1:
+        raise UserError(
+            f"{shown(paths[0])} and the others are seeds of one configuration; name a run of "
+            "another to compare it with"
+        )
+    refuse_same({"--out": arguments.out, "--per-class": arguments.per_class})
     with ExitStack() as stack:
         file = stack.enter_context(output(arguments.out, "--out"))
         rows = None
         if arguments.per_class is not None:
             rows = stack.enter_context(output(arguments.per_class, "--per-class"))
         images = Images(Source(changes=places), arguments.device) if arguments.images else None
-        groups = grouped(entries)
         gains = [gain for other in groups[1:] for gain in gains_over(groups[0], other, images)]
         classes, counts = first.manifest["classes"], first.manifest["train_counts"]
         file.write(comparison.page(groups, gains, notes))

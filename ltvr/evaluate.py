@@ -28,7 +28,7 @@ from ltvr.engine.trained import (
 )
 from ltvr.errors import UserError, shown
 from ltvr.reports.tables import write_confusion, write_per_class
-from ltvr.runs.output import output
+from ltvr.runs.output import output, refuse_same
 from ltvr.saying import say_notes
 
 __all__ = ["main"]
@@ -104,12 +104,19 @@ def write(files: dict[str, IO[str]], found: dict[str, Measured]) -> None:
 
 
 def tables(found: dict[str, Measured], *, alone: bool) -> str:
-    """The metrics as text, a table for each split: a row a run, or the split of one ``alone``."""
-    by_split: dict[str, dict[str, dict[str, Any]]] = {}
+    """The metrics as text: a row a run, or the split of one ``alone``.
+
+    Runs that were evaluated on other images, by what is known of them, have tables of their own.
+    """
+    tables: dict[Any, dict[str, dict[str, Any]]] = {}
     for path, each in found.items():
-        split = each.metrics["evaluated_on"]
-        by_split.setdefault(split, {})[split if alone else shown(path)] = each.metrics
-    return "\n\n".join(table(rows, split) for split, rows in by_split.items())
+        split, held_out = each.metrics["evaluated_on"], None
+        if split == "hold-out":
+            options = vars(each.options)
+            held_out = [options[name] for name in options if name.startswith("holdout")]
+        images = (split, *each.classes, *each.images.tolist(), str(held_out))
+        tables.setdefault(images, {})[split if alone else shown(path)] = each.metrics
+    return "\n\n".join(table(rows, images[0]) for images, rows in tables.items())
 
 
 def main() -> None:
@@ -124,9 +131,11 @@ def _run(arguments: argparse.Namespace) -> None:
     source = source_of(arguments, arguments.data)
     for path in paths:
         weights_of(path)
+    written = ("json", "per_class", "confusion")
+    refuse_same({flag(option): getattr(arguments, option) for option in written})
     with ExitStack() as stack:
         files = {}
-        for option in ("json", "per_class", "confusion"):
+        for option in written:
             wanted = getattr(arguments, option)
             if wanted is None or not distributed.is_first():
                 continue

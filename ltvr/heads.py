@@ -289,7 +289,7 @@ def report(work: Work, found: list[Measured], options: dict[str, Any]) -> None:
     run, values = trained.run, notes(trained, path, images, found)
     own, judged_on = path.name == trained_features(run).name, work.options.judged_on
     table = run.folder / ("heads" if own else f"heads-{path.stem}")
-    name = f"{shown(run.folder.name).replace('|', ' ')}, {path.name}"
+    name = f"{shown(run.name).replace('|', ' ')}, {path.name}"
     markdown, rows = as_markdown(name, found, values, judged_on), as_csv(found, judged_on)
     write_forms(table, {"md": markdown, "csv": rows})
     run.write(

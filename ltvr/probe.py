@@ -88,7 +88,7 @@ def main() -> None:
     entries = [read_entry(run.folder) for run in runs]
     for entry in entries[1:]:
         say_notes(check_comparable(entries[0], entry))
-    folders = [shown(run.folder.name) for run in runs]
+    folders = [shown(run.name) for run in runs]
     together = None if arguments.out is None else arguments.out / "probe"
     for place in (*map(place_of, paths), *filter(None, [together])):
         make(place)

@@ -83,13 +83,17 @@ def begin(
     _check_end(config, requests)
     if source is not None:
         config = without_initial_weights(config)
-        source = source if source.suffix == ".pt" else trained_features(Run.open(source))
+        origin = Run.open(source)
+        if source == origin.folder:
+            source = trained_features(origin)
+        if not source.is_file():
+            raise origin.lacks(source)
     require_the_same_options(config)
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))
     record = weights_record(config)
     if source is not None:
-        record = {"source": {"file": str(source), "sha256": digest(source)}}
+        record = {"source": _source_record(origin, source)}
     if distributed.is_first():  # before all images are read
         refuse_place(folder)
         if not numbered:
@@ -174,6 +178,20 @@ def resume(
             run.forget_diverged()
             _finish(trainer, said)
     return run.read_summary()
+
+
+def _source_record(run: Run, weights: Path) -> dict[str, Any]:
+    """What the manifest keeps of the weights that a run starts from: whose, and how trained."""
+    config, stage = run.config(), load_checkpoint(weights)["stage"]
+    stages = list(stages_of(config))
+    trained = (
+        config.replaced(stages=stages[: stages.index(stage) + 1]) if stage in stages else config
+    )
+    options = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in trained.effective().items()
+    }
+    return {"file": str(weights), "sha256": digest(weights), "options": options}
 
 
 def this_command() -> str:

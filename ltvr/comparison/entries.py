@@ -51,9 +51,22 @@ class Entry:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """The options in use that change something, by name, but for those of the machine."""
+        """The options in use that change something, by name, but for those of the machine.
+
+        With those, as ``from.NAME``, of the run whose features it started from.
+        """
         effective, left_out = self.config.effective(), decide_nothing(self.config) | NOT_TOLD_APART
-        return {name: value for name, value in effective.items() if name not in left_out}
+        own = {name: value for name, value in effective.items() if name not in left_out}
+        source = self.manifest.get("source")
+        if source is None:
+            return own
+        known = source.get("options", {"features": source["sha256"][:12]})  # older runs say no more
+        began = {
+            f"from.{name}": tuple(value) if isinstance(value, list) else value
+            for name, value in known.items()
+            if name not in left_out | {"seed", *LABELS}
+        }
+        return own | began
 
 
 @dataclass(frozen=True)
@@ -71,9 +84,9 @@ def read_entry(path: Path) -> Entry:
     Raises:
         UserError: a checkpoint, no run, or files of it that are damaged.
     """
-    if path.suffix == ".pt":
-        raise UserError(f"{path} is a checkpoint; name the run folder, all stages are compared")
     run = Run.open(path)
+    if path != run.folder:
+        raise UserError(f"{path} is a checkpoint; name the run folder, all stages are compared")
     metrics = run.read_summary()["metrics"] if run.summary.is_file() else None
     return Entry(run, run.config(), run.manifest(), run.records(), metrics)
 
@@ -156,10 +169,10 @@ def _labels(groups: list[list[Entry]]) -> list[str]:
         at = alike.index(each[0])
         said = [f"{k} {values[at]}" for k, values in rows.items() if values[at] != NOT_IN_USE]
         few = 0 < len(said) <= MOST_IN_A_LABEL
-        labels.append(", ".join([method, *said]) if few else shown(each[0].run.folder.name))
-    for name in (lambda folder: folder.name, str):  # of the same configuration twice
+        labels.append(", ".join([method, *said]) if few else shown(each[0].run.name))
+    for name in (lambda run: run.name, lambda run: str(run.folder)):  # a configuration twice
         labels = [
-            shown(name(each[0].run.folder)) if labels.count(label) > 1 else label
+            shown(name(each[0].run)) if labels.count(label) > 1 else label
             for each, label in zip(groups, labels, strict=True)
         ]
     return labels

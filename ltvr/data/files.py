@@ -6,6 +6,7 @@ import codecs
 import glob
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ def class_folders(folder: Path, found: Found) -> list[str]:
     for entry in _entries(folder):
         if _hidden(entry):
             found.skipped[entry] = "hidden"
-        elif entry.is_dir():
+        elif _is_folder(entry):
             names.append(entry.name)
         else:
             found.skipped[entry] = "not in a class folder"
@@ -84,7 +85,8 @@ def find_images(folder: Path, found: Found, label: int | None = None) -> int:
     files never are.
     """
     before = len(found.images)
-    for path in _walk(folder, found, {_identity(folder)}):
+    above = {_identity(each) for each in (folder.resolve(), *folder.resolve().parents)}
+    for path in _walk(folder, found, above):
         _take(path, found)
     number = len(found.images) - before
     if label is not None:
@@ -118,7 +120,7 @@ def _walk(folder: Path, found: Found, above: set[tuple[int, int]]) -> Iterator[P
     for entry in _entries(folder):
         if _hidden(entry):
             found.skipped[entry] = "hidden"
-        elif entry.is_dir():
+        elif _is_folder(entry):
             identity = _identity(entry)
             if identity in above:
                 found.skipped[entry] = "a link to a folder above it"
@@ -135,6 +137,15 @@ def _entries(folder: Path) -> list[Path]:
         raise Missing(f"folder {folder} is missing; check its path") from None
     except OSError as error:
         raise UserError(f"folder {folder} cannot be read ({error.strerror})") from None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except OSError:  # a link to nothing, or to itself
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:

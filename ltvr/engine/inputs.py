@@ -79,8 +79,13 @@ def find_inputs(
             stdin the current one.
         classes: names that folders in a folder, and labels of lists, may have; labels may be
             numbers too.
+
+    Raises:
+        UserError: ``root`` where there is no list.
     """
-    numbers = {each: k for k, each in enumerate(classes)}
+    given, numbers = list(given), {each: k for k, each in enumerate(classes)}
+    if root is not None and not any(map(_is_list, given)):
+        raise UserError(f"--root {root} is for the paths of lists, and none is given; leave it out")
     for name in given:
         path = Path(name)
         try:
@@ -99,7 +104,7 @@ def find_inputs(
                 match_images(name, found)
                 _note(name, found)
                 yield from map(Input, found.images)
-            elif path.suffix.lower() in LIST_ENDINGS and os.path.isfile(name):
+            elif _is_list(name):
                 lines = (line for _, line in read_lines(path))
                 yield from _listed(lines, name, root or path.parent, classes)
             else:
@@ -146,6 +151,10 @@ def read_batches(inputs: Iterable[Input], trained: Trained, problems: Problems) 
             yield batch()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _is_list(name: str) -> bool:
+    return name == "-" or (Path(name).suffix.lower() in LIST_ENDINGS and os.path.isfile(name))
 
 
 def _and_then_none(inputs: Iterable[Input]) -> Iterator[Input | None]:

@@ -98,7 +98,7 @@ def evaluate(
     parts: dict[str, Any] = {
         "correct": MulticlassAccuracy(number, average="micro"),
         "per_class": MulticlassAccuracy(number, average="none"),
-        "macro_f1": MulticlassF1Score(number, average="macro"),
+        "macro_f1": MulticlassF1Score(number, average="none"),
         "calibration_error": CalibrationError(),
     }
     if confusion:
@@ -129,7 +129,8 @@ def evaluate(
     for shot in SHOTS:
         of = (p for p, own in zip(per_class, shots, strict=True) if own == shot)
         result[shot] = mean_of_classes(of)
-    result["macro_f1"] = float(values["macro_f1"].double() * 100)
+    f1 = (values["macro_f1"].double() * 100).tolist()
+    result["macro_f1"] = mean_of_classes(f for f, n in zip(f1, seen, strict=True) if n)
     result["worst_class"] = min(p for p in per_class if p is not None)
     result["calibration_error"] = float(values["calibration_error"].double() * 100)
     result["balanced_accuracy"] = balanced_accuracy(per_class)

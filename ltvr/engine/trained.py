@@ -125,7 +125,7 @@ def weights_of(path: Path) -> tuple[Run, Path]:
         UserError: no run, an unfinished one, or a checkpoint that it does not have.
     """
     run = Run.open(path)
-    weights = path if path.suffix == ".pt" else run.final
+    weights = run.final if path == run.folder else path
     if not weights.is_file() and run.summary.is_file() and not run.resumable:
         raise run.lacks(weights)
     if not weights.is_file():
@@ -158,10 +158,10 @@ def weights_of_features(path: Path) -> tuple[Run, Path, str]:
         UserError: no run, one that has not come so far, or a checkpoint that it does not have, or
             that is not of a stage which trains features.
     """
-    if path.suffix == ".pt":
+    run = Run.open(path)
+    if path != run.folder:
         run, weights = weights_of(path)
     else:
-        run = Run.open(path)
         weights = trained_features(run)
         if not weights.is_file():
             raise run.lacks(weights)

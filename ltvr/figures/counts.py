@@ -88,7 +88,7 @@ def counts_of(run: Run, name: str) -> ClassCounts:
         return counts
     last = made[-1]
     synthetic = np.asarray(last["synthetic_counts"], np.float64)
-    source = f"epoch {last['epoch']} of {shown(run.folder.name)}"
+    source = f"epoch {last['epoch']} of {shown(run.name)}"
     return replace(counts, synthetic=synthetic, source=source)
 
 

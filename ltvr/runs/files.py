@@ -46,13 +46,13 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text file, whole and durable.
+    """Write a text file, whole and durable, in UTF-8; another byte of a name is ``\\udcff``.
 
     Raises:
         CannotWrite: a disk that is full, read-only or broken.
     """
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def append(path: Path, text: str) -> None:
@@ -64,7 +64,7 @@ def append(path: Path, text: str) -> None:
     try:
         new = not path.exists()
         with path.open("ab", buffering=0) as file:
-            size, data = file.tell(), text.encode()
+            size, data = file.tell(), text.encode(errors="backslashreplace")
             try:
                 while data:
                     data = data[file.write(data) :]

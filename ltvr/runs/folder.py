@@ -35,6 +35,8 @@ MANIFEST: Form = {
 }
 HELD_OUT: Form = {"holdout": {"counts": [int]}, "splits": {"hold-out": dict}}
 """What the manifest of a run with a hold-out holds besides."""
+RANGES: Form = {"ranges": {str: [float]}}
+"""And that of a run on images of more than 8 bits."""
 DIVERGED = "diverged.txt"
 BEGUN = {
     "config.yaml", "manifest.json", "command.txt", "lock", "tensorboard", "metrics.jsonl", DIVERGED,
@@ -77,6 +79,11 @@ class Run:
         self._metrics = folder / "metrics.jsonl"
         self._diverged = folder / DIVERGED
         self._lock: Lock | None = None
+
+    @property
+    def name(self) -> str:
+        """That of its folder, which may have been named as ``.``."""
+        return self.folder.name or self.folder.resolve().name
 
     def weights(self, stage: str) -> Path:
         """The file of the reported weights of a stage."""
@@ -178,7 +185,7 @@ class Run:
         Raises:
             UserError: no run there, or no such checkpoint.
         """
-        folder = path.parent if path.suffix == ".pt" else path
+        folder = path.parent if path.suffix == ".pt" and not os.path.isdir(path) else path
         run = cls(folder)
         try:
             found = run._config.is_file()
@@ -393,6 +400,13 @@ class Run:
         """Read the manifest of the run's data."""
         path = self.folder / "manifest.json"
         manifest: dict[str, Any] = read_json(path, MANIFEST)
+        if "ranges" in manifest:
+            check(manifest, RANGES, path)
+        if len(manifest["train_counts"]) != len(manifest["classes"]):
+            raise UserError(
+                f"{path}: train_counts of {len(manifest['train_counts'])} classes, expected "
+                f"{len(manifest['classes'])}, as there are classes; restore it from a copy"
+            )
         if self.config().of(DataOptions).holdout:
             check(manifest, HELD_OUT, path)
         return manifest

@@ -69,7 +69,7 @@ def config(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             height * width if values["mask_axis"] == "spatial" else channels
         )
     values["stages"], _ = started(folder)
-    return {**values, "preset": folder.name, "method": method}
+    return {**values, "preset": folder.resolve().name, "method": method}
 
 
 def later_options(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from ltvr.errors import UserError
-from ltvr.runs.files import replacing
+from ltvr.runs.files import PARTIAL, cannot_write, replacing
 
-__all__ = ["output", "refuse_place"]
+__all__ = ["output", "refuse_place", "refuse_same"]
 
 
 def refuse_place(folder: Path) -> None:
@@ -26,6 +26,21 @@ def refuse_place(folder: Path) -> None:
         raise UserError(f"{nearest} is in the way; name another --out or --name")
     if not os.access(nearest, os.W_OK):
         raise UserError(f"cannot write to {nearest}; name another --out or --name")
+
+
+def refuse_same(named: Mapping[str, Path | None]) -> None:
+    """Refuse one file for two options, of which one would take the other's place.
+
+    Args:
+        named: what each option named; None where it was not given.
+
+    Raises:
+        UserError: names both options.
+    """
+    options: dict[Path, str] = {}
+    for option, path in named.items():
+        if path is not None and (other := options.setdefault(path.resolve(), option)) != option:
+            raise UserError(f"{option} {path} is the file of {other} as well; name another")
 
 
 @contextmanager
@@ -47,13 +62,25 @@ def output(path: Path, option: str, *, binary: bool = False) -> Iterator[IO[Any]
     if os.path.lexists(path) and not os.path.isfile(path):
         what = "a folder; name a file in it" if os.path.isdir(path) else "no regular file"
         raise UserError(f"{option} {path} is {what}")
-    with replacing(path) as partial:
-        try:
-            with _opened(partial, binary) as file:
-                yield file
-        except BaseException:
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with _opened(partial, binary) as file:
+            yield file
+    except BaseException as error:
+        with suppress(OSError):
             partial.unlink(missing_ok=True)
-            raise
+        if _is_own(error, partial):
+            raise cannot_write(path, error) from None
+        raise
+    with replacing(path):
+        pass  # its content is there
+
+
+def _is_own(error: BaseException, file: Path) -> TypeGuard[OSError]:
+    """Whether it is of writing ``file``, and not of reading another, nor of stdout's reader."""
+    if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
+        return False
+    return error.filename in (None, str(file))
 
 
 def _opened(path: Path, binary: bool) -> IO[Any]:

@@ -52,7 +52,7 @@ def read(path: Path, said: Mapping[str, Any]) -> Sweep:
     if "folds" in values:
         elsewhere["holdout_fold"] = "`folds` says it"
     method = file.at("method").text(values.get("method", DEFAULT_METHOD))
-    arms = _arms(file.at("arms"), values.get("arms", {method: {}}), method, elsewhere)
+    arms = _arms(file.at("arms"), values.get("arms", {Path(method).stem: {}}), method, elsewhere)
     arms, swept, how = _with_points(file, values, arms, elsewhere)
     compare_with = values.get("compare_with")
     if compare_with is not None:

@@ -146,6 +146,8 @@ def test_names_of_any_kind_are_shown(runs, command, tmp_path, monkeypatch):
         ("{runs}/a0", "{runs}/a0 is one run; name another to compare it with"),
         ("{runs}/a0 {runs}/a0/ --baseline {runs}/a0", "is one run"),
         ("{runs}/a0 {runs}/b0/final.pt", "final.pt is a checkpoint; name the run folder"),
+        ("{runs}/a0 {runs}/a1", "seeds of one configuration; name a run of another"),
+        ("{runs}/a0 {runs}/b0 --out x --per-class ./x", "--per-class x is the file of --out as"),
         ("{runs}/a0 {tmp}", "is no run"),
         ("{runs}/a0 {runs}/gone", "is no run"),
         ("{runs}/a0 --baseline", "expected one argument"),

@@ -126,6 +126,9 @@ def test_several_runs_are_rows_of_one_table(files, finished, command, tmp_path):
     code, out, err = command(ltvr.evaluate, runs[1], finished, "--data", files / "data" / "test")
     assert code == 2 and "is a class that" in err  # not of the other run
     assert out.splitlines()[1].split()[:2] == [str(runs[1]), f"{metrics['features']['all']:.2f}"]
+    code, out, err = command(ltvr.evaluate, *runs, finished)  # of other classes
+    assert code == 0, err
+    assert [len(each.splitlines()) for each in out.split("\n\n")] == [3, 2]
     code, _, err = command(ltvr.evaluate, *runs, "--confusion", tmp_path / "c.csv")
     assert code == 2 and "--confusion is for one run" in err
 
@@ -137,6 +140,7 @@ def test_several_runs_are_rows_of_one_table(files, finished, command, tmp_path):
         ("{run} --json {tmp}", "is a folder; name a file in it"),
         ("{run} --per-class {tmp}/gone/a.csv", "there is no folder {tmp}/gone"),
         ("{run} --confusion /dev/full", "is no regular file"),
+        ("{run} --json {tmp}/a --confusion {tmp}/a", "--confusion {tmp}/a is the file of --json"),
         ("{run} --data {tmp}/gone", "--data {tmp}/gone is missing"),
         ("{run} --data {data}/test --root {data}", "--root is for lists"),
         ("{run} --data {data}/test --split test", "--split is of the run's own images"),

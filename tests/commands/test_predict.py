@@ -112,6 +112,11 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_done(pictures, finished, co
     assert len(errors) == 5 and "\x1b" not in err + out
 
 
+def test_a_root_without_a_list_is_refused(pictures, finished, command, tmp_path):
+    code, out, err = command(ltvr.predict, finished, pictures[0], "--root", tmp_path)
+    assert code == 2 and out == "" and "is for the paths of lists, and none is given" in err
+
+
 @pytest.mark.parametrize("top", [-1, 0, 11])
 def test_top_is_of_the_classes(top, finished, command):
     code, out, err = command(ltvr.predict, finished, "x.png", "--top", top)

@@ -80,6 +80,27 @@ def test_runs_that_differ_in_their_seed_alone_are_one_configuration(of):
     assert grouped(entries[:2])[0].label == "ltvr"
 
 
+def test_runs_of_other_features_are_other_configurations(of):
+    """Seeds of one source's options are one, whatever features' options their own files say."""
+
+    def source(**options):
+        told = {"lr": 0.2, "seed": 0, "milestones": [], **options} if options else {}
+        record = {"file": "f.pt", "sha256": "0" * 64} | ({"options": told} if told else {})
+        return lambda manifest: manifest.update(source=record)
+
+    stages = ("crt",)
+    entries = [
+        of("a", stages=stages, manifest=source(seed=0)),
+        of("b", stages=stages, manifest=source(seed=1), seed=1),
+        of("c", stages=stages, manifest=source(lr=0.05), seed=2),
+        of("d", stages=stages, manifest=source(), seed=3),  # of an older version
+    ]
+    groups = grouped(entries)
+    assert [[e.run.name for e in group.entries] for group in groups] == [["a", "b"], ["c"], ["d"]]
+    assert differences(entries[:3])["from.lr"] == ["0.2", "0.2", "0.05"]
+    assert differences(entries[2:])["from.features"] == ["not in use", "0" * 12]
+
+
 def test_labels_of_configurations_that_differ_in_much_are_their_folders(of):
     other = of("b", gamma=0.5, alpha=2.0, loss_weight=1.0, mask_mean=0.25)
     assert [group.label for group in grouped([of("a"), other])] == ["a", "b"]

@@ -5,7 +5,7 @@ import pytest
 from conftest import config_of
 
 from ltvr.data.datasets import load_data, load_labelled
-from ltvr.data.files import Found, find_images, read_list, split_line
+from ltvr.data.files import Found, class_folders, find_images, read_list, split_line
 from ltvr.errors import UserError
 
 
@@ -17,9 +17,19 @@ def test_nested_folders_and_files_without_an_ending_are_images(folder, write_ima
     write_images(folder / "train/dog", ["2019/1.png", "2019/may/2.jpg", "z.png"])
     (folder / "train/dog/z.png").rename(folder / "train/dog/n0144_10")
     (folder / "train/dog/2019/up").symlink_to(folder / "train/dog")
+    (folder / "train/dog/all").symlink_to(folder / "train")
     data = load_data(folder_config(folder))
     assert data.counts.tolist() == [2, 4]
-    assert "1 a link to a folder above it" in data.notes[0]
+    assert "2 a link to a folder above it" in data.notes[0]
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(folder, monkeypatch):
+    def denied(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("ltvr.data.files.os.stat", denied)
+    with pytest.raises(UserError, match="train/cat cannot be read .Permission denied."):
+        class_folders(folder / "train", Found())
 
 
 def test_what_is_passed_over_is_counted_and_named(folder):

@@ -52,6 +52,14 @@ def test_by_hand():
     assert "confusion" not in measure(predicted, labels, [500, 101, 100, 19])
 
 
+def test_a_class_without_images_counts_in_no_mean():
+    """Even where it is predicted: class 2 for an image of class 1."""
+    got = measure([0, 0, 1, 2], [0, 0, 1, 1], [500, 101, 100])
+    assert got["per_class"] == [100, 50, None]
+    assert got["balanced_accuracy"] == 75
+    assert got["macro_f1"] == pytest.approx(100 * (1 + 2 / 3) / 2, rel=1e-5)
+
+
 def test_logits_that_are_not_finite_are_no_result():
     with pytest.raises(Diverged, match="gives 2 of 4 images no probabilities"):
         measure([0, 0, 1, 1], [0, 1, 1, 0], [200, 10], broken=2)

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import tiny_config
 
+from ltvr.engine.trained import weights_of
 from ltvr.errors import UserError
 from ltvr.runs.finding import hold_newest_unfinished
 from ltvr.runs.folder import Run
@@ -40,6 +42,15 @@ def test_half_a_line_at_the_end_is_no_record(tail, copy):
     assert copy.records() == before
 
 
+def test_a_folder_may_be_called_as_a_checkpoint_is(finished, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished, tmp_path / "x.pt")
+    for path in (folder, folder / "final.pt"):
+        run, weights = weights_of(path)
+        assert run.folder == folder and weights == run.final
+    monkeypatch.chdir(folder)
+    assert Run.open(Path()).name == "x.pt"
+
+
 def spoil(**changes):
     return lambda text: json.dumps({**json.loads(text), **changes})
 
@@ -58,6 +69,8 @@ def of_crt(**changes):
         ("metrics.jsonl", lambda t: "{\n" + t, "metrics.jsonl line 1 is no record"),
         ("metrics.jsonl", lambda t: "{}\n" + t, "metrics.jsonl line 1 lacks stage"),
         ("manifest.json", lambda t: t[:50], "manifest.json is not JSON"),
+        ("manifest.json", spoil(train_counts=[1]), "train_counts of 1 classes, expected 10"),
+        ("manifest.json", spoil(ranges=[1, 2]), "ranges is a list, expected fields"),
         ("manifest.json", lambda t: "", "manifest.json is not JSON"),
         ("manifest.json", lambda t: "[" * 100_000, "manifest.json is not JSON"),
         ("manifest.json", lambda t: "[]", "manifest.json: the whole is a list, expected fields"),

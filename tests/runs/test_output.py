@@ -27,6 +27,13 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     assert path.read_bytes() == b"\0"
 
 
+def test_what_cannot_be_read_is_not_said_of_what_is_written(tmp_path):
+    for error in (PermissionError(errno.EACCES, "denied", "photo.png"), BrokenPipeError()):
+        with pytest.raises(type(error)), output(tmp_path / "a", "--out"):
+            raise error
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_written_is_refused_first(tmp_path):
     for path, words in {
         tmp_path: "--out .* is a folder; name a file in it",

@@ -44,6 +44,11 @@ def test_a_file_with_a_preset_alone_is_one_run(plan, tmp_path):
     assert design.sweep.repeats == (Repeat(0),) and design.sweep.metric == "balanced_accuracy"
 
 
+def test_a_method_of_a_file_is_the_arm_of_its_name(plan, tmp_path):
+    (tmp_path / "mine.yaml").write_text("loss: focal")
+    assert labels(plan(f"method: {tmp_path}/mine.yaml")) == ["mine"]
+
+
 def test_arms_by_a_grid_each_with_its_method_and_its_options(plan):
     design = plan("""
 method: ltvr
