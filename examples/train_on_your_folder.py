@@ -1,9 +1,10 @@
 """Train on a folder of your own images, compare AFA with the plain backbone, and classify an image.
 
-    python examples/train_on_your_folder.py FOLDER
+    python examples/train_on_your_folder.py FOLDER [OUT]
 
-FOLDER has ``train/<class>/<image>`` and ``test/<class>/<image>``. The runs go to ``runs/``; the
-settings below suit small pictures on a CPU, for larger ones raise ``image_size`` and the epochs.
+FOLDER has ``train/<class>/<image>`` and ``test/<class>/<image>``. The two runs go to OUT, which is
+``runs/`` and the name of FOLDER where it is not given, and holds no others yet. The settings below
+suit small pictures on a CPU, for larger ones raise ``image_size`` and the epochs.
 """
 
 from __future__ import annotations
@@ -57,9 +58,10 @@ def main(root: Path, out: Path, epochs: int = 90) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
+    folder = Path(sys.argv[1])
     try:
-        main(Path(sys.argv[1]), Path("runs") / "my-folder")
+        main(folder, Path(sys.argv[2]) if sys.argv[2:] else Path("runs") / folder.resolve().name)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -209,7 +209,10 @@ def _folders(root: Path, splits: Sequence[str], seen: _Splits) -> None:
         seen.problems.append(f"{root} is one split, and {above} has train and test; name {above}")
     for name in ("train", "test"):
         if name in splits and name not in folders and not inside:
-            seen.problems.append(f"{root / name} is missing; a run needs {name}/<class>/<image>")
+            otherwise = ", or, without a test set, --holdout" if name == "test" else ""
+            seen.problems.append(
+                f"{root / name} is missing; a run needs {name}/<class>/<image>{otherwise}"
+            )
     numbers: dict[str, int] = {}
     for name, folder in (folders or {"all": root}).items():
         found = seen.found[name] = Found()

@@ -254,6 +254,7 @@ def _long_tailed(labels: Int64Array, classes: list[str], options: DataOptions) -
     if min(kept) == 0:
         raise UserError(
             f"imbalance = {options.imbalance:g}: class {classes[int(np.argmin(kept))]!r} has no "
-            f"training image of the {counts.max()} of the largest class left; lower --imbalance"
+            f"training image of the {counts.max()} of the largest class left; lower "
+            "--imbalance, of which 1 keeps all images"
         )
     return longtail_indices(labels, kept, options.data_seed)

@@ -66,7 +66,11 @@ def test_a_hold_out_does_without_a_test_set(data, command, write_images):
     assert out.splitlines()[-2].startswith("a run is judged on a hold-out of 4 images of the train")
     shutil.rmtree(data / "test")
     code, out, _ = command(ltvr.check, data)
-    assert code == 1 and "test is missing; a run needs test/<class>/<image>" in out
+    assert (
+        code == 1
+        and "test is missing; a run needs test/<class>/<image>, or, without a test set, --holdout"
+        in out
+    )
     assert command(ltvr.check, data, "--holdout", 0.5)[0] == 0
     code, out, _ = command(ltvr.check, data, "--holdout", 2, "--holdout-from", "val")
     assert code == 1 and "folder has no validation split here" in out

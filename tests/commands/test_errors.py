@@ -294,7 +294,7 @@ def raise_(error):
 
 
 def test_a_name_is_free_until_its_run_has_a_checkpoint(refused, command, tmp_path, monkeypatch):
-    save_config(tiny_config(epochs=0, crt_epochs=1), tmp_path / "tiny.yaml")
+    save_config(tiny_config(epochs=0, crt_epochs=9), tmp_path / "tiny.yaml")
     arguments = ["--preset", "tiny.yaml", "--name", "mine"]
     refused(ltvr.train, [*arguments, "--backbone", "resnet19"], "resnet19")
     refused(ltvr.train, [*arguments, "--batch-size", "5000"], "training images; lower it")

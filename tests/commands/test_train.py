@@ -102,6 +102,14 @@ def test_the_best_epoch_is_chosen_by_what_is_reported(tmp_path, no_report):
     assert described["all"] == max(epochs) and described["selected_on"] == "test"
 
 
+def test_a_stage_of_few_steps_is_told(tmp_path, no_report, capsys):
+    for epochs in (8, 9):  # of 6 steps
+        config = tiny_config(epochs=0, crt_epochs=epochs)
+        ltvr.training.train(config, tmp_path / str(epochs))
+        said = "the stage crt is 48 steps in all, few" in capsys.readouterr().err
+        assert said == (epochs == 8)
+
+
 def test_choosing_the_best_epoch_changes_nothing_in_training(tmp_path, no_report, monkeypatch):
     """Whatever a stage does to the weights that it reports, training goes on without it."""
 
