@@ -29,6 +29,7 @@ from ltvr.reports.probes import as_csv, as_json, as_markdown, as_summary
 from ltvr.reports.writing import write_forms
 from ltvr.runs import files
 from ltvr.saying import say, say_notes
+from ltvr.signals import say_when_stopped
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["main"]
@@ -98,6 +99,7 @@ def main() -> None:
         of_run, where = probe_run(path, name, arguments)
         found.append(of_run)
         written.append(where)
+        say_when_stopped(lambda: f"stopped; what is done: {', '.join(written)}")
     if together is not None:
         written.append(write_all(together, found, compared(found)))
     print("", *as_summary(found), "", *(f"all of it: {each}" for each in written), sep="\n")
