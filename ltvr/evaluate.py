@@ -108,15 +108,15 @@ def tables(found: dict[str, Measured], *, alone: bool) -> str:
 
     Runs that were evaluated on other images, by what is known of them, have tables of their own.
     """
-    tables: dict[Any, dict[str, dict[str, Any]]] = {}
+    by_images: dict[Any, dict[str, dict[str, Any]]] = {}
     for path, each in found.items():
         split, held_out = each.metrics["evaluated_on"], None
         if split == "hold-out":
             options = vars(each.options)
             held_out = [options[name] for name in options if name.startswith("holdout")]
         images = (split, *each.classes, *each.images.tolist(), str(held_out))
-        tables.setdefault(images, {})[split if alone else shown(path)] = each.metrics
-    return "\n\n".join(table(rows, images[0]) for images, rows in tables.items())
+        by_images.setdefault(images, {})[split if alone else shown(path)] = each.metrics
+    return "\n\n".join(table(rows, images[0]) for images, rows in by_images.items())
 
 
 def main() -> None:

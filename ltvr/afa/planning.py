@@ -81,9 +81,8 @@ def plan_synthesis(
             with them ``alpha`` have no part: ceil(gamma B) rows of a group of B samples draw i
             with the weight of its class, ``class_weights[y_i]``. A group all of weight 0 has none.
         donor_weights: [C, C] or [C], of the same numbers; of [C, C] those of classes of the batch
-            are read. Where given, j is drawn with the weight
-            ``donor_weights[y_i, y_j]``, or ``donor_weights[y_j]`` whatever i; uniformly where all
-            others of a group have weight 0.
+            are read. Where given, j is drawn with the weight ``donor_weights[y_i, y_j]``, or
+            ``donor_weights[y_j]`` whatever i; uniformly where all others of a group have weight 0.
 
     Returns:
         A plan on the host. It has no rows of a group of one sample, which has no j != i.

@@ -96,6 +96,7 @@ class Loss(Component, nn.Module):
 
         Args: as of ``begin_step``.
         """
+        self.second.fill_(1.0)
         if targets.other is not None and self.normalise == "weights":
             counted = targets.counted[:real]
             first, other = (
