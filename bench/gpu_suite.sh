@@ -148,7 +148,7 @@ parallel=()
 interpret=()
 [ -n "$rehearse" ] && interpret=(env TRITON_INTERPRET=1)
 part tests 180 "${interpret[@]}" "$python" -m pytest -q --noconftest -p no:cacheprovider "${parallel[@]}" \
-  tests/afa/test_fused.py tests/kernels/test_kernels.py -k "not step and not tiles_for" &
+  tests/afa/test_fused.py tests/afa/test_fused_module.py tests/kernels/test_kernels.py -k "not step and not tiles_for" &
 train baseline "$python" -m ltvr.train --method baseline &
 train fused "$python" -m ltvr.train --fused &
 train ranks "$python" -m torch.distributed.run --standalone --nproc-per-node 1 -m ltvr.train --fused --sync-bn &

@@ -134,7 +134,7 @@ def _on_gpu(capability: int, precision: str) -> Iterator[None]:
     importlib.import_module("ltvr.kernels")
     answers = {
         "_capability": capability,
-        "_multiprocessors": GPUS[capability].multiprocessors,
+        "multiprocessors": GPUS[capability].multiprocessors,
         "dot_precision": precision,
     }
     with ExitStack() as stack:

@@ -271,7 +271,7 @@ def _splits(batch: int, blocks: int, x: Tensor) -> int:
     It is the number that is done first if the multiprocessors share the programs evenly, each needs
     two to be busy, and a program takes the time of a third of a block before its first one.
     """
-    shared_by = multiprocessors(x)
+    shared_by = multiprocessors(x.device)
 
     def time(splits: int) -> float:
         programs = max(2, divide_up(batch * splits, shared_by))

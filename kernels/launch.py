@@ -75,13 +75,9 @@ def _capability(device: torch.device) -> int:
     return 10 * major + minor
 
 
-def multiprocessors(x: Tensor) -> int:
-    """Return how many the GPU has; under the interpreter as many as an A100."""
-    return _multiprocessors(x.device)
-
-
 @functools.cache
-def _multiprocessors(device: torch.device) -> int:
+def multiprocessors(device: torch.device) -> int:
+    """Return how many the GPU has; under the interpreter, on the CPU, as many as an A100."""
     if device.type != "cuda":
         return 108
     return int(torch.cuda.get_device_properties(device).multi_processor_count)

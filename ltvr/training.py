@@ -21,7 +21,7 @@ from ltvr.engine.cut import Cut
 from ltvr.engine.fork import forked
 from ltvr.engine.interrupt import Requests
 from ltvr.engine.source import load_own
-from ltvr.engine.trained import trained_features
+from ltvr.engine.trained import features_of
 from ltvr.engine.trainer import Trainer, steps_an_epoch
 from ltvr.errors import Diverged, UserError
 from ltvr.networks.build import check_network, choose_backend
@@ -87,11 +87,7 @@ def begin(
     _check_end(config, requests)
     if source is not None:
         config = without_initial_weights(config)
-        origin = Run.open(source)
-        if source == origin.folder:
-            source = trained_features(origin)
-        if not source.is_file():
-            raise origin.lacks(source)
+        origin, source = features_of(source)
     require_the_same_options(config)
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))

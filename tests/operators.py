@@ -5,10 +5,13 @@ import os
 import pytest
 import torch
 
+from ltvr import plan_synthesis
 from ltvr.afa import ops
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NATIVE = torch.cuda.is_available() and not INTERPRETED
+CPU = torch.device("cpu")
+DEVICE = {"cpp": CPU, "triton": torch.device("cuda") if NATIVE else CPU}
 
 needs_extension = pytest.mark.skipif(
     not ops.extension_available(), reason="the C++ extension is not built"
@@ -16,6 +19,10 @@ needs_extension = pytest.mark.skipif(
 needs_triton = pytest.mark.skipif(
     not (INTERPRETED or NATIVE), reason="Triton on a CPU needs TRITON_INTERPRET=1"
 )
+BACKENDS = [
+    pytest.param("cpp", marks=needs_extension),
+    pytest.param("triton", marks=needs_triton),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +33,21 @@ def nan_in_uninitialised_memory():
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(before)
+
+
+def problem(shape, projection="linear", gamma=1.0, seed=0):
+    """Features, weights and plan in float64; scores of a few units."""
+    batch, channels, height, width = shape
+    g = torch.Generator().manual_seed(seed)
+    size = height * width if projection == "linear" else channels
+    shapes = [(size, size)] * 3 + [(max(1, channels // 4), channels)]
+    weights = [torch.randn(s, generator=g, dtype=torch.float64) / s[1] ** 0.5 for s in shapes]
+    weights.append(torch.randn(channels, shapes[3][0], generator=g, dtype=torch.float64))
+    x = torch.randn(shape, generator=g, dtype=torch.float64)
+    labels = torch.randint(0, 3, (batch,), generator=g)
+    return x, weights, plan_synthesis(labels, gamma=gamma, seed=seed, step=0)
+
+
+def relative_rms(got, expected):
+    difference = (got.double() - expected).pow(2).mean().sqrt()
+    return (difference / expected.pow(2).mean().sqrt().clamp_min(1e-30)).item()

@@ -32,6 +32,7 @@ __all__ = [
     "Trained",
     "add_device",
     "add_inference",
+    "features_of",
     "inference_of",
     "load_trained",
     "trained_features",
@@ -148,23 +149,32 @@ def trained_features(run: Run) -> Path:
     return run.weights(trained[-1])
 
 
-def weights_of_features(path: Path) -> tuple[Run, Path, str]:
-    """The run of a path, the file of the features that it stands for, and their stage.
+def features_of(path: Path) -> tuple[Run, Path]:
+    """The run of a path, and the file of the features that it stands for.
 
     Args:
         path: a run folder (the weights with which its features ended), or a checkpoint in it.
 
     Raises:
-        UserError: no run, one that has not come so far, or a checkpoint that it does not have, or
-            that is not of a stage which trains features.
+        UserError: no run, one that has not come so far, or a checkpoint that it does not have.
     """
     run = Run.open(path)
-    if path != run.folder:
-        run, weights = weights_of(path)
-    else:
-        weights = trained_features(run)
-        if not weights.is_file():
-            raise run.lacks(weights)
+    weights = trained_features(run) if path == run.folder else path
+    if not weights.is_file():
+        raise run.lacks(weights)
+    return run, weights
+
+
+def weights_of_features(path: Path) -> tuple[Run, Path, str]:
+    """The run of a path, the file of the features that it stands for, and their stage.
+
+    Args:
+        path: as of ``features_of``.
+
+    Raises:
+        UserError: as ``features_of``, or a checkpoint of a stage that trains no features.
+    """
+    run, weights = features_of(path)
     name: str = load_checkpoint(weights)["stage"]
     stage = stages_of(run.config()).get(name)  # load_trained refuses one that is not of the run
     if stage is not None and stage.needs_trained:

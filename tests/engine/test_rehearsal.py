@@ -56,7 +56,7 @@ def test_batches_that_a_stage_does_not_take_are_not_rehearsed():
     stages = ("features", "generative")
     config = tiny_config(stages=stages, batch_size=96, synthesis_group=24, epochs=1, gamma=0.5)
     *_, generative = rehearse(config, stub_data(config, CPU), CPU).phases
-    assert generative.cost.images in (8, 16, 32, 64, 96) and generative.cost.generated
+    assert generative.cost.images == 96 and generative.cost.generated
 
 
 @pytest.mark.parametrize("method", ["lws", "mislas", "oltr", "de-confound-tde"])
