@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ltvr import errors
 from ltvr.config.config import Config
-from ltvr.data.geometry import describe
+from ltvr.data.geometry import prescribe
 from ltvr.data.options import DataOptions
 from ltvr.data.splits import Ranges
 from ltvr.engine.trained import add_inference, inference_of, load_trained, trained_parser
@@ -135,14 +135,14 @@ def preparation(config: Config, ranges: Ranges) -> str:
         ranges: of the training images of more than 8 bits, from the run.
     """
     data = config.of(DataOptions)
-    resized = describe(data.image_size, data.resize)
+    resized = prescribe(data.image_size, data.resize, data.colour)
     deep = "".join(
         f"values of type {kind} from {low:g} to {high:g} (others clipped) scaled to 0 to 255, "
         for kind, (low, high) in ranges.items()
     )
     return (
         f"turned as its EXIF orientation says, {deep}RGB (transparency over {data.colour}), "
-        f"{resized} (bilinear), divided by 255, less mean {data.mean}, divided by std {data.std}"
+        f"{resized}, divided by 255, less mean {data.mean}, divided by std {data.std}"
     )
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from ltvr.data.options import Resize
 
-__all__ = ["describe", "framed", "squared"]
+__all__ = ["describe", "framed", "prescribe", "squared"]
 
 BILINEAR = Image.Resampling.BILINEAR
 LONGEST = 8
@@ -75,10 +75,20 @@ def _not_too_long(image: Image.Image) -> Image.Image:
 
 
 def describe(size: int, resize: Resize) -> str:
-    """The rule in words, for whoever prepares images for an exported model."""
+    """What happens to a picture, in words."""
     return {
         "squash": f"squashed to {size} x {size} pixels",
         "short-side-crop": f"resized to {_margin(size)} pixels on the short side and cut to the "
         f"central {size} x {size}",
         "pad": f"resized to {size} pixels on the long side and padded to {size} x {size}",
     }[resize]
+
+
+def prescribe(size: int, resize: Resize, background: tuple[int, int, int]) -> str:
+    """The whole rule in words, for whoever prepares images for an exported model."""
+    before = after = ""
+    if resize == "short-side-crop":
+        before = f"pictures longer than {LONGEST} : 1 cut to the middle of that shape, "
+    elif resize == "pad":
+        after = f" on all sides alike with {background}"
+    return f"{before}{describe(size, resize)}{after} (bilinear)"

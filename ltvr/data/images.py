@@ -21,9 +21,11 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +116,7 @@ def is_image(path: Path) -> bool:
     """Whether the content of a file is a picture, whatever its name."""
     signed = [name for name in formats() if name not in WITHOUT_SIGNATURE]
     try:
-        with Image.open(io.BytesIO(content_of(path)), formats=signed):
+        with _opened(path) as file, Image.open(file, formats=signed):  # it reads the start alone
             return True
     except Image.DecompressionBombError:  # one that is too large, which its reading says
         return True
@@ -128,11 +130,19 @@ def content_of(path: str | Path) -> bytes:
     Raises:
         UserError: it is missing, no file, or may not be read.
     """
+    with _opened(path) as file:
+        return file.read()
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
+    """A regular file, to be read in the block; raises as ``content_of``."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode):
             with open(path, "rb") as file:
-                return file.read()
+                yield file
+            return
     except FileNotFoundError:
         raise UserError(f"image {path} is missing; restore it") from None
     except (OSError, ValueError) as error:
@@ -176,9 +186,12 @@ def deep_kind(image: Image.Image) -> str:
 
 
 def deep_values(image: Image.Image) -> npt.NDArray[np.float64]:
-    """The values of a deep picture: [H, W]. Pillow reads unsigned 32 bits of TIFF as signed."""
-    values = np.asarray(image)
-    unsigned = getattr(image, "tag_v2", {}).get(SAMPLEFORMAT, (SIGNED,))[0] == UNSIGNED
+    """The values of a deep picture: [H, W].
+
+    Pillow reads unsigned 32 bits of TIFF as signed. They are unsigned if no tag says otherwise.
+    """
+    values, tags = np.asarray(image), getattr(image, "tag_v2", None)
+    unsigned = tags is not None and tags.get(SAMPLEFORMAT, (UNSIGNED,))[0] == UNSIGNED
     if image.mode == "I" and unsigned:
         values = values.view(np.uint32)
     return values.astype(np.float64)

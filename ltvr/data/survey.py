@@ -1,7 +1,8 @@
 """What is known of image files before training: contents, sizes, kinds, which cannot be read.
 
 Every file is read and decoded once, in parallel: none is found to be corrupt hours later. What was
-found is kept between runs: a file is read again where its size, times or inode differ.
+found is kept between runs: a file is read again where its size, times or inode differ, or where
+another version of Pillow is to read it, or other formats are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sqlite3
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 from tqdm import tqdm
 
 from ltvr.data.images import (
@@ -26,6 +29,7 @@ from ltvr.data.images import (
     content_of,
     deep_kind,
     deep_values,
+    formats,
     open_image,
     unreadable,
 )
@@ -33,7 +37,7 @@ from ltvr.errors import UserError
 
 __all__ = ["Facts", "facts_of", "ranges_of", "survey"]
 
-VERSION = 2
+VERSION = 3
 """Of what is kept: to be raised when the rules of ``ltvr.data.images`` change what is found."""
 PATIENCE = 0.5
 """Seconds to wait for another process that keeps facts, before nothing more is kept."""
@@ -177,7 +181,7 @@ class _Kept:
         self._written = time.monotonic()
         with suppress(OSError, sqlite3.Error, RuntimeError):  # RuntimeError: there is no home
             folder.mkdir(parents=True, exist_ok=True)
-            base = sqlite3.connect(folder / f"images-{VERSION}.sqlite", timeout=PATIENCE)
+            base = sqlite3.connect(folder / _file(), timeout=PATIENCE)
             base.execute("CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, value TEXT)")
             self._base = base
         return self
@@ -216,6 +220,12 @@ class _Kept:
         self._write()
         if self._base is not None:
             self._base.close()
+
+
+def _file() -> str:
+    """Where facts are kept: an environment that reads other pictures has its own."""
+    known = zlib.crc32(" ".join((PIL.__version__, *formats())).encode())
+    return f"images-{VERSION}-{known:08x}.sqlite"
 
 
 def _key(path: Path) -> bytes:

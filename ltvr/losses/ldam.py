@@ -33,12 +33,24 @@ class LDAMOptions(Options):
                 "loss = ldam: its margins are of cosines; say --classifier cosine "
                 f"--cosine-scale {self.ldam_scale:g}"
             )
-        scale = config.of(CosineOptions).cosine_scale
+        heads, scale = config.of(CosineOptions).cosine_heads, config.of(CosineOptions).cosine_scale
+        if heads != 1:
+            raise UserError(
+                f"cosine_heads = {heads}: with loss = ldam expected 1, as its margins are of one "
+                "cosine a class"
+            )
         if scale != self.ldam_scale:
             raise UserError(
                 f"ldam_scale = {self.ldam_scale:g}: expected cosine_scale = {scale:g}, the factor "
                 "on the cosines; set both alike (30 in the paper)"
             )
+        values = config.flat()
+        for stage in ("lws", "mislas"):
+            if stage in values["stages"] and values[f"{stage}_loss"] == "ldam":
+                raise UserError(
+                    f"{stage}_loss = ldam: expected a loss of any logits, as the stage scales the "
+                    "cosines, and not their margins; say another"
+                )
 
 
 class LDAM(Loss):

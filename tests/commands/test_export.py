@@ -37,3 +37,7 @@ def test_how_images_are_prepared_is_said_whole():
     said = preparation(tiny_config(), {"uint16": (3.0, 400.0)})
     assert "EXIF orientation" in said
     assert "values of type uint16 from 3 to 400 (others clipped) scaled to 0 to 255" in said
+    said = preparation(tiny_config(resize="pad", background=(0.0, 0.0, 0.0)), {})
+    assert "padded to 16 x 16 on all sides alike with (0, 0, 0) (bilinear)" in said
+    said = preparation(tiny_config(resize="short-side-crop"), {})
+    assert "pictures longer than 8 : 1 cut to the middle of that shape, resized to 18 pix" in said

@@ -309,34 +309,3 @@ def test_a_preset_names_no_preset_and_a_method_no_method(tmp_path):
         load_config("digits", str(tmp_path / "mine.yaml"))
     with pytest.raises(UserError, match="expected one of"):
         load_config("x" * 300)
-
-
-def test_what_of_a_method_depends_on_the_data_set_is_the_presets():
-    """The published values: of mixup Zhong et al. (CVPR 2021), of CutMix Yun et al. (ICCV 2019)."""
-    expected = {
-        ("mixup", "mixup_alpha"): (1.0, 1.0, 0.2),
-        ("mislas", "mixup_alpha"): (1.0, 1.0, 0.2),
-        ("mislas", "mislas_classifier_factor"): (0.5, 0.2, 0.05),
-        ("mislas", "smoothing_head"): (0.3, 0.4, 0.3),
-        ("mislas", "smoothing_tail"): (0.0, 0.1, 0.0),
-        ("cutmix", "cutmix_probability"): (0.5, 0.5, 1.0),
-        ("de-confound-tde", "tde_alpha"): (1.0, 1.5, 3.0),
-        ("de-confound-tde", "moving_feature_decay"): (0.9, 0.9, None),
-    }
-    for (method, name), values in expected.items():
-        presets = ("cifar10-ir100", "cifar100-ir100", "imagenet-lt")
-        found = [load_config(preset, method).effective()[name] for preset in presets]
-        assert found == list(values), (method, name)
-
-
-@pytest.mark.parametrize("network", ["", "-cpu", "-resnet32", "-bbn-resnet32"])
-@pytest.mark.parametrize("data", ["cifar10", "cifar100"])
-def test_second_stages_have_their_published_rates_on_every_cifar(data, network):
-    """MiSLAS's and OLTR's 0.1 for 128 images, whatever batch a preset's rates are for."""
-    factor, tail, norm = {"cifar10": (0.5, 0.0, "eval"), "cifar100": (0.2, 0.1, "train")}[data]
-    mislas = load_config(f"{data}-ir100{network}", "mislas").effective()
-    oltr = load_config(f"{data}-ir100{network}", "oltr").effective()
-    assert mislas["mislas_lr"] * 128 / mislas["lr_batch"] == pytest.approx(0.1)
-    assert oltr["oltr_lr"] * 128 / oltr["lr_batch"] == pytest.approx(0.1)
-    assert (mislas["mislas_classifier_factor"], mislas["smoothing_tail"]) == (factor, tail)
-    assert mislas["mislas_batchnorm"] == norm

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -127,10 +128,22 @@ def test_tiff_of_any_kind_is_turned_once(tmp_path, mode, orientation):
     assert np.abs(found[..., 1].astype(int) - np.asarray(upright)).max() <= 1
 
 
-def test_unsigned_numbers_of_32_bits(tmp_path):
+def test_a_look_at_a_file_reads_its_start_alone(tmp_path):
+    with (tmp_path / "archive").open("wb") as file:
+        file.truncate(50_000_000)
+    is_image(tmp_path / "archive")  # loads Pillow's plug-ins
+    tracemalloc.start()
+    assert not is_image(tmp_path / "archive")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("tag", [(339, 1), (65000, 1)], ids=["unsigned", "no SampleFormat"])
+def test_unsigned_numbers_of_32_bits(tmp_path, tag):
     values = np.array([[0, 2**31, 2**32 - 1]], np.uint32)
     Image.fromarray(values.view(np.int32)).save(tmp_path / "a.tiff")
-    signed, unsigned = (struct.pack("<HHIH", 339, 3, 1, kind) for kind in (2, 1))
+    signed, unsigned = (struct.pack("<HHIH", key, 3, 1, kind) for key, kind in ((339, 2), tag))
     content = (tmp_path / "a.tiff").read_bytes()
     assert signed in content
     (tmp_path / "a.tiff").write_bytes(content.replace(signed, unsigned))

@@ -33,6 +33,10 @@ def test_a_file_is_read_once_until_it_changes(tmp_path, write_images, monkeypatc
     changed = survey(paths)
     assert changed[0].sha256 != first[0].sha256 and changed[1] == first[1] and len(read) == 3
 
+    # An environment that cannot read all of it, or otherwise.
+    monkeypatch.setattr(module, "formats", lambda: ("PNG",))
+    assert survey(paths) == changed and len(read) == 5
+
 
 def test_facts_and_ranges(tmp_path):
     for name, values in {"a": [3, 400], "b": [1, 20]}.items():

@@ -82,6 +82,11 @@ def test_ldam_is_refused_without_cosines_of_its_scale():
         tiny_config(method="baseline", loss="ldam")
     with pytest.raises(UserError, match="ldam_scale = 30: expected cosine_scale = 16"):
         tiny_config(method="cosine", crt_loss="ldam")
+    with pytest.raises(UserError, match="cosine_heads = 2: with loss = ldam expected 1"):
+        tiny_config(method="ldam", cosine_heads=2)
+    for stage in ("lws", "mislas"):
+        with pytest.raises(UserError, match=f"{stage}_loss = ldam: expected a loss of any logits"):
+            tiny_config(method="ldam", stages=("features", stage), **{f"{stage}_loss": "ldam"})
     tiny_config(method="cosine", crt_loss="ldam", ldam_scale=16)
 
 

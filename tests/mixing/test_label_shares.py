@@ -22,6 +22,7 @@ SIZE, BATCH, BATCHES = 12, 64, 1000
         Remix(RemixOptions(remix_alpha=0.4, remix_k=2.0, remix_t=0.8)),
         Cutmix(CutmixOptions(cutmix_alpha=0.3)),
         CMO(CMOOptions()),
+        CMO(CMOOptions(cmo_alpha=0.3)),
     ],
     ids=lambda mixing: type(mixing).__name__,
 )

@@ -65,6 +65,16 @@ def test_a_batch_is_mixed_as_images_or_after_one_of_the_stages():
     assert abs(np.mean(shares) - 0.5) < 0.05 and abs(np.var(shares) * 12 - 1) < 0.2
 
 
+def test_the_share_is_drawn_by_alpha():
+    """The variance of Beta(a, a) is 1 / (4 (2 a + 1)): at a = 0.2 twice that of a = 1."""
+    mixing = ManifoldMixup(ManifoldMixupOptions(manifold_mixup_alpha=0.2))
+    random, targets = np.random.default_rng(0), Targets(torch.arange(2))
+    drawn = [
+        float(mixing.draw(targets, np.ones(2), 4, random).targets.share[0]) for _ in range(900)
+    ]
+    assert np.var(drawn) * 4 * 1.4 == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_the_network_mixes_the_maps_after_a_stage(after):
     network, plan = small(backend="reference"), plan_synthesis(LABELS, seed=0, step=0)
