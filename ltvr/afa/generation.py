@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ltvr.afa.plan import SynthesisPlan
 
-__all__ = ["PAPER", "Combination", "Generation", "StopGradient"]
+__all__ = ["Combination", "Generation", "StopGradient"]
 
 Combination = Literal["add", "swap", "positions", "channels"]
 StopGradient = Literal["none", "features", "variation", "both"]
@@ -29,6 +29,11 @@ class Generation(NamedTuple):
     stop_gradient: StopGradient = "none"
     """What sends no gradient back from generated rows: X, so that they train what is behind it and
     the decomposition, but not the extractor; X_var of the donor; or both of them."""
+
+    @property
+    def is_equation_11(self) -> bool:
+        """Whether rows are X_class[i] + X_var[j], with gradients through everything."""
+        return (self.combination, self.keep_norms, self.stop_gradient) == ("add", False, "none")
 
     @property
     def stops_features(self) -> bool:
@@ -76,10 +81,6 @@ class Generation(NamedTuple):
             lengths = _lengths(real.detach()).index_select(0, i)
             rows = rows * (lengths / _lengths(rows.detach()).clamp_min(1e-12)).to(rows.dtype)
         return rows
-
-
-PAPER = Generation()
-"""Eq. 11, with gradients through everything."""
 
 
 def selected(

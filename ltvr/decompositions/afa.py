@@ -16,7 +16,6 @@ from ltvr.afa.checks import (
     check_flag,
     check_integer,
 )
-from ltvr.afa.generation import PAPER
 from ltvr.afa.plan import SynthesisPlan
 from ltvr.config.options import Options, option
 from ltvr.decompositions.base import Decomposition, bottleneck
@@ -228,7 +227,7 @@ class AFA(Decomposition):
             TypeError, ValueError: features, or a plan of another batch, that do not fit, by name.
         """
         self._check(x)
-        if self.generation != PAPER:
+        if not self.generation.is_equation_11:
             return super().generate(x, plan)
         return functional.augment(
             x,

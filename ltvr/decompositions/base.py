@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ltvr.afa.checks import check_features
-from ltvr.afa.generation import PAPER, Generation
+from ltvr.afa.generation import Generation
 from ltvr.afa.plan import SynthesisPlan, check_fit, check_plan
 from ltvr.afa.planning import plan_synthesis
 from ltvr.config.options import Options
@@ -34,7 +34,7 @@ class Decomposition(Component, nn.Module):
     """Whether the real rows are X + X_class (eq. 6) or X."""
     backend: str = "reference"
     """What runs it, a name of ``ltvr.afa.functional.Backend``."""
-    generation: Generation = PAPER
+    generation: Generation = Generation()
     """How rows are generated from the two parts."""
     value_scale: float = 1.0
     """How many X are X_class + X_var when training begins."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ltvr import AFA, plan_synthesis
-from ltvr.afa.generation import PAPER, Generation, selected
+from ltvr.afa.generation import Generation, selected
 from ltvr.afa.rarity import confused_donors, head_donors, weights_of_classes
 
 LABELS = torch.tensor([0, 1, 1, 2, 2, 2])
@@ -20,7 +20,7 @@ def parts(seed=0):
 
 def test_eq_11():
     real, own, other = parts()
-    assert torch.equal(PAPER.rows(real, own, other, PLAN), own[OWN] + other[OTHER])
+    assert torch.equal(Generation().rows(real, own, other, PLAN), own[OWN] + other[OTHER])
 
 
 def test_an_exchange_of_variation():

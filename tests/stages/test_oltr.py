@@ -84,15 +84,6 @@ def test_every_part_is_trained_at_its_own_rate(backbone):
     assert {n for n, p in network.named_parameters() if p.requires_grad} == set(found)
 
 
-def test_the_loss_of_the_centroids_has_the_options():
-    options = {"oltr_centroids_weight": 0.2, "oltr_repel_weight": 0.3, "oltr_margin": 7.0}
-    config = config_of_tests(**options)
-    network, stage = build_network(config, 10, "reference"), OLTR(config)
-    stage.prepare(network, 1)
-    loss = stage.training_loss(network, torch.ones(10))
-    assert (loss.weight, loss.repel_weight, loss.margin) == (0.2, 0.3, 7.0)
-
-
 def weights(folder, name):
     return torch.load(folder / name, weights_only=True)["model"]
 
