@@ -3,10 +3,12 @@
 import sys
 
 from ltvr.signals import EndAtOnce
+from ltvr.threads import wait_briefly
 
 if sys.argv[:1] == ["-m"] and any(a.startswith("ltvr.") for a in sys.orig_argv[1:]):
     # This is a command, python -m ltvr.NAME, and the imports below take seconds.
     EndAtOnce(lambda: "stopped; nothing was saved").install()
+    wait_briefly()
 
 from ltvr.afa.plan import SynthesisPlan
 from ltvr.afa.planning import plan_synthesis

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the commands have it (ltvr.threads)
+
 import torch
 
 if not torch.cuda.is_available():  # Triton's kernels run under its interpreter, set on import
