@@ -16,6 +16,7 @@ from ltvr.data.splits import Data
 from ltvr.device import choose_device
 from ltvr.errors import UserError
 from ltvr.jobs.children import THREADS, Job
+from ltvr.jobs.places import places_of_images
 from ltvr.jobs.timing import TIMED_STEPS, timed
 from ltvr.jobs.training import REPEATED, Training, decisive
 from ltvr.runs import files
@@ -185,7 +186,7 @@ def _of_cost(config: Config) -> dict[str, Any]:
     """The options that the time of an epoch depends on, in terms of JSON."""
     own = {
         name: value
-        for name, value in decisive(config).items()
+        for name, value in (decisive(config) | places_of_images(config)).items()
         if name not in REPEATED and not OF_NO_COST.fullmatch(name)
     }
     found: dict[str, Any] = json.loads(json.dumps(own))

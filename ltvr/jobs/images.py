@@ -7,7 +7,7 @@ from typing import Any
 
 from ltvr.data.options import DataOptions
 from ltvr.errors import UserError
-from ltvr.jobs.training import Training, places_of_images
+from ltvr.jobs.training import Training
 from ltvr.runs.folder import Run
 
 __all__ = ["SameImages"]
@@ -25,7 +25,7 @@ DECIDE = (
     "background",
     "bad_images",
 )
-"""Options that decide which images a run reads, or the digest of small ones; places do, too."""
+"""Options that decide which images a run reads of a place, or the digest of small ones."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class SameImages:
         """
         options = training.config.of(DataOptions)
         said: dict[str, Any] = {name: getattr(options, name) for name in DECIDE}
-        first = self._first.setdefault(str(said | places_of_images(training.config)), training)
+        first = self._first.setdefault(str(said), training)
         run, other = Run(training.folder), Run(first.folder)
         same = {name: run.same_images(other, name) for name in ("train", options.judged_on)}
         differ = [f"{name} images" for name, alike in same.items() if not alike]

@@ -9,18 +9,17 @@ from typing import Any
 
 from ltvr.config.command_line import words
 from ltvr.config.config import Config
-from ltvr.data.built_in import BUILT_IN
-from ltvr.data.options import DataOptions
 from ltvr.engine.trained import trained_features
 from ltvr.errors import UserError, brief
 from ltvr.jobs.children import Found
+from ltvr.jobs.places import other_images
 from ltvr.networks.weights import digest
 from ltvr.runs.folder import Run
 from ltvr.runs.origin import STARTS_FROM, not_compared
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["REPEATED", "Training", "decisive", "places_of_images"]
+__all__ = ["REPEATED", "Training", "decisive"]
 
 REPEATED = ("seed", "holdout_fold")
 """Options in which runs of one label may differ."""
@@ -107,6 +106,8 @@ class Training:
             old, new = there.get(name, "not in use"), here.get(name, "not in use")
             if old != new:
                 return f"{name} = {brief(old)} there, and {brief(new)} is wanted"
+        if other := other_images(run, self.config):
+            return other
         if self.source is None:
             return ""
         recorded = run.manifest().get("source", {}).get("sha256")
@@ -171,18 +172,8 @@ class Training:
 def decisive(config: Config) -> dict[str, Any]:
     """The options in use that the result depends on, by name.
 
-    What is idle decides nothing, and neither do labels, the device, and where images are; but for
-    images in files, where they are says which they are.
+    What is idle decides nothing, and neither do labels, the device, and where images are: which
+    they are is in the manifest of a run.
     """
     left_out = not_compared(config) - set(STARTS_FROM)
-    found = {k: v for k, v in config.effective().items() if k not in left_out}
-    return found | places_of_images(config)
-
-
-def places_of_images(config: Config) -> dict[str, str]:
-    """Where images in files are, by option; empty for a data set that comes with its name."""
-    options = config.of(DataOptions)
-    if options.dataset in BUILT_IN:
-        return {}
-    places = {"root": options.root, "lists": options.lists or options.root}
-    return {name: str(Path(place).resolve()) for name, place in places.items()}
+    return {k: v for k, v in config.effective().items() if k not in left_out}

@@ -8,7 +8,8 @@ from pathlib import Path
 from ltvr.config.config import Config
 from ltvr.engine.fork import Course
 from ltvr.errors import UserError
-from ltvr.jobs.training import Training, places_of_images
+from ltvr.jobs.places import other_images
+from ltvr.jobs.training import Training
 from ltvr.runs.folder import Run
 from ltvr.stages.options import TrainingOptions
 from ltvr.sweeping.plan import Repeat
@@ -85,11 +86,10 @@ class _Trunks:
         for folder in sorted(_folder(like).glob(f"epoch{trunk.epoch}-*-{self.repeat.name}")):
             try:
                 run = Run.open(folder)
-                config = run.config()
+                config, other = run.config(), other_images(run, like.config)
             except UserError:
                 continue
-            same_images = places_of_images(config) == places_of_images(like.config)
-            common = _common(_course(config), _course(like.config)) if same_images else 0
+            common = 0 if other else _common(_course(config), _course(like.config))
             if run.resumable and common >= trunk.epoch:
                 return self._job(trunk, folder.name, config)
         return None

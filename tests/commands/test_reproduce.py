@@ -188,6 +188,29 @@ def test_runs_without_checkpoints_are_finished_until_weights_are_needed(tiny, tm
     assert len(Run(folder / "keep-seed0").records()) == 1  # begun again, not gone on with
 
 
+def test_runs_and_images_may_be_moved(tiny, tmp_path, command, write_images):
+    """Finished runs stand, without weights too, beside the same images wherever those are."""
+    names = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(32)]
+    for split in ("train", "test"):
+        write_images(tmp_path / "a" / "mine" / split, names, size=8)
+    run = [*tiny, "--seeds", "0", "--dataset", "folder", "--imbalance", "1", "--root"]
+    (tmp_path / "here").mkdir()
+    code, _, err = command(
+        ltvr.reproduce, *run, tmp_path / "a" / "mine", "--out", tmp_path / "here"
+    )
+    assert code == 0, err
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    without_checkpoints(tmp_path / "there")
+    moved = [*run, tmp_path / "b" / "mine", "--out", tmp_path / "there"]
+    code, out, err = command(ltvr.reproduce, *moved)
+    assert code == 0 and "2 done, none left" in out, err
+    (tmp_path / "b" / "mine" / "train" / "dog" / "5.png").unlink()
+    moved[moved.index("--root") + 1] = shutil.move(tmp_path / "b", tmp_path / "c") / "mine"
+    code, out, err = command(ltvr.reproduce, *moved, "--list")
+    assert f"its images are not those in {tmp_path / 'c' / 'mine'}; name another --out" in out
+
+
 def test_a_reason_that_runs_share_is_said_once(tiny, tmp_path, command):
     """Of images that are not there: none is timed, and each training says it in its log."""
     said = [*tiny, "--seeds", "0,1", "--dataset", "folder", "--root", tmp_path / "none"]
