@@ -194,7 +194,7 @@ def settings(
 
 
 def image_folder(arguments: argparse.Namespace, dataset: str) -> Path:
-    """Where ``--images`` has a data set.
+    """Where ``--images`` has a data set; tables of what is there do without it.
 
     Raises:
         UserError: it has none, or ``--root`` says another place.
@@ -202,7 +202,7 @@ def image_folder(arguments: argparse.Namespace, dataset: str) -> Path:
     folder: Path = (arguments.images / dataset).resolve()
     if arguments.root is not None:
         raise UserError("--images and --root both say where images are; drop one of them")
-    if not (folder / "train").is_dir():
+    if not (arguments.tables_only or (folder / "train").is_dir()):
         raise UserError(f"--images {arguments.images}: there is no folder {dataset}/train in it")
     return folder
 

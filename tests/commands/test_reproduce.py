@@ -315,6 +315,8 @@ def test_a_data_set_of_the_paper_may_be_image_files(tmp_path, command):
     assert config.of(RunOptions).amp == "bf16" and config.of(FeaturesOptions).epochs == 40
     assert (data.dataset, data.root) == ("folder", str(tmp_path / "cifar10"))
     assert data.imbalance == 100 and sheet.jobs["LTVR", 0].out == tmp_path / "cifar10-ir100-cpu"
+    assert command(ltvr.reproduce, "table3", *options, tmp_path)[0] == 0
+    options.remove("--tables-only")
     code, _, err = command(ltvr.reproduce, "table3", *options, tmp_path)
     assert code == 2 and "there is no folder cifar100/train in it" in err
     code, _, err = command(ltvr.reproduce, "table2", *options, tmp_path, "--root", "x")
