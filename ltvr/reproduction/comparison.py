@@ -102,7 +102,8 @@ def judge(table: Table, dataset: str, lines: Sequence[Line]) -> list[Verdict]:
     (Student's t, 95 %). Several seeds give the interval themselves, paired; of a single one, or of
     several with equal differences, the spread is taken that the rows of the same kind with several
     seeds have, pooled, times the root of 2, as of two independent runs; of rows with the same
-    numbers, which are of the same runs, one counts. Else it is not decided.
+    numbers, which are of the same runs, one counts. Else it is not decided. Where the interval
+    leaves out the paper's difference the verdict says so.
     """
     found = {line.row.label: line.by_seed for line in lines}
     verdicts = []
@@ -111,19 +112,21 @@ def judge(table: Table, dataset: str, lines: Sequence[Line]) -> list[Verdict]:
         here = [_by_column(row.paper.get(dataset)).get(claim.column) for row in (above, below)]
         ours = _paired(found, claim.above, claim.below, claim.column)
         half = _half_width(ours, claim, lines)
-        verdicts.append(Verdict(claim, _minus(*here), ours, _verdict(ours, half)))
+        paper = _minus(*here)
+        verdicts.append(Verdict(claim, paper, ours, _verdict(ours, half, paper)))
     return verdicts
 
 
-def _verdict(ours: Spread | None, half: float | None) -> str:
+def _verdict(ours: Spread | None, half: float | None, paper: float | None) -> str:
     if ours is None:
         return "not measured"
     if half is None:
         return "not decided: no spread to hold it against"
+    outside = paper is not None and abs(ours.mean - paper) > half
+    width = f"± {half:.2f}" + (", which leaves out the paper's" if outside else "")
     if abs(ours.mean) <= half:
-        return f"not decided: within ± {half:.2f}"
-    verdict = "holds" if ours.mean > 0 else "does not hold: the opposite does"
-    return f"{verdict}, ± {half:.2f}"
+        return f"not decided: within {width}"
+    return f"{'holds' if ours.mean > 0 else 'does not hold: the opposite does'}, {width}"
 
 
 def _half_width(ours: Spread | None, claim: Claim, lines: Sequence[Line]) -> float | None:

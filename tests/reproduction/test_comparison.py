@@ -70,7 +70,10 @@ def test_a_claim_of_several_seeds_goes_by_the_paired_t_test():
     assert shift.pvalue < 0.05
     one = verdict(claim, Base=BASE, Other=OTHER)
     assert one.verdict.startswith("holds, ±") and one.paper == pytest.approx(3.0)
-    assert verdict(claim, Base=OTHER, Other=BASE).verdict.startswith("does not hold: the opposite")
+    opposite = verdict(claim, Base=OTHER, Other=BASE).verdict
+    assert opposite.startswith("does not hold: the opposite")
+    # The intervals of the two differences, 4 and -4, with and without the paper's 3 in them.
+    assert opposite.endswith(", which leaves out the paper's") and "paper" not in one.verdict
     # A gain of the same size that a t-test cannot tell from none.
     wide = {0: 40.0, 1: 50.0, 2: 46.5}
     assert stats.ttest_rel(list(wide.values()), list(BASE.values())).pvalue > 0.05
