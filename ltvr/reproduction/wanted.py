@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from ltvr.config.command_line import refuse_unused
 from ltvr.data.options import DataOptions
@@ -26,21 +28,23 @@ class Wants:
 
     def __init__(self, catalogue: Catalogue, setting: Setting, out: Path) -> None:
         self.catalogue, self.setting, self.out = catalogue, setting, out / setting.name
-        self._found: dict[tuple[str, int], Training] = {}
+        self._found: dict[tuple[str, int], Training | UserError] = {}
+        self._decides: dict[Training, dict[str, Any]] = {}
         self._again: dict[Training, list[Training]] = {}
 
     def run(self, name: str, seed: int) -> Training:
-        """The run of this name and seed; of two that are to be the same, the one asked for first.
+        """The run of this name and seed; of those that are to be the same, the catalogue's first.
+
+        So it is one folder, whichever tables are asked for, together or one after the other.
 
         Raises:
             UserError: a method or an option that this version lacks, options that do not fit, or a
                 hold-out.
         """
-        if (name, seed) not in self._found:
-            wanted = self._make(self.catalogue.runs[name], seed)
-            same = (other for other in self._found.values() if _same(other, wanted))
-            self._found[name, seed] = next(same, wanted)
-        return self._found[name, seed]
+        found = self._first(name, seed)
+        if isinstance(found, UserError):
+            raise found
+        return found
 
     def again(self, run: Training) -> list[Training]:
         """A run; where it is finished without weights the same once more; of that, and so on.
@@ -52,6 +56,23 @@ class Wants:
             while (more := found[-1].again()) is not None:
                 found.append(more)
         return self._again[run]
+
+    def _first(self, name: str, seed: int) -> Training | UserError:
+        """As ``run``; why it cannot be made is no concern of the runs that come after it."""
+        if (name, seed) not in self._found:
+            found: Training | UserError
+            try:
+                found = wanted = self._make(self.catalogue.runs[name], seed)
+            except UserError as error:
+                found = error
+            else:
+                for other in takewhile(lambda other: other != name, self.catalogue.runs):
+                    before = self._first(other, seed)
+                    if isinstance(before, Training) and self._same(before, wanted):
+                        found = before
+                        break
+            self._found[name, seed] = found
+        return self._found[name, seed]
 
     def _make(self, run: NamedRun, seed: int) -> Training:
         source = None if run.source is None else self.run(run.source, seed)
@@ -71,6 +92,8 @@ class Wants:
             return made
         return replace(made, source=self.again(source)[-1])
 
-
-def _same(one: Training, other: Training) -> bool:
-    return one.source == other.source and decisive(one.config) == decisive(other.config)
+    def _same(self, one: Training, other: Training) -> bool:
+        for run in (one, other):
+            if run not in self._decides:
+                self._decides[run] = decisive(run.config)
+        return one.source == other.source and self._decides[one] == self._decides[other]

@@ -65,6 +65,21 @@ def test_runs_that_coincide_in_a_setting_are_trained_once(catalogue, tmp_path):
     assert wants.run("ltvr-lambda-1", 0) is ltvr and wants.run("ltvr-t-0.65", 0) is ltvr
     assert wants.run("ltvr-lambda-2", 0) is not ltvr and wants.run("ltvr", 1) is not ltvr
     assert decisive(wants.run("ltvr-lambda-2", 0).config)["loss_weight"] == 2.0
+    # Not what is asked for first, but what the catalogue names first: Fig. 3 alone is of the run
+    # that Table VIII has, and the other way round.
+    assert wants.run("ltvr-t-0", 0).name == "no-lay-back-seed0"
+    paper = Wants(catalogue, catalogue.budgets["paper"]["cifar100"], tmp_path)
+    assert paper.run("mixup-90", 1).name == "mixup-seed1"
+
+
+def test_a_run_that_cannot_be_made_is_refused_and_hinders_no_other(catalogue, tmp_path):
+    odd = replace(catalogue.runs["baseline"], options={"nonsense": 1})
+    broken = replace(catalogue, runs={**catalogue.runs, "baseline": odd})
+    wants = Wants(broken, catalogue.budgets["cpu"]["cifar100"], tmp_path)
+    assert wants.run("ltvr-lambda-1", 0).name == "ltvr-seed0"
+    for _ in range(2):
+        with pytest.raises(UserError, match="nonsense"):
+            wants.run("baseline", 0)
 
 
 def test_what_is_evaluated_decides_where_the_best_is_reported():
