@@ -60,19 +60,21 @@ class Wants:
     def _first(self, name: str, seed: int) -> Training | UserError:
         """As ``run``; why it cannot be made is no concern of the runs that come after it."""
         if (name, seed) not in self._found:
-            found: Training | UserError
             try:
-                found = wanted = self._make(self.catalogue.runs[name], seed)
+                wanted = self._make(self.catalogue.runs[name], seed)
+                self._found[name, seed] = self._first_like(wanted, name, seed)
             except UserError as error:
-                found = error
-            else:
-                for other in takewhile(lambda other: other != name, self.catalogue.runs):
-                    before = self._first(other, seed)
-                    if isinstance(before, Training) and self._same(before, wanted):
-                        found = before
-                        break
-            self._found[name, seed] = found
+                self._found[name, seed] = error
         return self._found[name, seed]
+
+    def _first_like(self, wanted: Training, name: str, seed: int) -> Training:
+        for other in takewhile(lambda other: other != name, self.catalogue.runs):
+            # A run that starts from another is like no run that does not: it need not be made.
+            if (self.catalogue.runs[other].source is None) == (wanted.source is None):
+                before = self._first(other, seed)
+                if isinstance(before, Training) and self._same(before, wanted):
+                    return before
+        return wanted
 
     def _make(self, run: NamedRun, seed: int) -> Training:
         source = None if run.source is None else self.run(run.source, seed)
