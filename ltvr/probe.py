@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from ltvr import errors
 from ltvr.comparison.entries import check_comparable, read_entry
@@ -27,7 +26,7 @@ from ltvr.probes.images import USUAL, USUAL_IN_ALL
 from ltvr.probes.probed import Probed, Sizes, probe
 from ltvr.reports.probes import as_csv, as_json, as_markdown, as_summary
 from ltvr.reports.writing import write_forms
-from ltvr.runs import files
+from ltvr.runs.output import make_folder
 from ltvr.saying import say, say_notes
 from ltvr.signals import say_when_stopped
 from ltvr.stages.options import TrainingOptions
@@ -91,8 +90,14 @@ def main() -> None:
         say_notes(check_comparable(entries[0], entry))
     folders = [shown(run.name) for run in runs]
     together = None if arguments.out is None else arguments.out / "probe"
-    for place in (*map(place_of, paths), *filter(None, [together])):
-        make(place)
+    places = [place_of(path) for path in paths]
+    if together is not None and together.resolve() in {place.resolve() for place in places}:
+        raise UserError(
+            f"--out {arguments.out} is one of the runs, whose own table the one of all would "
+            "replace; name another folder"
+        )
+    for place in (*places, *filter(None, [together])):
+        make_folder(place)
     found, written = [], []
     for path, folder in zip(paths, folders, strict=True):
         name = folder if folders.count(folder) == 1 else shown(path)
@@ -165,20 +170,6 @@ def place_of(path: Path) -> Path:
     run, weights, _ = weights_of_features(path)
     own = weights.name == trained_features(run).name
     return run.folder / ("probe" if own else f"probe-{weights.stem}")
-
-
-def make(place: Path) -> None:
-    """Make a folder for what will be found, and try it before the work.
-
-    Raises:
-        CannotWrite: a disk that is full, read-only or broken, or a name that is taken.
-    """
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise files.cannot_write(place, error) from None
 
 
 def write_all(place: Path, found: Sequence[Probed], figures: dict[str, Plot]) -> str:

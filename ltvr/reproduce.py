@@ -8,15 +8,15 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import ltvr
 from ltvr import errors
 from ltvr.config.command_line import Parser, positive, refuse_unused
 from ltvr.config.run import Amp
 from ltvr.data.options import DataOptions
-from ltvr.errors import UserError, by_reason, shown
-from ltvr.figures.paper import FIGURES
+from ltvr.errors import CannotWrite, UserError, by_reason, shown
+from ltvr.figures.paper import FIGURES, Runs
 from ltvr.jobs.children import Job, do_all, named
 from ltvr.jobs.progress import Progress, show_costs
 from ltvr.jobs.training import Training
@@ -25,6 +25,7 @@ from ltvr.reproduction.comparison import judge
 from ltvr.reproduction.sheet import Sheet, each_once
 from ltvr.reproduction.tables import Report, write
 from ltvr.reproduction.wanted import Wants
+from ltvr.runs.output import make_folder
 from ltvr.settings import load_config, preset_label
 from ltvr.signals import say_when_stopped
 
@@ -213,6 +214,22 @@ def in_order(sheets: Sequence[Sheet]) -> list[Job]:
     return each_once(job for _, job in sorted(pairs, key=lambda pair: pair[0]))
 
 
+def refuse_others(sheets: Sequence[Sheet]) -> None:
+    """Refuse a table none of whose runs is there, and others are in their place.
+
+    It would be trained in vain, and its files, if they are there, would lose what they have.
+
+    Raises:
+        UserError: names the table and the first of the others.
+    """
+    for sheet in sheets:
+        found = [run.look() for run in sheet.runs()]
+        others = [each.why for each in found if each.state == "in the way"]
+        if others and all(each.state != "done" for each in found):
+            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+            raise UserError(f"{sheet.name}: no run of it is there, but {others[0]}{more}")
+
+
 def say_what_is_trained_again(jobs: Sequence[Job]) -> None:
     """Say which finished runs are trained once more, for their weights alone."""
     for job in jobs:
@@ -238,20 +255,29 @@ def report(sheet: Sheet, failed: Mapping[Job, str], about: str, folder: Path) ->
         f"{preset_label(setting.preset)}, data set {setting.described}{read_from}.",
         *(f"Trained on {place}." for place in places),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
     made = Report(sheet.table, lines, verdicts, setting, how)
     return write(made, folder / sheet.name)
 
 
-def draw(sheets: Sequence[Sheet], folder: Path, *, named: bool) -> list[Path]:
-    """Draw the figures among the tables from the runs that are finished; return the files.
+def draw(
+    sheets: Sequence[Sheet], folder: Path, *, named: bool
+) -> tuple[list[Path], dict[str, str]]:
+    """Draw the figures among the tables from the runs that are finished.
 
     Args:
         named: whether the files have the names of the settings, behind those of the tables' files.
+
+    Returns:
+        The files, and why figures could not be drawn, by name.
     """
     runs: dict[str, dict[str, Mapping[str, Sequence[Path]]]] = {}
     to: dict[str, list[str]] = {}
+    places: dict[str, dict[str, Any]] = {}
+    device = "auto"
     for sheet in (each for each in sheets if each.table.name in FIGURES):
+        said = sheet.setting.options
+        places[sheet.setting.dataset] = {n: said[n] for n in ("root", "lists") if n in said}
+        device = said.get("device", device)
         of: dict[str, list[Path]] = {row.run: [] for row in sheet.table.rows}
         for (label, _), job in sheet.jobs.items():
             folders = of[sheet.table.row(label).run]
@@ -263,11 +289,17 @@ def draw(sheets: Sequence[Sheet], folder: Path, *, named: bool) -> list[Path]:
                 folders.append(job.folder)
         runs.setdefault(sheet.table.name, {})[sheet.setting.dataset] = of
         to.setdefault(sheet.table.name, [f"{sheet.table.name}-of"]).append(sheet.setting.name)
-    return [
-        path
-        for name, of in runs.items()
-        for path in FIGURES[name](of, folder / ("-".join(to[name]) if named else name))
-    ]
+    files: list[Path] = []
+    failed: dict[str, str] = {}
+    for name, finished in runs.items():
+        path = folder / ("-".join(to[name]) if named else name)
+        try:
+            files += FIGURES[name](Runs(finished, places, device), path)
+        except CannotWrite:
+            raise
+        except UserError as error:
+            failed[name] = str(error)
+    return files, failed
 
 
 def command(arguments: argparse.Namespace) -> str:
@@ -292,7 +324,9 @@ def main() -> int:
     if arguments.list:
         show_costs(jobs)
         return 0
+    refuse_others(sheets)
     folder, about = arguments.results or arguments.out, command(arguments)
+    make_folder(folder)
     failed: dict[Job, str] = {}
 
     def ended(job: Job, why: str) -> None:
@@ -310,12 +344,13 @@ def main() -> int:
     for sheet in sheets:
         print(" ".join(map(str, report(sheet, failed, about, folder))))
     own = any(getattr(arguments, name) is not None for name in ("dataset", "imbalance", "preset"))
-    print(" ".join(map(str, draw(sheets, folder, named=own))))
-    if arguments.tables_only:
-        return 0
-    missing = [(job.name, why) for job, why in failed.items()]
-    for sheet in sheets:  # a job may be done, and lack what a row shows
-        missing += [each for line in sheet.lines(failed) for each in line.missing.items()]
+    files, not_drawn = draw(sheets, folder, named=own or arguments.budget != "cpu")
+    print(" ".join(map(str, files)))
+    missing = [*not_drawn.items()]
+    if not arguments.tables_only:
+        missing += [(job.name, why) for job, why in failed.items()]
+        for sheet in sheets:  # a job may be done, and lack what a row shows
+            missing += [each for line in sheet.lines(failed) for each in line.missing.items()]
     for why, names in by_reason(missing).items():
         print(f"not there: {', '.join(names)}: {shown(why)}", file=sys.stderr)
     return int(bool(missing))

@@ -13,6 +13,7 @@ from ltvr.errors import UserError, shown
 from ltvr.jobs.children import Job, do_all
 from ltvr.jobs.progress import Progress, show_costs
 from ltvr.jobs.training import Training
+from ltvr.runs.output import make_folder
 from ltvr.signals import say_when_stopped
 from ltvr.sweeping.configurations import Design
 from ltvr.sweeping.file import read
@@ -100,18 +101,20 @@ def main() -> None:
         return
     for note in (outline(design), *design.notes):
         print(note, flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if not arguments.tables_only:
         say_when_stopped(lambda: "stopped; the same command goes on")
         while not (rungs[-1].complete and len(rungs) == len(design.sweep.rungs)):
             if rungs[-1].stuck:
-                raise UserError(
-                    f"no configuration has a {METRICS[design.sweep.metric]} to go on by: every one "
-                    "has diverged, or there is no such class; see the table, and change the file"
-                )
+                break
             rungs = train(rungs[-1], results, arguments.jobs, folder / "sweep")
     files = [*write(design, rungs, folder / "sweep"), *draw(design, rungs, folder)]
     print(" ".join(map(str, files)))
+    if rungs[-1].stuck:
+        raise UserError(
+            f"no configuration has a {METRICS[design.sweep.metric]} to choose by: every one has "
+            "diverged, or there is no such class; see the table, and change the file"
+        )
     print(best(design, rungs))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ltvr.data.longtail import CIFAR, imagenet_lt_counts, longtail_counts
 from ltvr.engine.source import Source
@@ -25,8 +26,17 @@ from ltvr.runs.folder import Run
 
 __all__ = ["FIGURES", "Runs"]
 
-Runs = Mapping[str, Mapping[str, Sequence[Path]]]
-"""Data set -> name of a run, as ``ltvr-t-10`` -> the folders of its finished seeds."""
+
+class Runs(NamedTuple):
+    """The runs that a figure is drawn from."""
+
+    finished: Mapping[str, Mapping[str, Sequence[Path]]]
+    """Data set -> name of a run, as ``ltvr-t-10`` -> the folders of its finished seeds."""
+    places: Mapping[str, Mapping[str, Any]] = {}
+    """Data set -> ``root`` and ``lists``, if its images are elsewhere than they were."""
+    device: str = "auto"
+    """Of the network that embeds images."""
+
 
 NAMES = {"cifar10": "CIFAR-10-IR100", "cifar100": "CIFAR-100-IR100", "imagenet-lt": "ImageNet-LT"}
 """What the paper calls a data set, CIFAR with an imbalance of 100."""
@@ -37,13 +47,16 @@ its ratios come out, at 32 nearly."""
 
 def fig2(runs: Runs) -> Plot:
     """Training images of each class, of any run of a data set, and of ImageNet-LT."""
-    any_of = {data: [f for folders in of.values() for f in folders] for data, of in runs.items()}
+    any_of = {
+        data: [each for folders in of.values() for each in folders]
+        for data, of in runs.finished.items()
+    }
     return _of_counts(draw_counts, any_of, imagenet_lt)
 
 
 def _of_synthetic(draw: Callable[[Sequence[ClassCounts]], Plot], runs: Runs) -> Plot:
     """Synthetic samples of the runs ``ltvr``, and of ImageNet-LT, if need be planned ones."""
-    ltvr = {data: of.get("ltvr", ()) for data, of in runs.items()}
+    ltvr = {data: of.get("ltvr", ()) for data, of in runs.finished.items()}
     return _of_counts(draw, ltvr, lambda: simulated(imagenet_lt(), IMAGES_A_PLAN))
 
 
@@ -85,7 +98,7 @@ def fig3(runs: Runs) -> Plot | None:
     def named(kind: str) -> list[Run]:
         folders = dict.fromkeys(
             folder
-            for of in runs.values()
+            for of in runs.finished.values()
             for name, folders in of.items()
             if name == "ltvr" or name.startswith(f"ltvr-{kind}-")
             for folder in folders
@@ -98,19 +111,27 @@ def fig3(runs: Runs) -> Plot | None:
 
 
 def fig4(runs: Runs) -> Plot | None:
-    """Embeddings of the test images after the first stage, of ``baseline`` and ``ltvr``."""
-    shown = {"baseline": "Baseline", "ltvr": "LTVR"}
+    """Embeddings of the test images after the first stage: of ``baseline``, ``ltvr`` and others."""
+    others = {name: name.removeprefix("method-") for of in runs.finished.values() for name in of}
+    shown = {**others, "baseline": "Baseline", "ltvr": "LTVR"}
     found = {
-        title: of[name][0] for of in runs.values() for name, title in shown.items() if of.get(name)
+        title: (data, of[name][0])
+        for data, of in runs.finished.items()
+        for name, title in shown.items()
+        if of.get(name)
     }
     if not found:
         return None
     networks = {
-        title: embed(Run.open(folder).weights("features"), Source())
-        for title, folder in found.items()
+        title: embed(
+            Run.open(folder).weights("features"),
+            Source(changes=dict(runs.places.get(data, {}))),
+            runs.device,
+        )
+        for title, (data, folder) in found.items()
     }
-    classes = Run.open(next(iter(found.values()))).manifest()["classes"]
-    plot = draw_embeddings(networks, classes)
+    _, any_of = next(iter(found.values()))
+    plot = draw_embeddings(networks, Run.open(any_of).manifest()["classes"])
     missing = [title for title in shown.values() if title not in found]
     return _without(plot, missing)
 

@@ -23,6 +23,7 @@ from ltvr.runs import files
 from ltvr.runs.checkpoint import load_checkpoint
 from ltvr.runs.environment import environment
 from ltvr.runs.folder import Run
+from ltvr.runs.forms import Form, read_json
 from ltvr.stages.build import stages_of
 
 __all__ = ["Cost", "Costs"]
@@ -33,6 +34,7 @@ OF_NO_COST = re.compile(r"(\w+_)?(lr|lr_decay|milestones|momentum|weight_decay|e
 """Options, of any stage, that decide what an epoch does to the weights, or how many epochs there
 are, and not how long one takes."""
 FILE = "costs.json"
+TIMED: Form = {str: {"machine": dict, "options": dict, "seconds": {str: [float]}}}
 
 
 class Cost(NamedTuple):
@@ -199,5 +201,11 @@ def _machine(config: Config) -> dict[str, Any]:
 
 
 def _kept(file: Path) -> dict[str, Any]:
-    kept: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    """What was timed; nothing of a damaged file, as it is soon timed again."""
+    if not file.is_file():
+        return {}
+    try:
+        kept: dict[str, Any] = read_json(file, TIMED)
+    except UserError:
+        return {}
     return kept

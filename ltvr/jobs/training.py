@@ -77,8 +77,7 @@ class Training:
                 run.refuse_taken()
                 return Found("missing")
             if differs := self._difference(run):
-                why = f"{run.folder} is another run: {differs}; name another --out"
-                return Found("in the way", why)
+                return Found("in the way", f"{run.folder} is another run: {differs}")
         except UserError as error:
             return Found("in the way", str(error))
         done = run.finished if self.stop_after is None else self._stands(run)
@@ -100,20 +99,21 @@ class Training:
         return (state["stage"], state["epoch"], state["step"]) == (first, self.stop_after, 0)
 
     def _difference(self, run: Run) -> str:
-        """The first thing in which a run is not the wanted one; empty if there is none."""
+        """In what a run is not the wanted one, first, and what to do; empty if it is in nothing."""
         there, here = decisive(Run.open(run.folder).config()), decisive(self.config)
         for name in {**here, **there}:
             old, new = there.get(name, "not in use"), here.get(name, "not in use")
             if old != new:
-                return f"{name} = {brief(old)} there, and {brief(new)} is wanted"
+                differ = f"{name} = {brief(old)} there, and {brief(new)} is wanted"
+                return f"{differ}; say the same, or name another --out"
         if other := other_images(run, self.config):
-            return other
+            return f"{other}; name another --out"
         if self.source is None:
             return ""
         recorded = run.manifest().get("source", {}).get("sha256")
         weights = trained_features(Run.open(self.source.folder))
         if weights.is_file() and recorded != digest(weights):
-            return f"it started from other weights than {weights}"
+            return f"it started from other weights than {weights}; name another --out"
         return ""
 
     def command(self, found: Found) -> list[str]:

@@ -54,8 +54,11 @@ class Heads:
         """Does the file have every head, of the features that the run ended with, as they come?
 
         One that has not is made again, of the results that are kept beside it as far as they fit.
-        Which features it is of cannot be told once their file is gone: it stands then.
+        Which features it is of cannot be told once their file is gone: it stands then. That of
+        another run than the wanted one is none.
         """
+        if (run := self.run.look()).state == "in the way":
+            return run
         try:
             found, weights = (
                 read_json(self._file, HEADS),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,10 +13,22 @@ from pathlib import Path
 
 from ltvr.errors import CannotWrite
 
-__all__ = ["PARTIAL", "append", "cannot_write", "replacing", "sync_folder", "write"]
+__all__ = [
+    "PARTIAL",
+    "append",
+    "begun_file",
+    "beside",
+    "cannot_write",
+    "remove",
+    "replacing",
+    "sync_folder",
+    "write",
+]
 
 PARTIAL = ".partial"
 """Ends the name of a file that is being written; one that a kill left behind means nothing."""
+OF_ITS_OWN = re.compile(rf"(\.[0-9a-f]{{8}})?{re.escape(PARTIAL)}$")
+"""The end of such a name, with what two processes that write one file at once differ in."""
 
 
 @contextmanager
@@ -31,7 +45,7 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
     Raises:
         CannotWrite: a disk that is full, read-only or broken.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    partial = beside(path)
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -40,9 +54,22 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
             os.replace(path, former)
         os.replace(partial, path)
         sync_folder(path.parent)
-    except OSError as error:
-        _remove(partial)  # it may hold the room that is missing
-        raise cannot_write(path, error) from None
+    except BaseException as error:
+        remove(partial)  # it may hold the room that is missing
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from None
+        raise
+
+
+def beside(path: Path) -> Path:
+    """A name to write ``path`` under before it is whole, which no other process takes."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+
+
+def begun_file(name: str) -> str:
+    """The name that a partial file was to get; "" of another file."""
+    found = OF_ITS_OWN.search(name)
+    return name[: found.start()] if found else ""
 
 
 def write(path: Path, text: str) -> None:
@@ -114,6 +141,7 @@ def _free(path: Path) -> str:
         return "nothing"
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, if it is there and can be."""
     with suppress(OSError):  # a disk that cannot be written to may keep it
         path.unlink(missing_ok=True)

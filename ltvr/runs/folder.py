@@ -170,8 +170,9 @@ class Run:
                 f"{self.folder} already holds a run, whose checkpoints have been deleted; choose "
                 "another --name, or take the folder away"
             )
-        begun = BEGUN | {name + files.PARTIAL for name in self._names()}  # a kill in the first save
-        others = sorted(p.name for p in self.folder.iterdir() if p.name not in begun)
+        ours = self._names()  # begun, in a kill in the first save
+        names = (path.name for path in self.folder.iterdir())
+        others = sorted(n for n in names if n not in BEGUN and files.begun_file(n) not in ours)
         if others:
             raise UserError(
                 f"{self.folder} already holds {others[0]}, which is not of a run; choose another "
@@ -207,9 +208,9 @@ class Run:
         """
         if self._lock is None:
             self._lock = Lock(self.folder, command, begins=not self.resumable)
-            for name in self._names():
-                partial = self.folder / (name + files.PARTIAL)
-                if partial.is_file():
+            ours = self._names()
+            for partial in [*self.folder.iterdir()]:
+                if files.begun_file(partial.name) in ours and partial.is_file():
                     try:
                         partial.unlink(missing_ok=True)
                     except OSError as error:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, TypeGuard
 
 from ltvr.errors import UserError
-from ltvr.runs.files import PARTIAL, cannot_write, replacing
+from ltvr.runs.files import beside, cannot_write, remove, replacing
 
-__all__ = ["output", "refuse_place", "refuse_same"]
+__all__ = ["make_folder", "output", "refuse_place", "refuse_same"]
 
 
 def refuse_place(folder: Path) -> None:
@@ -26,6 +27,20 @@ def refuse_place(folder: Path) -> None:
         raise UserError(f"{nearest} is in the way; name another --out or --name")
     if not os.access(nearest, os.W_OK):
         raise UserError(f"cannot write to {nearest}; name another --out or --name")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for what will be found, and try it before the work.
+
+    Raises:
+        CannotWrite: a disk that is full, read-only or broken, or a name that is taken.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from None
 
 
 def refuse_same(named: Mapping[str, Path | None]) -> None:
@@ -62,18 +77,17 @@ def output(path: Path, option: str, *, binary: bool = False) -> Iterator[IO[Any]
     if os.path.lexists(path) and not os.path.isfile(path):
         what = "a folder; name a file in it" if os.path.isdir(path) else "no regular file"
         raise UserError(f"{option} {path} is {what}")
-    partial = path.with_name(path.name + PARTIAL)
+    partial = beside(path)
     try:
         with _opened(partial, binary) as file:
             yield file
     except BaseException as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        remove(partial)
         if _is_own(error, partial):
             raise cannot_write(path, error) from None
         raise
-    with replacing(path):
-        pass  # its content is there
+    with replacing(path) as whole:
+        os.replace(partial, whole)
 
 
 def _is_own(error: BaseException, file: Path) -> TypeGuard[OSError]:

@@ -22,9 +22,9 @@ __all__ = ["Configuration", "Design"]
 
 IMAGES = (
     "dataset", "root", "lists", "imbalance", "imbalance_type", "data_seed", "holdout",
-    "holdout_from", "holdout_fold",
+    "holdout_from", "holdout_fold", "many_above", "few_below",
 )  # fmt: skip
-"""Options of what is trained on and judged on."""
+"""Options of what is trained on and judged on, and of which classes are called many and few."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,7 @@ def _refuse_other_images(made: Mapping[Configuration, Config]) -> None:
     for each, other in ((each, config.effective()) for each, config in others):
         if name := next((n for n in IMAGES if own.get(n) != other.get(n)), None):
             raise UserError(
-                f"{each.label} has other images than {first.label}, as {name} is "
+                f"{each.label} has other images or subsets than {first.label}, as {name} is "
                 f"{said(other.get(name))} and {said(own.get(name))}: their numbers do not compare; "
                 f"say {name} under `options`, and give each value a sweep of its own"
             )

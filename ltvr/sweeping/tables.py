@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ltvr.config.command_line import words
+from ltvr.data.options import DataOptions
 from ltvr.engine.accuracy_table import COLUMNS, SHOTS
 from ltvr.errors import shown
 from ltvr.reports.markdown import markdown
 from ltvr.reports.numbers import number, plain, signed, spread
 from ltvr.reports.writing import write_forms
+from ltvr.settings import load_config
 from ltvr.sweeping.configurations import Design, said
 from ltvr.sweeping.plan import METRICS, Repeat
 from ltvr.sweeping.results import Line, LineGain, Rung
@@ -184,6 +186,8 @@ def _on_the_test_set(line: Line) -> list[str]:
     idle = run.config.effective().keys() - without.keys()  # --data-seed, say
     left_out = {*OF_THE_JUDGING, *idle, "seed"}
     options = {name: value for name, value in run.options.items() if name not in left_out}
+    if load_config(run.preset, run.method, options).of(DataOptions).holdout:
+        options["holdout"] = 0.0  # over that of the preset
     named = ["--preset", run.preset, "--method", run.method]
     return ["python", "-m", "ltvr.train", *named, *words(options)]
 

@@ -121,4 +121,6 @@ def test_what_is_refused(finished, baseline, tmp_path, command):
     ):
         code, out, err = command(ltvr.probe, finished, *words)
         assert code == 2 and said in err and len(err.splitlines()) == 1, err
+    code, out, err = command(ltvr.probe, finished, baseline, "--out", baseline)
+    assert code == 2 and "is one of the runs, whose own table" in err
     assert not (finished / "probe.md").exists()

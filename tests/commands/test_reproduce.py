@@ -38,6 +38,14 @@ rows:
 claims:
 - {above: Keep, below: Baseline}
 """,
+    "fig4": """
+title: A figure
+datasets: {cpu: [digits]}
+over: {features: Baseline}
+weights: true
+rows:
+- {label: Baseline, run: baseline, result: features}
+""",
 }
 
 
@@ -129,7 +137,7 @@ def test_folders_that_are_there_are_adopted_or_refused_by_name(tiny, tmp_path, c
     save_config(Run(folder).config().replaced(momentum=0.8), folder / "config.yaml")
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     code, out, err = command(ltvr.reproduce, *run)
-    words = "is another run: momentum = 0.8 there, and 0.9 is wanted; name another --out"
+    words = "is another run: momentum = 0.8 there, and 0.9 is wanted; say the same, or"
     assert code == 1 and f"not there: baseline-seed0: {folder} {words}" in err
     assert "not there: keep-seed0: it needs baseline-seed0" not in err  # it is there already
     assert files == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -138,7 +146,13 @@ def test_folders_that_are_there_are_adopted_or_refused_by_name(tiny, tmp_path, c
     (tmp_path / "other" / "tiny" / "keep-seed0").mkdir(parents=True)
     (tmp_path / "other" / "tiny" / "keep-seed0" / "notes.txt").write_text("mine")
     code, out, err = command(ltvr.reproduce, *run[:-1], tmp_path / "other", "--tables-only")
-    assert code == 0 and "holds notes.txt" in (tmp_path / "other/tiny-tiny.md").read_text(), err
+    assert code == 2 and "no run of it is there, but " in err and "holds notes.txt" in err
+    assert not (tmp_path / "other" / "tiny-tiny.md").exists()
+
+    before = tables(tmp_path)  # which others would be made in vain, and empty the table
+    code, out, err = command(ltvr.reproduce, *run, "--amp", "bf16")
+    assert code == 2 and "momentum = 0.8 there" in err and "(and 1 more)" in err, err
+    assert tables(tmp_path) == before
 
 
 def test_a_run_from_other_weights_than_those_there_is_refused(tiny, tmp_path, command):
@@ -201,8 +215,17 @@ def test_runs_and_images_may_be_moved(tiny, tmp_path, command, write_images):
     assert code == 0, err
     shutil.move(tmp_path / "a", tmp_path / "b")
     shutil.move(tmp_path / "here", tmp_path / "there")
-    without_checkpoints(tmp_path / "there")
     moved = [*run, tmp_path / "b" / "mine", "--out", tmp_path / "there"]
+    code, out, err = command(ltvr.reproduce, "fig4", *moved[1:])
+    assert code == 0 and "1 done, none left" in out and out.count("fig4-of-") == 5, err
+    shutil.move(tmp_path / "b", tmp_path / "z")
+    (tmp_path / "b" / "mine" / "train").mkdir(parents=True)
+    code, out, err = command(ltvr.reproduce, "fig4", "tiny", *moved[1:], "--tables-only")
+    assert code == 1 and f"not there: fig4: folder {tmp_path / 'b' / 'mine'}" in err, err
+    assert "tiny-" in out
+    shutil.rmtree(tmp_path / "b")
+    shutil.move(tmp_path / "z", tmp_path / "b")
+    without_checkpoints(tmp_path / "there")
     code, out, err = command(ltvr.reproduce, *moved)
     assert code == 0 and "2 done, none left" in out, err
     (tmp_path / "b" / "mine" / "train" / "dog" / "5.png").unlink()

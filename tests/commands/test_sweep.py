@@ -144,3 +144,13 @@ def test_what_is_wrong_stops_the_sweep_by_the_word_of_the_run(sweep, tmp_path, c
     code, out, err = command(ltvr.sweep, tmp_path / "file.yaml", *options)
     assert code == 2 and err.count("\n") == 1 and "error: baseline-" in err, err
     assert f"{tmp_path / 'none'}" in err and "mend it, and the same command goes on" in err
+
+
+def test_where_no_run_has_what_decides_nothing_is_best(sweep, tmp_path, command):
+    """Accuracy on few-shot classes, where no class is one; the table is there."""
+    text = FILE.replace("{holdout: 10,", "{few_below: 1, holdout: 10,")
+    (tmp_path / "file.yaml").write_text(f"{text}judge: {{metric: few}}\n")
+    code, out, err = command(ltvr.sweep, tmp_path / "file.yaml", "--out", tmp_path)
+    assert code == 2 and "no configuration has a top-1 of few-shot" in err, err
+    assert "best:" not in out
+    assert {row["few_mean"] for row in rows(tmp_path).values()} == {""}

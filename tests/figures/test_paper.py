@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny_config
 
 from ltvr.data.longtail import imagenet_lt_counts, longtail_counts
-from ltvr.figures.paper import FIGURES
+from ltvr.figures.paper import FIGURES, Runs
 from ltvr.settings import save_config
 
 
@@ -45,7 +45,7 @@ def test_counts_under_the_papers_names_where_they_are_the_papers(of, tmp_path):
     cifar = of("cifar", longtail_counts(5000, 10, 100))
     runs = {"cifar10": {"ltvr": [cifar], "baseline": [cifar]}, "cifar100": {}, "mine": {"ltvr": []}}
     for figure, column in (("fig2", "training_images"), ("fig5", "synthetic"), ("fig6", "mixed")):
-        written = FIGURES[figure](runs, tmp_path / figure)
+        written = FIGURES[figure](Runs(runs), tmp_path / figure)
         assert [path.suffix for path in written] == [".svg", ".png", ".csv", ".txt"]
         rows = rows_of(tmp_path / f"{figure}.csv")
         assert {row["data_set"] for row in rows} == {"CIFAR-10-IR100", "ImageNet-LT"}
@@ -56,7 +56,7 @@ def test_counts_under_the_papers_names_where_they_are_the_papers(of, tmp_path):
     imagenet = [r for r in rows if r["data_set"] == "ImageNet-LT"]
     assert len(imagenet) == 1000 and imagenet[0]["training_images"] == "1280"
     other = {"cifar10": {"ltvr": [of("other", longtail_counts(5000, 10, 50))]}}
-    FIGURES["fig6"](other, tmp_path / "other")
+    FIGURES["fig6"](Runs(other), tmp_path / "other")
     assert (tmp_path / "other.txt").read_text().startswith("cifar10: 50.0 : 1")  # not the paper's
 
 
@@ -69,7 +69,7 @@ def test_imagenet_lt_has_one_panel_of_its_run_or_of_its_class_counts(of, tmp_pat
     for number, (folders, rows, sources) in enumerate(panels):
         for figure in ("fig2", "fig5", "fig6"):
             to = tmp_path / f"{figure}-{number}"
-            FIGURES[figure]({"imagenet-lt": {"ltvr": folders}}, to)
+            FIGURES[figure](Runs({"imagenet-lt": {"ltvr": folders}}), to)
             assert Counter(row["data_set"] for row in rows_of(to.with_suffix(".csv"))) == rows
             said = to.with_suffix(".txt").read_text()
             assert "not trained yet" not in said
@@ -88,22 +88,24 @@ def test_fig3_takes_the_runs_over_t_and_over_lambda(of, tmp_path):
             "baseline": [of("b", method="baseline")],
         }
     }
-    FIGURES["fig3"](runs, tmp_path / "fig3")
+    FIGURES["fig3"](Runs(runs), tmp_path / "fig3")
     rows = rows_of(tmp_path / "fig3.csv")
     found = [(r["parameter"], r["value"], r["runs"]) for r in rows if r["stage"] == "features"]
     assert found == [("t", "2", "2"), ("t", "5", "1"), ("lambda", "1", "1"), ("lambda", "4", "1")]
 
 
-def test_fig4_has_the_first_stage_of_both(of, finished, tmp_path):
-    FIGURES["fig4"]({"cifar10": {"ltvr": [finished]}}, tmp_path / "fig4")
-    (row, _) = rows_of(tmp_path / "fig4-measures.csv")
-    assert (row["network"], row["images"]) == ("LTVR", "500")
+def test_fig4_has_the_first_stage_of_all(of, finished, tmp_path):
+    """Also of a method of one's own, by the name that ``reproduce --with`` gives its run."""
+    runs = {"cifar10": {"ltvr": [finished], "method-mine": [finished], "baseline": []}}
+    FIGURES["fig4"](Runs(runs, device="cpu"), tmp_path / "fig4")
+    found = [(r["network"], r["images"]) for r in rows_of(tmp_path / "fig4-measures.csv")]
+    assert found[::2] == [("LTVR", "500"), ("mine", "500")]
     assert "not trained yet: Baseline" in (tmp_path / "fig4.txt").read_text()
 
 
 def test_nothing_trained(tmp_path):
     for runs in ({}, {"cifar10": {}}):
-        assert [name for name, draw in FIGURES.items() if draw(runs, tmp_path / name)] == [
+        assert [name for name, draw in FIGURES.items() if draw(Runs(runs), tmp_path / name)] == [
             "fig2",
             "fig5",
             "fig6",

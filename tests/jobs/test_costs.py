@@ -107,6 +107,11 @@ def test_runs_of_one_cost_are_timed_once_and_what_is_known_is_not(there, monkeyp
     assert out.endswith("left, one run after the other: 1 min 17 s\n")
     show_costs(jobs)
     assert len(gammas) == 2 and capsys.readouterr().out.startswith("runs/same-seed0")
+    for damaged in ("{", '{"more-0.1-seed0": {"seconds": 3}}'):
+        (there / costs.FILE).write_text(damaged)
+        gammas.clear()
+        show_costs(jobs)
+        assert gammas == [0.9, 0.8]
 
 
 def test_what_is_left_is_counted_and_timed_as_far_as_it_is_known(there, capsys):

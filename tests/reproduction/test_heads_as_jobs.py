@@ -31,6 +31,7 @@ def write(job, **changes):
     folder.mkdir(parents=True, exist_ok=True)
     save_config(job.run.config, folder / "config.yaml")
     (folder / "features.pt").write_bytes(b"weights")
+    (folder / "summary.json").write_text("{}")  # it is finished
     digest = hashlib.sha256(b"weights").hexdigest()
     found = {"weights": "features.pt", "sha256": digest, "options": {}, "heads": MADE}
     (folder / "heads.json").write_text(json.dumps({**found, **changes}))
@@ -78,6 +79,8 @@ def test_heads_stand_when_the_weights_that_they_are_of_are_gone(heads):
     write(heads)
     (heads.run.folder / "features.pt").unlink()
     assert heads.look().state == "done"
+    save_config(heads.run.config.replaced(amp="bf16"), heads.run.folder / "config.yaml")
+    assert heads.look().state == "in the way" and "amp = 'bf16' there" in heads.look().why
     write(heads, heads=MADE[:1])
     (heads.run.folder / "features.pt").unlink()
     assert heads.look().state == "missing"

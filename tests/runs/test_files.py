@@ -41,7 +41,38 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda *a: (done.append("replace"), replace(*a)))
     files.write(tmp_path / "a", "text")
-    assert done == [str(tmp_path / "a.partial"), "replace", str(tmp_path)]
+    assert done[0].startswith(str(tmp_path / "a.")) and done[0].endswith(".partial")
+    assert done[1:] == ["replace", str(tmp_path)]
+
+
+def test_two_processes_may_write_one_file_at_once(tmp_path):
+    """As two commands do that share the work, and write the table at its end."""
+    path = tmp_path / "table.md"
+    with files.replacing(path) as ours:
+        ours.write_text("ours")
+        files.write(path, "theirs")
+    assert path.read_text() == "ours" and os.listdir(tmp_path) == ["table.md"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_ends_the_writing_leaves_nothing_of_it(tmp_path, error):
+    with pytest.raises(error), files.replacing(tmp_path / "a") as partial:
+        partial.write_text("half")
+        raise error
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("last.pt.0123abcd.partial", "last.pt"),
+        ("last.pt.partial", "last.pt"),  # as ltvr 0.1 wrote it
+        ("last.pt.0123abc.partial", "last.pt.0123abc"),
+        ("last.pt", ""),
+    ],
+)
+def test_a_partial_file_says_what_it_was_to_be(name, whole):
+    assert files.begun_file(name) == whole
 
 
 def test_the_file_of_before_is_kept_under_another_name(tmp_path):

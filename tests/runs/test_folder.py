@@ -105,10 +105,10 @@ def test_two_runs_never_share_a_folder(tmp_path):
         Run.create(tmp_path / "a", tiny_config(), {}, "c")
     made[0].release()
     Run.create(tmp_path / "a", tiny_config(), {}, "c").release()  # nothing was trained there
-    (tmp_path / "a" / "last.pt.partial").write_text("killed in the first save")
+    (tmp_path / "a" / "last.pt.0123abcd.partial").write_text("killed in the first save")
     (tmp_path / "a" / "config.yaml.partial").write_text("or before")
     Run.create(tmp_path / "a", tiny_config(), {}, "c").release()
-    assert not (tmp_path / "a" / "last.pt.partial").exists()
+    assert not [*(tmp_path / "a").glob("*.partial")]
     (tmp_path / "a" / "metrics.jsonl").write_text("of a run whose checkpoints are gone")
     Run.create(tmp_path / "a", tiny_config(), {}, "c").release()
     assert not Run(tmp_path / "a").records()
@@ -133,7 +133,8 @@ def test_the_newest_that_is_not_finished_passes_over_what_is_in_use(copy):
 
 def test_only_what_ltvr_was_writing_is_dropped(copy):
     theirs = [copy.folder / name for name in ("notes.partial", "a.pt.partial")]
-    ours = [copy.folder / f"{name}.partial" for name in ("last.pt", "best-crt.pt", "crt.pt")]
+    names = ("last.pt", "best-crt.pt.00ff00ff", "crt.pt")
+    ours = [copy.folder / f"{name}.partial" for name in names]
     for path in theirs + ours:
         path.write_text("")
     (copy.folder / "config.yaml.partial").mkdir()

@@ -191,8 +191,11 @@ def test_a_run_is_named_by_what_decides_it(plan, tmp_path):
         ("arms: {a: {stages: [crt]}}", "a: its first stage, crt, starts from trained features"),
         ("arms: {a: {method: baseline, gamma: 1.0}}", "arm a: --gamma is an option of"),
         ("arms: {a: {lr_decay: 0.5}}", "arm a: --lr-decay changes nothing with milestones = none"),
-        ("arms: {a: {}, b: {data_seed: 3}}", "b has other images than a, as data_seed is 3 and 0"),
-        ("grid: {holdout: [5, 10]}", "ltvr, holdout 10 has other images than ltvr, holdout 5, as"),
+        ("arms: {a: {}, b: {data_seed: 3}}", "b has other images or subsets than a, as "
+         "data_seed is 3 and 0"),
+        ("arms: {a: {}, b: {few_below: 50}}", "as few_below is 50 and "),
+        ("grid: {holdout: [5, 10]}", "ltvr, holdout 10 has other images or subsets than "
+         "ltvr, holdout 5, as"),
         ("method: baseline\ngrid: {gamma: [0.5, 1]}", "arm baseline: --gamma is an option of"),
         ("arms: {a: {}, b: {lay_back_start: 0.9}}\nhalving: {epochs: [3, 9]}", "b at 3 epochs: "
          "lay_back_start = 0.9: generation would begin at epoch 3 of 3"),

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from ltvr.runs.folder import Run
+from ltvr.settings import PRESETS
 from ltvr.sweeping.configurations import Design
 from ltvr.sweeping.file import read
 from ltvr.sweeping.plots import draw
@@ -69,6 +70,17 @@ def test_the_command_for_the_test_set_is_accepted(made):
     assert command[3:] == [
         *("--preset", "digits", "--method", "ltvr"), *("--imbalance", "1.0", "--lr", "0.3"),
     ]  # fmt: skip
+
+
+def test_the_command_for_the_test_set_has_no_hold_out_of_the_preset(made, tmp_path):
+    preset = tmp_path / "held.yaml"
+    preset.write_text((PRESETS / "digits.yaml").read_text() + "\nholdout: 10\n")
+    file = FILE.replace("preset: digits", f"preset: {preset}").replace(
+        "holdout: 10", "momentum: 0.8"
+    )
+    (rung,) = made(SCORES, file=file)[1].rungs()
+    command = _on_the_test_set(rung.best())
+    assert "--holdout 0.0" in " ".join(command)
 
 
 def test_gains_are_over_the_best_of_the_arm_paired_by_seed(made):
