@@ -74,7 +74,7 @@ def parser() -> Parser:
         f"{MOST_BYTES / 1e9:g} GB)",
     )
     p.add_argument(
-        "--hold-out",
+        "--choose-on",
         type=int,
         metavar="K",
         help="training images of each class, but no more than half of it, that values are chosen "
@@ -139,7 +139,7 @@ def prepare(arguments: argparse.Namespace, until_the_end: ExitStack) -> Work:
     chosen = tuple(arguments.heads or names())
     config = configured(arguments, trained.config, chosen)
     heads = heads_of(trained, path, config, chosen, tuple(arguments.lr_factors))
-    check_hold_out(arguments, run, heads)
+    check_choose_on(arguments, run, heads)
     with distributed.first_ahead():
         data = load_own(run, moved(trained.config, places_of(arguments)))
     say_notes(data.notes)
@@ -173,7 +173,7 @@ def check_numbers(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: the first of them.
     """
-    for name, least in (("views", 0), ("hold_out", 1)):
+    for name, least in (("views", 0), ("choose_on", 1)):
         value = getattr(arguments, name)
         if value is not None and not least <= value <= 1_000_000:
             raise UserError(f"{flag(name)} {value}: expected {least} to 1000000")
@@ -185,20 +185,20 @@ def check_numbers(arguments: argparse.Namespace) -> None:
         )
 
 
-def check_hold_out(arguments: argparse.Namespace, run: Run, heads: list[Head]) -> None:
-    """Refuse ``--hold-out`` where nothing is chosen on it.
+def check_choose_on(arguments: argparse.Namespace, run: Run, heads: list[Head]) -> None:
+    """Refuse ``--choose-on`` where nothing is chosen on it.
 
     Raises:
         UserError: says why.
     """
-    if arguments.hold_out is None:
+    if arguments.choose_on is None:
         return
     if "val" in run.manifest()["splits"]:
-        raise UserError("--hold-out changes nothing beside a validation split; leave it out")
+        raise UserError("--choose-on changes nothing beside a validation split; leave it out")
     if not any(len(head.values) > 1 for head in heads):
-        raise UserError("--hold-out changes nothing where no value is chosen; leave it out")
+        raise UserError("--choose-on changes nothing where no value is chosen; leave it out")
     if max(run.manifest()["train_counts"]) < 2:
-        raise UserError("--hold-out: every class has one training image alone; leave it out")
+        raise UserError("--choose-on: every class has one training image alone; leave it out")
 
 
 def configured(arguments: argparse.Namespace, config: Config, chosen: tuple[str, ...]) -> Config:
@@ -255,7 +255,7 @@ def embed(
         cache,
         epochs=longest_training(config) if any(head.trained for head in heads) else 0,
         views=arguments.views,
-        per_class=arguments.hold_out or HOLD_OUT,
+        per_class=arguments.choose_on or HOLD_OUT,
     )
 
 
@@ -272,7 +272,7 @@ def fit(work: Work) -> list[Measured]:
 
 def said(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was asked for that changes the numbers of a head, by name."""
-    names = ("fused", "views", "hold_out")
+    names = ("fused", "views", "choose_on")
     own = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if arguments.lr_factors != [1.0]:
         own["lr_factors"] = arguments.lr_factors

@@ -31,6 +31,9 @@ from ltvr.runs.follower import Follower
 from ltvr.runs.origin import DECIDE_NOTHING
 from ltvr.saying import say, say_notes
 from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
+from ltvr.stages import STAGES
+from ltvr.stages.build import stages_of
+from ltvr.stages.options import TrainingOptions
 from ltvr.training import begin, check_source, resume, this_command
 
 __all__ = ["main"]
@@ -237,9 +240,22 @@ def main() -> None:
         requests.agree_on_the_end()
         run = _run(arguments, requests)
         if run is not None:
+            config = run.config()
             stages = named_stages(run.read_summary()["metrics"])
-            judged_on = run.config().of(DataOptions).judged_on
-            say(f"\n{table(stages, judged_on)}\n\nreport: {run.report}")
+            say(f"\n{table(stages, config.of(DataOptions).judged_on)}")
+            if other := _settled(config):
+                say(
+                    f"{', '.join(other)}: with BatchNorm statistics of real images, and in the "
+                    "epochs above with the running ones"
+                )
+            say(f"\nreport: {run.report}")
+
+
+def _settled(config: Config) -> list[str]:
+    """The stages whose result has other BatchNorm statistics than their epochs were judged with."""
+    if config.of(TrainingOptions).select == "best":
+        return []
+    return [STAGES.get(name).title for name, stage in stages_of(config).items() if stage.settles]
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def train_classifier(
     if not steps:
         raise UserError(
             f"batch_size = {options.batch_size}: {len(labels)} training images are left beside the "
-            "hold-out; lower --hold-out, or name one of --lr-factors"
+            "hold-out; lower --choose-on, or name one of --lr-factors"
         )
     network, seed = OfEmbeddings(copy.deepcopy(classifier), classes), stream(run.seed, name)
     with torch.random.fork_rng(devices=[]):

@@ -176,8 +176,8 @@ def test_another_checkpoint_has_a_table_of_its_own(run, command):
     assert json.loads((run / "heads-best-features.json").read_text())["weights"] != "features.pt"
     assert all((run / f"heads-best-features.{kind}").is_file() for kind in ("md", "csv"))
     words = ["--heads", "lws", "--views", 1, "--lws-epochs", 1, "--lr-factors", 1, 2]
-    assert command(ltvr.heads, run / "features.pt", *words, "--hold-out", 3)[0] == 0
-    expected = {"views": 1, "hold_out": 3, "lr_factors": [1.0, 2.0], "lws_epochs": 1}
+    assert command(ltvr.heads, run / "features.pt", *words, "--choose-on", 3)[0] == 0
+    expected = {"views": 1, "choose_on": 3, "lr_factors": [1.0, 2.0], "lws_epochs": 1}
     assert json.loads(written(run)["json"])["options"] == expected
 
 
@@ -252,8 +252,8 @@ def test_values_are_chosen_on_a_validation_split(tmp_path, write_images, command
     code, out, err = command(ltvr.heads, tmp_path / "run", "--heads", "tau-norm")
     assert code == 0 and "chosen on the 6 validation images" in out, err
     assert not list((tmp_path / "run" / "heads").glob("*/train-view*"))
-    code, _, err = command(ltvr.heads, tmp_path / "run", "--hold-out", 3)
-    assert code == 2 and "--hold-out changes nothing beside a validation split" in err
+    code, _, err = command(ltvr.heads, tmp_path / "run", "--choose-on", 3)
+    assert code == 2 and "--choose-on changes nothing beside a validation split" in err
 
 
 def test_where_no_image_can_be_spared_nothing_is_chosen(tmp_path, write_images, command, no_report):
@@ -278,7 +278,7 @@ def test_where_no_image_can_be_spared_nothing_is_chosen(tmp_path, write_images, 
         chosen = {name: each["chosen"] for name, each in heads_in(run).items()}
         assert {name: each["value"] for name, each in chosen.items()} == {"tau-norm": 1, "crt": 0.3}
         assert chosen["crt"]["choice_balanced"] is None
-        code, _, err = command(ltvr.heads, run, "--hold-out", 1)
+        code, _, err = command(ltvr.heads, run, "--choose-on", 1)
         assert code == 2 and "every class has one training image alone; leave it out" in err
 
 
@@ -287,12 +287,12 @@ def test_where_no_image_can_be_spared_nothing_is_chosen(tmp_path, write_images, 
     [
         (["--heads", "knn"], "invalid choice: 'knn'"),
         (["--views", "-1"], "--views -1: expected 0 to"),
-        (["--hold-out", "0"], "--hold-out 0: expected 1 to"),
+        (["--choose-on", "0"], "--choose-on 0: expected 1 to"),
         (["--lr-factors", "1", "nan"], "--lr-factors 1 nan: expected numbers"),
         (["--lr-factors", "1", "1"], "each once"),
         (["--heads", "joint", "--crt-lr", "1"], "--crt-lr is of the heads that are trained"),
         (["--heads", "joint", "--lr-factors", "2"], "--lr-factors is of the heads that are"),
-        (["--heads", "joint", "--hold-out", "2"], "where no value is chosen"),
+        (["--heads", "joint", "--choose-on", "2"], "where no value is chosen"),
         (["--crt-batchnorm", "eval"], "--crt-batchnorm changes nothing here"),
         (["--root", "elsewhere"], "--root changes nothing for digits"),
         (["--focal-gamma", "1"], "--focal-gamma is an option of"),

@@ -220,3 +220,16 @@ def test_evaluate_gives_the_summary(finished, tmp_path, command):
     code, out, _ = command(ltvr.evaluate, finished / "features.pt", "--fused")
     assert code == 0 and f"{summary(finished)['metrics']['features']['all']:.2f}" in out
     assert command(ltvr.evaluate, finished, "--split", "train")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"features_batchnorm": "real"}, ["features"]),
+        ({"features_batchnorm": "real", "select": "best"}, []),  # the epochs have them as well
+        ({"features_batchnorm": "real", "stages": "crt"}, []),
+        ({"features_batchnorm": "running"}, []),
+    ],
+)
+def test_which_results_have_other_statistics_than_the_epochs(options, said):
+    assert ltvr.train._settled(tiny_config(**options)) == said

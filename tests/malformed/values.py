@@ -52,7 +52,7 @@ def option_whole_number(random, place):
 @kind()
 def heads_option(random, place):
     number = pick(random, *NOT_INTS, "-3")
-    whole = pick(random, f"--views={number}", f"--hold-out={number}")
+    whole = pick(random, f"--views={number}", f"--choose-on={number}")
     factor = f"--lr-factors={pick(random, *NOT_FLOATS, '0', '-1')}"
     other = pick(random, "--heads=knn", "--crt-epochs=0", "--crt-batchnorm=train")
     return Attempt(ltvr.heads, (place.run(), pick(random, whole, factor, other)))

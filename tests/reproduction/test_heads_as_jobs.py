@@ -62,7 +62,7 @@ def test_a_head_is_what_was_chosen_without_the_test_images(heads):
     [
         {"weights": "best-features.pt"},
         {"sha256": hashlib.sha256(b"others").hexdigest()},
-        {"options": {"hold_out": 5}},
+        {"options": {"choose_on": 5}},
         {"options": {"crt_lr": 0.1}},
         {"heads": [each for each in MADE if each["head"] != "tau-norm"]},
         {"heads": 1},
