@@ -155,7 +155,8 @@ def _scatter(axis: Axes, flat: npt.NDArray[Any], labels: Int64Array) -> None:
     for k in np.unique(labels).tolist():
         x, y = flat[labels == k].T
         axis.plot(x, y, ls="", **_mark(k), ms=2.5, rasterized=True)
-    axis.set(xticks=[], yticks=[], aspect="equal")
+    axis.set(xticks=[], yticks=[])
+    axis.set_aspect("equal", adjustable="datalim")  # panels of one height, whatever is on them
     axis.spines[:].set_visible(False)
 
 
