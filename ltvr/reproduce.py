@@ -215,7 +215,7 @@ def in_order(sheets: Sequence[Sheet]) -> list[Job]:
 
 
 def refuse_others(sheets: Sequence[Sheet]) -> None:
-    """Refuse a table none of whose runs is there, and others are in their place.
+    """Refuse a table none of whose runs is there or begun, and others are in their place.
 
     It would be trained in vain, and its files, if they are there, would lose what they have.
 
@@ -225,7 +225,7 @@ def refuse_others(sheets: Sequence[Sheet]) -> None:
     for sheet in sheets:
         found = [run.look() for run in sheet.runs()]
         others = [each.why for each in found if each.state == "in the way"]
-        if others and all(each.state != "done" for each in found):
+        if others and all(each.state in ("missing", "in the way") for each in found):
             more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
             raise UserError(f"{sheet.name}: no run of it is there, but {others[0]}{more}")
 
@@ -314,7 +314,7 @@ def command(arguments: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    """Run the command line; status 1 where a row is not there in the end."""
+    """Run the command line; status 1 where a row or a figure is not there in the end."""
     catalogue = Catalogue.read(CATALOGUE)
     arguments = parser(catalogue).parse_args()
     sheets = plan(arguments, catalogue.with_methods(arguments.methods))

@@ -245,8 +245,8 @@ def main() -> None:
             say(f"\n{table(stages, config.of(DataOptions).judged_on)}")
             if other := _settled(config):
                 say(
-                    f"{', '.join(other)}: with BatchNorm statistics of real images, and in the "
-                    "epochs above with the running ones"
+                    f"{', '.join(other)}: with BatchNorm statistics of real images, and in its "
+                    "epochs with the running ones"
                 )
             say(f"\nreport: {run.report}")
 

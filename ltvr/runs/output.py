@@ -86,8 +86,11 @@ def output(path: Path, option: str, *, binary: bool = False) -> Iterator[IO[Any]
         if _is_own(error, partial):
             raise cannot_write(path, error) from None
         raise
-    with replacing(path) as whole:
-        os.replace(partial, whole)
+    try:
+        with replacing(path) as whole:
+            os.replace(partial, whole)
+    finally:
+        remove(partial)
 
 
 def _is_own(error: BaseException, file: Path) -> TypeGuard[OSError]:
