@@ -33,7 +33,7 @@ class Runs(NamedTuple):
     finished: Mapping[str, Mapping[str, Sequence[Path]]]
     """Data set -> name of a run, as ``ltvr-t-10`` -> the folders of its finished seeds."""
     places: Mapping[str, Mapping[str, Any]] = {}
-    """Data set -> ``root`` and ``lists``, if its images are elsewhere than they were."""
+    """Data set -> ``root`` and ``lists`` of its images, which may have moved, where said."""
     device: str = "auto"
     """Of the network that embeds images."""
 

@@ -99,7 +99,7 @@ class Training:
         return (state["stage"], state["epoch"], state["step"]) == (first, self.stop_after, 0)
 
     def _difference(self, run: Run) -> str:
-        """In what a run is not the wanted one, first, and what to do; empty if it is in nothing."""
+        """The first thing in which a run is not the wanted one, and what to do; empty for none."""
         there, here = decisive(Run.open(run.folder).config()), decisive(self.config)
         for name in {**here, **there}:
             old, new = there.get(name, "not in use"), here.get(name, "not in use")
