@@ -21,12 +21,13 @@ from ltvr.data.splits import Ranges
 from ltvr.engine.trained import add_inference, inference_of, load_trained, trained_parser
 from ltvr.errors import UserError, shown
 from ltvr.networks.network import Network
+from ltvr.runs.files import replacing
 from ltvr.runs.folder import Run
 
 __all__ = ["export", "main", "preparation"]
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-"""How the name of a file of each format ends; torch reads a .pt2 alone."""
+"""How the name of a file of each format ends; torch reads no path that ends otherwise."""
 
 CLASSES_TO_SHOW = 20
 
@@ -53,6 +54,7 @@ def export(
 
     Raises:
         UserError: a missing package, or a file whose logits differ.
+        CannotWrite: a disk that is full, read-only or broken.
     """
     if kind == "onnx":
         _require_onnx()
@@ -65,8 +67,7 @@ def export(
     network.use_backend("reference")
     batch = torch.export.Dim("batch", min=1)
     write = _write_torch if kind == "torch" else _write_onnx
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
+    with replacing(path) as partial:
         run = write(network, inputs[0], batch, partial, dict(about or {}))
         with torch.no_grad():
             differences = [
@@ -79,9 +80,6 @@ def export(
                 f"the logits of {path} would differ by {worst:.1e}, more than {TOLERANCE}; it is "
                 "not written"
             )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return worst
 
 
@@ -92,7 +90,8 @@ def _write_torch(
     content = io.BytesIO()  # a disk that is full is then Python's error, not one of torch's writer
     torch.export.save(program, content, extra_files=about)
     path.write_bytes(content.getvalue())
-    run: Callable[[Tensor], Tensor] = torch.export.load(path).module()
+    with path.open("rb") as file:  # of a path, torch reads one that ends with .pt2 alone
+        run: Callable[[Tensor], Tensor] = torch.export.load(file).module()
     return run
 
 
