@@ -2,6 +2,7 @@
 
 import sys
 
+from ltvr import freed_memory
 from ltvr.signals import EndAtOnce
 from ltvr.threads import wait_briefly
 
@@ -9,6 +10,7 @@ if sys.argv[:1] == ["-m"] and any(a.startswith("ltvr.") for a in sys.orig_argv[1
     # This is a command, python -m ltvr.NAME, and the imports below take seconds.
     EndAtOnce(lambda: "stopped; nothing was saved").install()
     wait_briefly()
+    freed_memory.keep()
 
 from ltvr.afa.plan import SynthesisPlan
 from ltvr.afa.planning import plan_synthesis

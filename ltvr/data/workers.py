@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ltvr import freed_memory
 from ltvr.errors import UserError
 from ltvr.signals import STOPS
 
@@ -36,10 +36,6 @@ LONGEST = 600.0
 """Seconds after which a batch is given up."""
 SHARED = Path("/dev/shm")
 """Where batches pass from workers to this process, on Linux."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's ``mallopt``."""
-LARGE = 2**20
-"""Bytes of a block that a worker gives back as soon as it is free."""
 NOT_HEARD = (*STOPS, signal.SIGUSR1)
 """What a terminal or a scheduler sends to all processes, and only this one answers."""
 
@@ -257,12 +253,7 @@ def _begin(number: int) -> None:
     # The garbage collector writes to every object that it looks at. Of those that are the parent's
     # it would so make a copy in this process.
     gc.freeze()
-    # Left to itself, glibc comes to take large blocks from the heap as well, which cannot shrink
-    # below the last block in use: a worker of 140 MB grew by 30 MB a pass.
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
-        libc.mallopt(M_TRIM_THRESHOLD, 16 * LARGE)
+    freed_memory.give_back()
 
 
 class _Caught(Dataset[Any]):
