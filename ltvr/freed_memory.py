@@ -23,7 +23,7 @@ def keep() -> bool:
     """Have the next step of a training take the memory that the last one freed, where it can.
 
     By itself glibc returns every large block to the system, which then clears its pages anew for
-    each step: a third of the time of large images on a CPU (``bench/kept_memory.py``). What the
+    each step: a quarter of the time of large images on a CPU (``bench/kept_memory.py``). What the
     user says in the environment counts instead. Without glibc nothing changes.
 
     Returns:
