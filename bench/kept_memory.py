@@ -14,15 +14,13 @@ import resource
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from cpu_rows import write_rows
 
 from ltvr import freed_memory
-from ltvr.device import choose_device
-from ltvr.runs.environment import environment
 from train_step import training_step
 
 STEPS = [("baseline", "14x14", 32), ("ltvr fused", "14x14", 32), ("baseline", "8x8", 32)]
@@ -78,15 +76,10 @@ def main() -> None:
                 "faster": round(faster, 3), "more_memory": round(more, 3),
             })  # fmt: skip
             print(rows[-1], flush=True)
-    result = {
-        "command": f"python bench/kept_memory.py --rounds {args.rounds}",
-        "date": date.today().isoformat(),
-        "of": "training steps of ResNeXt-50, float32, in a new process each",
-        "environment": environment(choose_device("cpu")),
-        "rows": rows,
-    }
     if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        command = f"python bench/kept_memory.py --rounds {args.rounds}"
+        of = "training steps of ResNeXt-50, float32, in a new process each"
+        write_rows(args.out, rows, command, of)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,16 @@ turn, alone and beside a process that computes without an end::
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 
-from ltvr.device import choose_device
-from ltvr.runs.environment import environment
+from cpu_rows import write_rows
+
 from ltvr.threads import SPINS
 
 WAITS = {"libgomp's own": "300000", "ltvr's": SPINS}
@@ -71,15 +69,9 @@ def main() -> None:
     ]
     for row in rows:
         print(row)
-    result = {
-        "command": f"python bench/shared_cores.py --rounds {args.rounds}",
-        "date": date.today().isoformat(),
-        "of": " ".join(["python", *COMMAND]),
-        "environment": environment(choose_device("cpu")),
-        "rows": rows,
-    }
     if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        command = f"python bench/shared_cores.py --rounds {args.rounds}"
+        write_rows(args.out, rows, command, " ".join(["python", *COMMAND]))
 
 
 if __name__ == "__main__":
