@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class Loss(Component, nn.Module):
         counts: [C] int64, the training images of each class.
     """
 
+    of_any_logits: ClassVar[bool] = True
+    """False: it takes them for cosines times a factor that is set, and nothing may scale them."""
     normalise: Literal["weights", "batch"] = "weights"
     """What a mean of rows divides by: the sum of their weights, or their number."""
 

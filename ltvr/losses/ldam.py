@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,13 +44,6 @@ class LDAMOptions(Options):
                 f"ldam_scale = {self.ldam_scale:g}: expected cosine_scale = {scale:g}, the factor "
                 "on the cosines; set both alike (30 in the paper)"
             )
-        values = config.flat()
-        for stage in ("lws", "mislas"):
-            if stage in values["stages"] and values[f"{stage}_loss"] == "ldam":
-                raise UserError(
-                    f"{stage}_loss = ldam: expected a loss of any logits, as the stage scales the "
-                    "cosines, and not their margins; say another"
-                )
 
 
 class LDAM(Loss):
@@ -68,6 +61,7 @@ class LDAM(Loss):
     """
 
     options_type = LDAMOptions
+    of_any_logits: ClassVar[bool] = False
 
     def __init__(self, options: LDAMOptions, counts: Tensor) -> None:
         super().__init__(options, counts)

@@ -16,6 +16,7 @@ from ltvr.config.config import Config
 from ltvr.config.slots import Component
 from ltvr.data.longtail import Int64Array
 from ltvr.data.targets import Targets
+from ltvr.errors import UserError
 from ltvr.losses import LOSSES
 from ltvr.losses.base import Divisors, Loss
 from ltvr.mixing.base import Mixing
@@ -32,6 +33,7 @@ __all__ = [
     "Stage",
     "StageLoss",
     "part_of_mean",
+    "refuse_loss_of_cosines",
     "train_classifier_alone",
 ]
 
@@ -246,6 +248,19 @@ def train_classifier_alone(network: Network, seed: int | None = None) -> None:
     if seed is not None:
         torch.manual_seed(seed)
         network.classifier.reset_parameters()
+
+
+def refuse_loss_of_cosines(option: str, loss: str) -> None:
+    """For a stage that scales the logits: refuse a ``loss``, named by ``option``, of cosines alone.
+
+    Raises:
+        UserError: the loss is not ``of_any_logits``.
+    """
+    if not LOSSES.get(loss).of_any_logits:
+        raise UserError(
+            f"{option} = {loss}: expected a loss of any logits, as the stage scales the cosines, "
+            "and not their margins; say another"
+        )
 
 
 class ClassifierStage(Stage):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ltvr.classifiers.build import Scaled
 from ltvr.config.config import Config
@@ -11,7 +11,7 @@ from ltvr.config.options import Options, option
 from ltvr.losses import LOSSES
 from ltvr.networks.network import Network
 from ltvr.samplers import SAMPLERS
-from ltvr.stages.base import ClassifierStage
+from ltvr.stages.base import ClassifierStage, refuse_loss_of_cosines
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["LWS", "LWSOptions"]
@@ -30,6 +30,10 @@ class LWSOptions(Options):
     lws_batchnorm: Literal["train", "eval"] = option(
         "train", "BatchNorm of the frozen backbone: batch statistics, or frozen ones"
     )
+
+    def check(self, config: Any) -> None:
+        """Refuse a loss whose margins the scales would not scale."""
+        refuse_loss_of_cosines("lws_loss", self.lws_loss)
 
 
 class LWS(ClassifierStage):

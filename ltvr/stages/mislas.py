@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ltvr.classifiers.build import Scaled
 from ltvr.config.config import Config
@@ -12,7 +12,12 @@ from ltvr.losses import LOSSES
 from ltvr.losses.base import Loss
 from ltvr.networks.network import Network
 from ltvr.samplers import SAMPLERS
-from ltvr.stages.base import ClassifierStage, ParameterGroup, train_classifier_alone
+from ltvr.stages.base import (
+    ClassifierStage,
+    ParameterGroup,
+    refuse_loss_of_cosines,
+    train_classifier_alone,
+)
 from ltvr.stages.options import TrainingOptions
 
 __all__ = ["MiSLAS", "MiSLASOptions"]
@@ -42,6 +47,10 @@ class MiSLASOptions(Options):
         "BatchNorm of the frozen backbone: those of batches, or frozen ones, as the "
         "authors have it for CIFAR-10 at 100 : 1",
     )
+
+    def check(self, config: Any) -> None:
+        """Refuse a loss whose margins the scales would not scale."""
+        refuse_loss_of_cosines("mislas_loss", self.mislas_loss)
 
 
 class MiSLAS(ClassifierStage):
