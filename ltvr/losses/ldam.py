@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +61,7 @@ class LDAM(Loss):
     """
 
     options_type = LDAMOptions
-    of_any_logits: ClassVar[bool] = False
+    of_any_logits = False
 
     def __init__(self, options: LDAMOptions, counts: Tensor) -> None:
         super().__init__(options, counts)
