@@ -117,6 +117,9 @@ class Mixing(Component):
     partners: Sampler | None = None
     """The order of further samples that images are mixed with; None: those of the batch itself."""
 
+    plain_options = ""
+    """The options that keep epochs from being mixed, as an error names them."""
+
     def __init__(self, options: Options) -> None:
         pass
 

@@ -48,6 +48,7 @@ class CMO(Mixing):
     """
 
     options_type = CMOOptions
+    plain_options = "--cmo-plain-first or --cmo-plain-last"
 
     def __init__(self, options: CMOOptions) -> None:
         super().__init__(options)

@@ -126,7 +126,7 @@ class FeaturesOptions(Options):
         if mixing is not None and self.epochs and not mixing.epochs(self.epochs):
             raise UserError(
                 f"epochs = {self.epochs}: mixing = {self.mixing} mixes in none of them; raise "
-                "--epochs, or lower the number that it leaves plain"
+                f"--epochs, or lower {mixing.plain_options}"
             )
         start = first_generating_epoch(config)
         if start is not None and 0 < self.epochs <= start:
