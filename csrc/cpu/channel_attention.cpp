@@ -11,6 +11,7 @@
 #include "channel_attention_bf16.h"
 #include "channel_attention_tiles.h"
 #include "checks.h"
+#include "subnormals.h"
 #include "vec.h"
 
 #include <ATen/Dispatch.h>
@@ -91,6 +92,7 @@ std::tuple<Tensor, Tensor> channel_attention(
     Compute<S>* statistics = lse.mutable_data_ptr<Compute<S>>();
     const int64_t rows = Forward::rows_in_block(shape), blocks = divide_up(shape.channels, rows);
     at::parallel_for(0, shape.batch * blocks, 1, [&](int64_t begin, int64_t end) {
+      const SubnormalsAreZero zero;
       Forward forward(shape);
       int64_t loaded = -1;
       for (int64_t task = begin; task < end; ++task) {
@@ -149,6 +151,7 @@ std::tuple<Tensor, Tensor, Tensor> channel_attention_backward(
     Compute<S>* key_parts = k_parts.mutable_data_ptr<Compute<S>>();
     Compute<S>* value_parts = v_parts.mutable_data_ptr<Compute<S>>();
     at::parallel_for(0, shape.batch * parts, 1, [&](int64_t begin, int64_t end) {
+      const SubnormalsAreZero zero;
       Backward backward(shape, value == nullptr);
       for (int64_t task = begin; task < end; ++task) {
         const int64_t b = task / parts, first = task % parts * rows_in_part;

@@ -7,6 +7,7 @@
 // the order of the plan's inverse index, which is the same in every run.
 
 #include "checks.h"
+#include "subnormals.h"
 #include "vec.h"
 
 #include <ATen/Dispatch.h>
@@ -131,6 +132,7 @@ struct ForwardArguments {
 template <typename S, typename T = Compute<S>>
 void batch_statistics(const ForwardArguments<S>& arguments, const Shape& shape, T* statistics) {
   at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
+    const SubnormalsAreZero zero;
     Buffer<T> x_buffer(shape.sample()), logits(shape.sample());
     for (int64_t b = begin; b < end; ++b) {
       const T* x_att =
@@ -153,6 +155,7 @@ void forward(const ForwardArguments<S>& arguments, const Shape& shape, const Opt
   if (!options.spatial) batch_statistics(arguments, shape, statistics.get());
 
   at::parallel_for(0, shape.slabs(), 1, [&](int64_t begin, int64_t end) {
+    const SubnormalsAreZero zero;
     const int64_t most = slab * positions;
     Buffer<T> class_related(shape.batch * most), variation(shape.batch * most);
     Buffer<T> x_buffer(most), v_buffer(most), row(most);
@@ -337,6 +340,7 @@ template <typename S>
 void backward(const BackwardArguments<S>& arguments, const Shape& shape, const Options& options) {
   if (!options.spatial) {
     at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
+      const SubnormalsAreZero zero;
       Backward<S> sample(arguments, shape, options, shape.channels);
       for (int64_t b = begin; b < end; ++b) sample.slab(b, 0, shape.channels);
     });
@@ -347,6 +351,7 @@ void backward(const BackwardArguments<S>& arguments, const Shape& shape, const O
   // still in the cache.
   const int64_t slab = shape.slab();
   at::parallel_for(0, shape.slabs(), 1, [&](int64_t begin, int64_t end) {
+    const SubnormalsAreZero zero;
     Backward<S> part(arguments, shape, options, slab);
     for (int64_t d = begin * slab; d < std::min(end * slab, shape.channels); d += slab) {
       for (int64_t b = 0; b < shape.batch; ++b) {
