@@ -1,6 +1,7 @@
 """The fused backends against the reference in float64: values, every gradient, and their rules."""
 
 import itertools
+import platform
 from types import SimpleNamespace
 
 import pytest
@@ -317,13 +318,14 @@ def test_huge_scores_are_rounded_to_probabilities(positions):
 
 
 @needs_extension
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="no other CPU minds them")
 def test_sharp_attention_leaves_no_subnormal_numbers():
     """They would make every product that reads the gradients a hundred times as long, on x86."""
     q, k, v, d_out = attention_arguments(shared=False, scale=20.0, shape=(2, 70, 64))
     smallest = torch.finfo(torch.float32).tiny
     found = []
     for dtype in (torch.float64, torch.float32):
-        arguments = (t.to(dtype) for t in (q, k, v, d_out))
+        arguments = (t.to(dtype) for t in (q, k, v, 1e-3 * d_out))
         gradients = torch.cat(attention(torch.ops.ltvr, *arguments)[2:])
         found.append(int(((gradients != 0) & (gradients.abs() < smallest)).sum()))
     # What sums of numbers above them give is left: a few.
