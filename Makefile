@@ -13,7 +13,7 @@ train: $(READY)
 	$(BIN)/python -m ltvr.train --preset digits
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -9,6 +9,10 @@ from ltvr import plan_synthesis
 from ltvr.afa import ops
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if INTERPRETED:  # whose time is by the block, of which a GPU needs many small ones
+    from ltvr.kernels import projections
+
+    projections.ABSORB_BLOCK = 64
 NATIVE = torch.cuda.is_available() and not INTERPRETED
 CPU = torch.device("cpu")
 DEVICE = {"cpp": CPU, "triton": torch.device("cuda") if NATIVE else CPU}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim.swa_utils import update_bn
 
 from ltvr import distributed
@@ -51,6 +52,8 @@ def check_rows(network: Network, rows: int) -> None:
     Raises:
         UserError: a normalisation that would be over one value.
     """
+    if rows > 1 and not any(isinstance(part, _InstanceNorm) for part in network.modules()):
+        return  # the others are over two images at least
     size = network.image_size
     images = torch.empty(min(rows, 2), 3, size, size, device="meta")
     try:
