@@ -12,8 +12,12 @@ CXX_FILES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 train: $(READY)
 	$(BIN)/python -m ltvr.train --preset digits
 
+# Tests that train in forks apart: in a process that has trained itself, autograd may refuse a fork.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	$(PYTEST) -m forks
+	$(PYTEST) -m "not forks"
 
 lint: $(READY)
 	$(BIN)/ruff check .

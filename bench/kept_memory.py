@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cpu_rows import write_rows
 
+from cpu_rows import write_rows
 from ltvr import freed_memory
 from train_step import training_step
 

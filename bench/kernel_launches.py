@@ -18,13 +18,13 @@ from unittest.mock import patch
 
 import torch
 import triton
-from gpus import GPUS
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
+from gpus import GPUS
 from ltvr import AFA, LTVR
 from ltvr.afa import ops
 from ltvr.backbones.build import build_backbone

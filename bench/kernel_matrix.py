@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from gpus import GPUS
 
+from gpus import GPUS
 from kernel_binary import LIMITS
 from kernel_launches import DTYPES, Setting
 from kernel_report import CASES, rows, tile

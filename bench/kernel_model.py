@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gpus import GPUS
-
 from kernel_binary import Binary
 from kernel_launches import Launch
 

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpus import GPUS
 
+from gpus import GPUS
 from kernel_binary import LIMITS, inspect
 from kernel_launches import DTYPES, Case, Launch, Setting, Traffic, afa_traffic, record_step
 from kernel_model import SHAPES, exponentials_per_score, floors, operations

@@ -14,10 +14,10 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.distributed as dist
-from gpus import GPUS
 from torch.utils.flop_counter import FlopCounterMode
 
 import ltvr.training
+from gpus import GPUS
 from ltvr import distributed, plan_synthesis
 from ltvr.clock import Clock
 from ltvr.config.config import Config

@@ -19,7 +19,6 @@ import tempfile
 from pathlib import Path
 
 from cpu_rows import write_rows
-
 from ltvr.threads import SPINS
 
 WAITS = {"libgomp's own": "300000", "ltvr's": SPINS}

@@ -6,8 +6,10 @@ from ltvr import freed_memory
 from ltvr.signals import EndAtOnce
 from ltvr.threads import wait_briefly
 
-if sys.argv[:1] == ["-m"] and any(a.startswith("ltvr.") for a in sys.orig_argv[1:]):
-    # This is a command, python -m ltvr.NAME, and the imports below take seconds.
+IS_COMMAND = sys.argv[:1] == ["-m"] and any(a.startswith("ltvr.") for a in sys.orig_argv[1:])
+"""Whether this is python -m ltvr.NAME."""
+
+if IS_COMMAND:  # the imports below take seconds
     EndAtOnce(lambda: "stopped; nothing was saved").install()
     wait_briefly()
     freed_memory.keep()
@@ -16,6 +18,10 @@ from ltvr.afa.plan import SynthesisPlan
 from ltvr.afa.planning import plan_synthesis
 from ltvr.decompositions.afa import AFA
 from ltvr.networks.network import LTVR
+from ltvr.subnormal_numbers import take_for_zero
+
+if IS_COMMAND:  # before torch starts its threads
+    take_for_zero()
 
 __version__ = "0.2.0"
 

@@ -1,5 +1,6 @@
 """What tests of operators share: without conftest.py, as ``bench/gpu_suite.sh`` runs them."""
 
+import importlib.util
 import os
 
 import pytest
@@ -8,12 +9,13 @@ import torch
 from ltvr import plan_synthesis
 from ltvr.afa import ops
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+TRITON = importlib.util.find_spec("triton") is not None
+INTERPRETED = TRITON and os.environ.get("TRITON_INTERPRET") == "1"
 if INTERPRETED:  # whose time is by the block, of which a GPU needs many small ones
     from ltvr.kernels import projections
 
     projections.ABSORB_BLOCK = 64
-NATIVE = torch.cuda.is_available() and not INTERPRETED
+NATIVE = TRITON and torch.cuda.is_available() and not INTERPRETED
 CPU = torch.device("cpu")
 DEVICE = {"cpp": CPU, "triton": torch.device("cuda") if NATIVE else CPU}
 

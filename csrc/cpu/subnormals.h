@@ -1,6 +1,6 @@
 // Arithmetic without subnormal numbers. Where features make the attention sharp, most of its
-// gradient is below 1e-38, and an x86 CPU takes about a hundred times as long for a product with
-// such a number: in the kernels, and in the matrix products that read what they wrote.
+// gradient is below 1e-38, and an x86 CPU takes many times as long for a product with such a
+// number: in the kernels, and in the matrix products that read what they wrote.
 #pragma once
 
 #if defined(__x86_64__)
@@ -9,8 +9,8 @@
 
 namespace ltvr {
 
-// While it lives, the thread takes subnormal numbers for zero, and makes none. Other CPUs than x86
-// lose no time by them, and nothing is done there.
+// While it lives, the thread takes subnormal numbers for zero, and makes none. On other CPUs than
+// x86 nothing is done.
 class SubnormalsAreZero {
  public:
 #if defined(__x86_64__)

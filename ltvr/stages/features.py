@@ -124,9 +124,10 @@ class FeaturesOptions(Options):
                 )
         mixing = MIXINGS.build(config, self.mixing) if self.mixing != "none" else None
         if mixing is not None and self.epochs and not mixing.epochs(self.epochs):
+            others = f", or lower {mixing.plain_options}" if mixing.plain_options else ""
             raise UserError(
                 f"epochs = {self.epochs}: mixing = {self.mixing} mixes in none of them; raise "
-                f"--epochs, or lower {mixing.plain_options}"
+                f"--epochs{others}"
             )
         start = first_generating_epoch(config)
         if start is not None and 0 < self.epochs <= start:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from operators import INTERPRETED
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -27,7 +28,7 @@ from ltvr.decompositions.base import Decomposition
 
 SAMPLE = int(os.environ.get("LTVR_FUZZ", "400"))
 BACKENDS = ["reference", "auto", *(["cpp"] if ops.extension_available() else [])]
-if os.environ.get("TRITON_INTERPRET") == "1":
+if INTERPRETED:
     BACKENDS.append("triton")
 CPU = torch.device("cpu")
 LABELS = torch.tensor([0, 0, 2, 1])
