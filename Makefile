@@ -44,6 +44,7 @@ aarch64: $(READY)
 $(READY): setup.py pyproject.toml $(CXX_FILES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q "setuptools>=77" ninja $(foreach each,$(PACKAGES),"$(each)")
+	@echo "building the C++ extension: three to five minutes"
 	$(BIN)/pip install -q --no-build-isolation -e ".[dev]"
 	touch $@
 

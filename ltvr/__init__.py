@@ -1,13 +1,15 @@
 """Attentive feature augmentation for long-tailed visual recognition."""
 
+import re
 import sys
+from itertools import pairwise
 
 from ltvr import freed_memory
 from ltvr.signals import EndAtOnce
 from ltvr.threads import wait_briefly
 
-IS_COMMAND = sys.argv[:1] == ["-m"] and any(a.startswith("ltvr.") for a in sys.orig_argv[1:])
-"""Whether this is python -m ltvr.NAME."""
+IS_COMMAND = any(re.match(r"-\w*mltvr\.", a + b) for a, b in pairwise([*sys.orig_argv, ""]))
+"""Whether this is python -m ltvr.NAME, of itself or under python -m cProfile."""
 
 if IS_COMMAND:  # the imports below take seconds
     EndAtOnce(lambda: "stopped; nothing was saved").install()

@@ -68,7 +68,10 @@ def parser(catalogue: Catalogue) -> Parser:
     )
     p.add_argument("--lists", metavar="FOLDER", help="where list files are")
     p.add_argument(
-        "--imbalance", type=float, metavar="X", help="largest class : smallest (the budget's)"
+        "--imbalance",
+        type=float,
+        metavar="X",
+        help="largest class : smallest (the budget's; of --dataset folder 1: all its images)",
     )
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train (auto)")
     p.add_argument(
@@ -223,11 +226,8 @@ def refuse_others(sheets: Sequence[Sheet]) -> None:
         UserError: names the table and the first of the others.
     """
     for sheet in sheets:
-        found = [run.look() for run in sheet.runs()]
-        others = [each.why for each in found if each.state == "in the way"]
-        if others and all(each.state in ("missing", "in the way") for each in found):
-            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
-            raise UserError(f"{sheet.name}: no run of it is there, but {others[0]}{more}")
+        if (why := sheet.empty()) and any(run.look().why for run in sheet.runs()):
+            raise UserError(f"{sheet.name}: {why}")
 
 
 def say_what_is_trained_again(jobs: Sequence[Job]) -> None:
@@ -294,7 +294,10 @@ def draw(
     for name, finished in runs.items():
         path = folder / ("-".join(to[name]) if named else name)
         try:
-            files += FIGURES[name](Runs(finished, places, device), path)
+            drawn = FIGURES[name](Runs(finished, places, device), path)
+            files += drawn
+            if not drawn:
+                failed[name] = "no run of it is there; --out says where runs are"
         except CannotWrite:
             raise
         except UserError as error:
@@ -324,7 +327,8 @@ def main() -> int:
     if arguments.list:
         show_costs(jobs)
         return 0
-    refuse_others(sheets)
+    if not arguments.tables_only:
+        refuse_others(sheets)
     folder, about = arguments.results or arguments.out, command(arguments)
     make_folder(folder)
     failed: dict[Job, str] = {}
@@ -341,12 +345,16 @@ def main() -> int:
         say_when_stopped(lambda: "stopped; the same command goes on")
         progress = Progress(jobs, f"tables and figures: {len(sheets)}; runs: {len(jobs)}")
         do_all(jobs, arguments.jobs, ended)
+    missing: list[tuple[str, str]] = []
     for sheet in sheets:
-        print(" ".join(map(str, report(sheet, failed, about, folder))))
+        if arguments.tables_only and (why := sheet.empty()):  # its files, if any, stay
+            missing += [] if sheet.table.name in FIGURES else [(sheet.name, why)]
+        else:
+            print(" ".join(map(str, report(sheet, failed, about, folder))))
     own = any(getattr(arguments, name) is not None for name in ("dataset", "imbalance", "preset"))
     files, not_drawn = draw(sheets, folder, named=own or arguments.budget != "cpu")
     print(" ".join(map(str, files)))
-    missing = [*not_drawn.items()]
+    missing += not_drawn.items()
     if not arguments.tables_only:
         missing += [(job.name, why) for job, why in failed.items()]
         for sheet in sheets:  # a job may be done, and lack what a row shows

@@ -34,7 +34,7 @@ from ltvr.settings import SCHEMA, load_config, methods, presets, with_method
 from ltvr.stages import STAGES
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
-from ltvr.training import begin, check_source, resume, this_command
+from ltvr.training import begin, check_source, resume, short_stages, this_command
 
 __all__ = ["main"]
 
@@ -115,14 +115,14 @@ def _dry_run(arguments: Any, config: Config, source: Path | None) -> None:
     device = choose_device(config.of(RunOptions).device)
     check_network(config, choose_backend(config, device))
     data = stub_data(config, device)
-    steps_an_epoch(config, data)
+    steps = steps_an_epoch(config, data)
     size, counts = config.of(DataOptions).image_size, data.counts
     say(
         f"dry run: {len(data.train)} random images of {size}x{size} pixels in place of the "
         f"training images, {counts.max()} to {counts.min()} of {len(counts)} classes; nothing is "
         "written"
     )
-    say_notes(data.notes)
+    say_notes([*data.notes, *short_stages(config, steps)])
     for line in rehearsal_lines(rehearse(config, data, device), device):
         say(line)
 

@@ -40,7 +40,7 @@ from ltvr.signals import say_when_stopped
 from ltvr.stages.build import stages_of
 from ltvr.stages.options import TrainingOptions
 
-__all__ = ["begin", "check_source", "resume", "this_command", "train"]
+__all__ = ["begin", "check_source", "resume", "short_stages", "this_command", "train"]
 
 FEW_STEPS = 50
 """With fewer a new classifier is far from trained: on 80 images, at batch 32, 10 steps of cRT were
@@ -111,7 +111,7 @@ def begin(
     )
     say_notes(data.notes)
     steps = steps_an_epoch(config, data)  # refuses too few images, before a folder is made
-    say_notes(_short_stages(config, steps))
+    say_notes(short_stages(config, steps))
     state = None if stem is None else forked(stem, config, described | record)
     if state is not None:
         say(f"going on from epoch {state['epoch']} of {trunk}")
@@ -181,7 +181,7 @@ def resume(
     return run.read_summary()
 
 
-def _short_stages(config: Config, steps: int) -> list[str]:
+def short_stages(config: Config, steps: int) -> list[str]:
     """A line for each stage that starts a classifier afresh and hardly has the time to train it."""
     return [
         f"the stage {name} is {stage.epochs * steps} steps in all, few for a classifier that "

@@ -67,8 +67,8 @@ def _cifar(options: DataOptions, names: Collection[str]) -> tuple[list[str], dic
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{options.dataset} is not in {root} and cannot be downloaded "
-                f"({' '.join(str(error).split())}); put it there, or read a folder of images with "
-                "--dataset folder --root FOLDER"
+                f"({' '.join(str(error).split())}); put its folder {kind.base_folder} there, or "
+                "read image files with --dataset folder --root FOLDER (ltvr.reproduce: --images)"
             ) from None
         splits[name] = _split(_resized(data.data, options), np.asarray(data.targets))
     return list(data.classes), splits

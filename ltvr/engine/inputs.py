@@ -107,8 +107,10 @@ def find_inputs(
             elif _is_list(name):
                 lines = (line for _, line in read_lines(path))
                 yield from _listed(lines, name, root or path.parent, classes)
-            else:
+            elif os.path.lexists(name):
                 yield Input(path)
+            else:
+                raise UserError(f"{name}: there is no image, folder or list of this name")
         except UserError as error:
             problems.add(error)
 

@@ -99,7 +99,9 @@ def lines(gain: Gain, first: Group) -> list[tuple[str, list[str]]]:
     ]
     if gain.over == "images":
         found.append(("  images won, lost", [_spread(row) for row in rows]))
-        found.append((f"  p, {gain.number} images", [_p(row) for row in rows]))
+        found.append(
+            (f"  p of these two networks, {gain.number} images", [_p(row) for row in rows])
+        )
     elif gain.over == "seeds":
         found.append(("  95 % interval", [_spread(row) for row in rows]))
         found.append((f"  p, {gain.number} seeds", [_p(row) for row in rows]))

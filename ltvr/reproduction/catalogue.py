@@ -86,6 +86,8 @@ class Table:
     notes: tuple[str, ...] = ()
     weights: bool = False
     """Whether it is drawn from the weights of its runs, and not from what they report."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """By option name: what all its runs have, so that added methods are trained like its rows."""
 
     def row(self, label: str) -> Row:
         """The row of this label."""
@@ -178,8 +180,8 @@ class Catalogue:
     def with_methods(self, methods: Sequence[str]) -> Catalogue:
         """The same with more rows in every table that has those of the two stages.
 
-        A method has a row for each of its stages. A gain of a second stage that the table does not
-        have is over its row for cRT.
+        A method has a row for each of its stages, and the options that the table says of its runs.
+        A gain of a second stage that the table does not have is over its row for cRT.
 
         Args:
             methods: names, or YAML files; each is trained with every seed.
@@ -187,14 +189,17 @@ class Catalogue:
         Raises:
             UserError: there is no such method, a row of its name, or it trains no features.
         """
-        runs = dict(self.runs)
-        rows: list[Row] = []
-        for method in methods:
-            label, stages = Path(method).stem, _stages(method)
-            runs[f"method-{label}"] = NamedRun(f"method-{label}", method, repeated=True)
-            for stage in stages:
-                rows.append(Row(f"{label}{_END.get(stage, '')}", f"method-{label}", stage))
-        tables = {name: _with_rows(table, rows) for name, table in self.tables.items()}
+        runs, tables = dict(self.runs), dict(self.tables)
+        stages = {method: _stages(method) for method in methods}
+        for name, table in self.tables.items():
+            rows: list[Row] = []
+            for method in methods:
+                label = Path(method).stem
+                like = "".join(f"-{option}{value}" for option, value in table.options.items())
+                run = NamedRun(f"method-{label}{like}", method, table.options, repeated=True)
+                runs[run.name] = run
+                rows += [Row(label + _END.get(s, ""), run.name, s) for s in stages[method]]
+            tables[name] = _with_rows(table, rows)
         catalogue = Catalogue(runs, tables, self.budgets)
         catalogue._check()
         return catalogue
@@ -216,6 +221,12 @@ class Catalogue:
                     )
             for row in table.rows:
                 _check_row(table, row, self.runs)
+                options = self.runs[row.run].options
+                if not table.options.items() <= options.items():
+                    raise UserError(
+                        f"{table.name}.yaml, {row.label!r}: expected a run with "
+                        f"{brief(dict(table.options))}, as the table says of all"
+                    )
 
 
 _END = {

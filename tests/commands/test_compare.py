@@ -77,12 +77,14 @@ def test_one_run_each_by_its_images(runs, command, tmp_path, monkeypatch):
     ]
     crt = out.split("\n\n")[1].splitlines()
     won, lost = map(int, re.findall(r"\d+", crt[4])[:2])
-    assert crt[4].startswith("  images won, lost") and crt[5].startswith("  p, 500 images")
+    assert crt[4].startswith("  images won, lost") and crt[5].startswith(
+        "  p of these two networks, 500 images"
+    )
     gain = all_of(runs / "a0", "crt") - all_of(runs / "b0", "crt")
     assert (won - lost) / 5 == pytest.approx(gain)
     assert "McNemar" in (tmp_path / "comparison.html").read_text()
     code, out, err = command(ltvr.compare, runs / "b0", runs / "a0", "--no-images")
-    assert code == 0 and err == "" and "  p, " not in out
+    assert code == 0 and err == "" and "  p of" not in out
     assert "that over images was left out" in (tmp_path / "comparison.html").read_text()
 
 

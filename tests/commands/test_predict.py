@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_done(pictures, finished, co
         "empty has no images",
         "no*.png has no images",
         "list.txt has no lines",
-        "gone.png is missing",
+        "gone.png: there is no image, folder or list of this name",
     ]
     for word in (*words, "0/a\\n\\x1b[31merror: forged.png is corrupt"):
         assert sum(word in line and line.startswith("error: ") for line in errors) >= 1, word

@@ -146,8 +146,14 @@ def test_folders_that_are_there_are_adopted_or_refused_by_name(tiny, tmp_path, c
     (tmp_path / "other" / "tiny" / "keep-seed0").mkdir(parents=True)
     (tmp_path / "other" / "tiny" / "keep-seed0" / "notes.txt").write_text("mine")
     code, out, err = command(ltvr.reproduce, *run[:-1], tmp_path / "other", "--tables-only")
-    assert code == 2 and "no run of it is there, but " in err and "holds notes.txt" in err
+    assert code == 1 and "no run of it is there, but " in err and "holds notes.txt" in err
     assert not (tmp_path / "other" / "tiny-tiny.md").exists()
+    shutil.rmtree(tmp_path / "other" / "tiny")
+    again = [*run[:-1], tmp_path / "other", "--tables-only", "--results", tmp_path]
+    code, out, err = command(ltvr.reproduce, *again)
+    words = f"not there: tiny-tiny: no run of it is in {tmp_path / 'other' / 'tiny'}; --out says"
+    assert code == 1 and words in err, err
+    assert words not in (tmp_path / "tiny-tiny.md").read_text()  # it stays as it was
 
     before = tables(tmp_path)  # which others would be made in vain, and empty the table
     code, out, err = command(ltvr.reproduce, *run, "--amp", "bf16")
@@ -307,7 +313,8 @@ def test_no_number_of_the_paper_is_beside_runs_of_another_imbalance(tmp_path, co
         "cifar100-ir100-cpu-imbalance50": ["--imbalance", "50"],
     }
     for name, options in said.items():
-        assert command(ltvr.reproduce, *words, "--out", tmp_path / "out", *options)[0] == 0
+        assert command(ltvr.reproduce, *words, "--out", tmp_path / "out", *options)[0] == 1
+        reported("table3", tmp_path / "results", *options)
         table = (tmp_path / "results" / f"table3-{name}.md").read_text()
         title = "# Table III: CIFAR-100, imbalance ratio 100"
         title += f". Here: cifar100, imbalance {name[-2:]}" if options else ""
@@ -316,29 +323,36 @@ def test_no_number_of_the_paper_is_beside_runs_of_another_imbalance(tmp_path, co
     figures = {path.stem for path in (tmp_path / "results").glob("fig2*.png")}
     others = {name for name in figures if name.startswith("fig2-of-")}
     assert figures - others == {"fig2"} and len(others) == 3
-    for name in said:  # and not the numbers of a figure in their place
+    for name, options in said.items():  # and not the numbers of a figure in their place
+        reported("fig2", tmp_path / "results", *options)
         table = (tmp_path / "results" / f"fig2-{name}.csv").read_text()
         assert table.startswith("row,run,shows,seeds,")
+
+
+def reported(name, folder, *options):
+    """Write a table none of whose runs is there, on all its data sets; return the last plan."""
+    catalogue = Catalogue.read(CATALOGUE)
+    arguments = ltvr.reproduce.parser(catalogue).parse_args([name, *map(str, options)])
+    sheets = ltvr.reproduce.plan(arguments, catalogue)
+    for sheet in sheets:
+        ltvr.reproduce.report(sheet, {}, ltvr.reproduce.command(arguments), folder)
+    return sheets[-1]
 
 
 def test_a_data_set_of_the_paper_may_be_image_files(tmp_path, command):
     """It is the paper's data set all the same: its numbers are beside ours, its preset's tail."""
     (tmp_path / "cifar10" / "train").mkdir(parents=True)
     options = ["--out", tmp_path, "--tables-only", "--amp", "bf16", "--images"]
-    code, out, err = command(ltvr.reproduce, "table2", *options, tmp_path)
-    assert code == 0 and "| Baseline |" in (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
+    sheet = reported("table2", tmp_path, *options, tmp_path)
     table = (tmp_path / "table2-cifar10-ir100-cpu.md").read_text()
-    assert "| 68.3 |" in table and "--budget cpu --amp bf16" in table
-    arguments = ltvr.reproduce.parser(Catalogue.read(CATALOGUE)).parse_args(
-        ["table2", *map(str, options), str(tmp_path)]
-    )
-    (sheet,) = ltvr.reproduce.plan(arguments, Catalogue.read(CATALOGUE))
+    assert "| Baseline | " in table and "| 68.3 |" in table and "--budget cpu --amp bf16" in table
     config = sheet.jobs["LTVR", 0].config
     data = config.of(DataOptions)
     assert config.of(RunOptions).amp == "bf16" and config.of(FeaturesOptions).epochs == 40
     assert (data.dataset, data.root) == ("folder", str(tmp_path / "cifar10"))
     assert data.imbalance == 100 and sheet.jobs["LTVR", 0].out == tmp_path / "cifar10-ir100-cpu"
-    assert command(ltvr.reproduce, "table3", *options, tmp_path)[0] == 0
+    code, _, err = command(ltvr.reproduce, "table3", *options, tmp_path)  # does without the folder
+    assert code == 1 and "table3-cifar100-ir100-cpu: no run of it is in" in err
     options.remove("--tables-only")
     code, _, err = command(ltvr.reproduce, "table3", *options, tmp_path)
     assert code == 2 and "there is no folder cifar100/train in it" in err

@@ -48,6 +48,25 @@ def close_to(got, expected, limit):
 
 
 @needs_triton
+@pytest.mark.parametrize("positions", [5, 20, 33])
+def test_absorbed_weights_in_the_blocks_of_a_gpu(kernels, monkeypatch, positions):
+    """Which under the interpreter are larger in other tests."""
+    from ltvr.kernels import projections
+
+    monkeypatch.setattr(projections, "ABSORB_BLOCK", 16)
+    x = randn(7, 2, positions, dtype=torch.float32, seed=0)  # a shape that no other test has
+    weights = [randn(positions, positions, dtype=torch.float32, seed=seed) for seed in (1, 2, 3)]
+    w_q, w_k, w_v = (weight.double() for weight in weights)
+    absorbed = projections.absorb(x, *weights)
+    columns = absorbed.a.shape[0]
+    behind = (0, columns - positions)
+    pad = torch.nn.functional.pad
+    close(absorbed.a, pad(w_q @ w_k.T / positions**0.5, behind * 2), x.dtype)
+    close(absorbed.w, pad(w_v, behind * 2), x.dtype)
+    close(absorbed.mean, pad(w_v.mean(1), behind), x.dtype)
+
+
+@needs_triton
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shared", [True, False], ids=["keys are values", "own values"])
 @pytest.mark.parametrize(

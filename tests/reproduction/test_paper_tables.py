@@ -115,6 +115,9 @@ def test_methods_of_ones_own_are_rows_with_every_seed(catalogue, tmp_path):
     assert {seed for label, seed in sheet.jobs if label == "focal"} == {3, 4}
     assert {seed for label, seed in sheet.jobs if label == "LTVR to the letter"} == {3}
     (tmp_path / "Baseline.yaml").write_text("loss: focal")
+    for epochs in (90, 200):  # as its other rows
+        made = more.runs[more.tables[f"epochs{epochs}"].row("focal").run]
+        assert made.options["epochs"] == epochs and made.name == f"method-focal-epochs{epochs}"
     with pytest.raises(UserError, match="two rows are called 'Baseline'"):
         catalogue.with_methods([str(tmp_path / "Baseline.yaml")])
 
@@ -161,6 +164,7 @@ def test_a_method_that_trains_no_features_is_refused(catalogue, tmp_path):
         ("table6", "result: crt", "result: crt, head: ncm", "expected a result"),
         ("table6", "paper:", "papers:", "expected head, label, paper"),
         ("table6", "[38.0, 67.4, ", "[38.0, ", "3 numbers for cifar100, expected 4"),
+        ("epochs90", "epochs: 90", "epochs: 91", "expected a run with {'epochs': 91}"),
         ("runs", "from: baseline", "from: nothing", "there is no run 'nothing'"),
         ("budgets", "{preset: digits}", "{dataset: digits}", "expected a preset"),
     ],
