@@ -8,7 +8,9 @@ from ltvr import freed_memory
 from ltvr.signals import EndAtOnce
 from ltvr.threads import wait_briefly
 
-IS_COMMAND = any(re.match(r"-\w*mltvr\.", a + b) for a, b in pairwise([*sys.orig_argv, ""]))
+IS_COMMAND = "".join(sys.argv[:1]).startswith(("-m", "ltvr.")) and any(
+    re.match(r"-\w*mltvr\.", a + b) for a, b in pairwise([*sys.orig_argv, ""])
+)
 """Whether this is python -m ltvr.NAME, of itself or under python -m cProfile."""
 
 if IS_COMMAND:  # the imports below take seconds

@@ -226,7 +226,7 @@ def refuse_others(sheets: Sequence[Sheet]) -> None:
         UserError: names the table and the first of the others.
     """
     for sheet in sheets:
-        if (why := sheet.empty()) and any(run.look().why for run in sheet.runs()):
+        if (why := sheet.empty(finished=False)) and any(run.look().why for run in sheet.runs()):
             raise UserError(f"{sheet.name}: {why}")
 
 
@@ -297,7 +297,7 @@ def draw(
             drawn = FIGURES[name](Runs(finished, places, device), path)
             files += drawn
             if not drawn:
-                failed[name] = "no run of it is there; --out says where runs are"
+                failed[name] = "no finished run of it, with the weights it may need, is in --out"
         except CannotWrite:
             raise
         except UserError as error:
@@ -346,8 +346,8 @@ def main() -> int:
         progress = Progress(jobs, f"tables and figures: {len(sheets)}; runs: {len(jobs)}")
         do_all(jobs, arguments.jobs, ended)
     missing: list[tuple[str, str]] = []
-    for sheet in sheets:
-        if arguments.tables_only and (why := sheet.empty()):  # its files, if any, stay
+    for sheet in sheets:  # files of a table that would be empty stay, if they are there
+        if arguments.tables_only and (why := sheet.empty(finished=True)):
             missing += [] if sheet.table.name in FIGURES else [(sheet.name, why)]
         else:
             print(" ".join(map(str, report(sheet, failed, about, folder))))

@@ -107,10 +107,9 @@ def find_inputs(
             elif _is_list(name):
                 lines = (line for _, line in read_lines(path))
                 yield from _listed(lines, name, root or path.parent, classes)
-            elif os.path.lexists(name):
-                yield Input(path)
             else:
-                raise UserError(f"{name}: there is no image, folder or list of this name")
+                _refuse_absent(name)
+                yield Input(path)
         except UserError as error:
             problems.add(error)
 
@@ -157,6 +156,16 @@ def read_batches(inputs: Iterable[Input], trained: Trained, problems: Problems) 
 
 def _is_list(name: str) -> bool:
     return name == "-" or (Path(name).suffix.lower() in LIST_ENDINGS and os.path.isfile(name))
+
+
+def _refuse_absent(name: str) -> None:
+    """Refuse a name of nothing; what may not be looked at is for its reader to say."""
+    try:
+        os.lstat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{name}: there is no image, folder or list of this name") from None
+    except (OSError, ValueError):
+        pass
 
 
 def _and_then_none(inputs: Iterable[Input]) -> Iterator[Input | None]:

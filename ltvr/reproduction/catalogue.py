@@ -191,6 +191,9 @@ class Catalogue:
         """
         runs, tables = dict(self.runs), dict(self.tables)
         stages = {method: _stages(method) for method in methods}
+        for method in methods:  # before those of tables: runs that are the same have the first name
+            name = f"method-{Path(method).stem}"
+            runs[name] = NamedRun(name, method, repeated=True)
         for name, table in self.tables.items():
             rows: list[Row] = []
             for method in methods:

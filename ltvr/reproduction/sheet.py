@@ -85,16 +85,18 @@ class Sheet:
         """The runs that it needs, each once."""
         return [job for job in each_once(self.jobs.values()) if isinstance(job, Training)]
 
-    def empty(self) -> str | None:
-        """Why it has no number of ours: none of its runs is there or begun; None if one is."""
+    def empty(self, *, finished: bool) -> str | None:
+        """Why none of its runs is there, finished if that is asked; None if one is."""
         found = [run.look() for run in self.runs()]
-        if any(each.state not in ("missing", "in the way") for each in found):
+        there = {"done"} if finished else {"done", "begun"}
+        if any(each.state in there for each in found):
             return None
         if others := [each.why for each in found if each.state == "in the way"]:
             more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
             return f"no run of it is there, but {others[0]}{more}"
         folders = dict.fromkeys(str(run.folder.parent) for run in self.runs())
-        return f"no run of it is in {', '.join(folders)}; --out says where runs are"
+        which = "finished run" if finished else "run"
+        return f"no {which} of it is in {', '.join(folders)}; --out says where runs are"
 
 
 _NOT_THERE = {"missing": "not begun", "begun": "begun, and not finished"}

@@ -151,7 +151,8 @@ def test_folders_that_are_there_are_adopted_or_refused_by_name(tiny, tmp_path, c
     shutil.rmtree(tmp_path / "other" / "tiny")
     again = [*run[:-1], tmp_path / "other", "--tables-only", "--results", tmp_path]
     code, out, err = command(ltvr.reproduce, *again)
-    words = f"not there: tiny-tiny: no run of it is in {tmp_path / 'other' / 'tiny'}; --out says"
+    there = tmp_path / "other" / "tiny"
+    words = f"not there: tiny-tiny: no finished run of it is in {there}; --out says"
     assert code == 1 and words in err, err
     assert words not in (tmp_path / "tiny-tiny.md").read_text()  # it stays as it was
 
@@ -312,7 +313,9 @@ def test_no_number_of_the_paper_is_beside_runs_of_another_imbalance(tmp_path, co
         "cifar100-ir100-cpu.yaml-imbalance10": ["--preset", preset],
         "cifar100-ir100-cpu-imbalance50": ["--imbalance", "50"],
     }
+    (tmp_path / "results").mkdir()
     for name, options in said.items():
+        reported("fig2", tmp_path / "results", *options)
         assert command(ltvr.reproduce, *words, "--out", tmp_path / "out", *options)[0] == 1
         reported("table3", tmp_path / "results", *options)
         table = (tmp_path / "results" / f"table3-{name}.md").read_text()
@@ -323,8 +326,7 @@ def test_no_number_of_the_paper_is_beside_runs_of_another_imbalance(tmp_path, co
     figures = {path.stem for path in (tmp_path / "results").glob("fig2*.png")}
     others = {name for name in figures if name.startswith("fig2-of-")}
     assert figures - others == {"fig2"} and len(others) == 3
-    for name, options in said.items():  # and not the numbers of a figure in their place
-        reported("fig2", tmp_path / "results", *options)
+    for name in said:  # and not the numbers of a figure in their place
         table = (tmp_path / "results" / f"fig2-{name}.csv").read_text()
         assert table.startswith("row,run,shows,seeds,")
 
@@ -352,7 +354,7 @@ def test_a_data_set_of_the_paper_may_be_image_files(tmp_path, command):
     assert (data.dataset, data.root) == ("folder", str(tmp_path / "cifar10"))
     assert data.imbalance == 100 and sheet.jobs["LTVR", 0].out == tmp_path / "cifar10-ir100-cpu"
     code, _, err = command(ltvr.reproduce, "table3", *options, tmp_path)  # does without the folder
-    assert code == 1 and "table3-cifar100-ir100-cpu: no run of it is in" in err
+    assert code == 1 and "table3-cifar100-ir100-cpu: no finished run of it is in" in err
     options.remove("--tables-only")
     code, _, err = command(ltvr.reproduce, "table3", *options, tmp_path)
     assert code == 2 and "there is no folder cifar100/train in it" in err

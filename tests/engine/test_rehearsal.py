@@ -148,6 +148,9 @@ def test_the_command_prints_and_writes_nothing(command, tmp_path, monkeypatch):
     assert all(line.endswith("(measured)") for line in lines[3:6])
     assert lines[5].startswith("cRT, 5 epochs") and lines[6].startswith("whole run: about ")
     assert not list(tmp_path.iterdir())
+    few = ("--epochs", 2, "--batch-size", 64, "--crt-epochs", 1, "--dry-run")
+    code, _, err = command(ltvr.train, *few)
+    assert code == 0 and "the stage crt is 6 steps in all, few" in err
     for refused in (("--name", "a"), ("--time-limit", "5m"), ("--resume", "auto")):
         code, _, err = command(ltvr.train, "--dry-run", *refused)
         assert code == 2 and err.count("\n") == 1 and re.search("drop|leave it out", err)

@@ -29,6 +29,8 @@ def ldam(epoch):
 
 @pytest.mark.parametrize("preset", ["cifar10-ir100-resnet32", "cifar100-ir100-resnet32"])
 def test_the_fields_recipe_is_that_of_ldam_in_every_epoch(preset):
+    ours = load_config(preset, "ltvr").effective()
+    assert (ours["lay_back_start"], ours["loss_weight"], ours["gamma"]) == (0.5, 1.0, 0.5)
     stage, clock = Features(load_config(preset)), Clock(0, "features", epochs=200, steps=10)
     for epoch in range(200):
         for step in (0, 9):
