@@ -159,7 +159,7 @@ def test_where_a_run_is_by_tde_one_head_is_and_no_prior(run, command, tmp_path):
     code, _, err = command(ltvr.predict, folder, "x.png", "--prior", "uniform")
     assert code == 2 and "those of TDE are not; add --no-tde" in err
     code, _, err = command(ltvr.predict, folder, "x.png", "--prior", "uniform", "--no-tde")
-    assert code == 1 and "x.png is missing" in err
+    assert code == 1 and "x.png: there is no image" in err
 
 
 def test_scaled_logits_are_by_tde_too(run, command, tmp_path):
