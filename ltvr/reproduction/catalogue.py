@@ -192,14 +192,12 @@ class Catalogue:
         runs, tables = dict(self.runs), dict(self.tables)
         stages = {method: _stages(method) for method in methods}
         for method in methods:  # before those of tables: runs that are the same have the first name
-            name = f"method-{Path(method).stem}"
-            runs[name] = NamedRun(name, method, repeated=True)
+            run = _added(method, {})
+            runs[run.name] = run
         for name, table in self.tables.items():
             rows: list[Row] = []
             for method in methods:
-                label = Path(method).stem
-                like = "".join(f"-{option}{value}" for option, value in table.options.items())
-                run = NamedRun(f"method-{label}{like}", method, table.options, repeated=True)
+                label, run = Path(method).stem, _added(method, table.options)
                 runs[run.name] = run
                 rows += [Row(label + _END.get(s, ""), run.name, s) for s in stages[method]]
             tables[name] = _with_rows(table, rows)
@@ -238,6 +236,12 @@ _END = {
     if STAGES.get(name).needs_trained
 }
 """Of the labels of rows for stages after the first; the paper writes Crt."""
+
+
+def _added(method: str, options: Mapping[str, Any]) -> NamedRun:
+    """The run of an added method, named by it and by its options."""
+    like = "".join(f"-{option}{value}" for option, value in options.items())
+    return NamedRun(f"method-{Path(method).stem}{like}", method, options, repeated=True)
 
 
 def _stages(method: str) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def private():
     lines = open("/proc/self/smaps_rollup").read().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1e3
 
-names = [f"/photos/train/class_{i % 1000:04d}/image_{i:08d}.jpg" for i in range(100_000)]
+names = [f"photos/train/class_{i % 1000:04d}/image_{i:08d}.jpg" for i in range(100_000)]
 for read in names.__getitem__, Paths(names).text:
     if not os.fork():
         gc.freeze()  # as workers do

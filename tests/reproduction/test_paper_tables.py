@@ -114,12 +114,12 @@ def test_methods_of_ones_own_are_rows_with_every_seed(catalogue, tmp_path):
     sheet = Sheet.of(more.tables["table2"], wants, [3, 4], every=False)
     assert {seed for label, seed in sheet.jobs if label == "focal"} == {3, 4}
     assert {seed for label, seed in sheet.jobs if label == "LTVR to the letter"} == {3}
-    (tmp_path / "Baseline.yaml").write_text("loss: focal")
     for epochs in (90, 200):  # as its other rows
         made = more.runs[more.tables[f"epochs{epochs}"].row("focal").run]
         assert made.options["epochs"] == epochs and made.name == f"method-focal-epochs{epochs}"
     paper = Wants(more, more.budgets["paper"]["cifar100"], tmp_path)  # whose runs have 90 anyway
     assert paper.run("method-focal-epochs90", 3).name == "method-focal-seed3"
+    (tmp_path / "Baseline.yaml").write_text("loss: focal")
     with pytest.raises(UserError, match="two rows are called 'Baseline'"):
         catalogue.with_methods([str(tmp_path / "Baseline.yaml")])
 
